@@ -1,0 +1,1 @@
+"""View diffusion: backbones, the attention hook, the denoising loop, the coarse volume."""

@@ -1,0 +1,62 @@
+"""Between pictures and latents: value ranges, alpha, and the scaling that the diffusion model works in."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def images_from_rgba(rgba: UInt8[Tensor, "b h w 4"], channels: int) -> Float[Tensor, "b c h w"]:
+    """8-bit straight-alpha pictures to a VAE's input: composited on white in [-1, 1], then alpha in [-1, 1] if 4 channels."""
+    values = rgba.permute(0, 3, 1, 2).float() / 255
+    colour, alpha = values[:, :3], values[:, 3:]
+    white = colour * alpha + (1 - alpha)
+    out = white if channels == 3 else torch.cat([white, alpha], dim=1)
+    return out * 2 - 1
+
+
+def rgba_from_images(images: Float[Tensor, "b c h w"], *, white_threshold: float = 0.95) -> Float[Tensor, "b h w 4"]:
+    """A VAE's output to straight-alpha colour in [0, 1].
+
+    Three-channel models get alpha 1 wherever some channel is darker than ``white_threshold``. Colour is what, laid on
+    white with that alpha, gives the decoded picture back.
+    """
+    values = (images.float() * 0.5 + 0.5).clamp(0, 1)
+    white = values[:, :3]
+    if values.shape[1] == 4:
+        alpha = values[:, 3:]
+    else:
+        alpha = (white.amin(dim=1, keepdim=True) < white_threshold).float()
+    colour = torch.where(alpha > 0.02, (white - (1 - alpha)) / alpha.clamp(min=0.02), 0.0).clamp(0, 1)
+    return torch.cat([colour, alpha], dim=1).permute(0, 2, 3, 1)
+
+
+class LatentCodec:
+    """Encodes to and decodes from the latents that a diffusion model denoises.
+
+    Uses the VAE's per-channel ``latents_mean`` and ``latents_std`` if its config has them, else ``scaling_factor``.
+    """
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self.vae = vae
+        self.channels: int = vae.config["in_channels"]
+        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        count = vae.config["latent_channels"]
+        scale = vae.config["scaling_factor"]
+        self._mean = torch.tensor(mean if mean is not None else [0.0] * count).view(1, -1, 1, 1)
+        self._std = torch.tensor(std if std is not None else [1 / scale] * count).view(1, -1, 1, 1)
+
+    def encode_raw(self, rgba: UInt8[Tensor, "b h w 4"]) -> Float[Tensor, "b c h8 w8"]:
+        """Unscaled posterior mode, the form in which Zero123 concatenates the source."""
+        return self.vae.encode(images_from_rgba(rgba, self.channels).to(self.vae.dtype)).latent_dist.mode().float()
+
+    def normalise(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Unscaled latents to the scale of the diffusion model."""
+        return (raw - self._mean.to(raw.device)) / self._std.to(raw.device)
+
+    def decode(self, latents: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b h w 4"]:
+        """Diffusion latents to straight-alpha pictures in [0, 1]."""
+        raw = latents * self._std.to(latents.device) + self._mean.to(latents.device)
+        return rgba_from_images(self.vae.decode(raw.to(self.vae.dtype)).sample)

@@ -1,0 +1,1 @@
+"""Editing of captures: controls, inversion, query consolidation."""

@@ -1,0 +1,1 @@
+"""Jobs: stages with a content-hash cache, the runner, the command line, reports."""

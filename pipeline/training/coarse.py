@@ -1,0 +1,104 @@
+"""Training of the coarse volume: photo to solid, colours and camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.diffusion.coarse import CAMERA_SCALE, CoarseVolumeModel
+from pipeline.diffusion.latents import images_from_rgba
+from pipeline.training.store import SampleBatch, SampleStore
+
+
+@dataclass(frozen=True)
+class CoarseLoss:
+    """Weights of the coarse volume's loss.
+
+    Args:
+        dice: weight of 1 - Dice beside the cross-entropy.
+        colour: weight of the absolute colour error at surface voxels.
+        camera: weight of the camera error (Huber, in units of typical deviations).
+        camera_jitter: deviation, in the same units, of the camera the frustum is placed with, since at use it is a guess.
+    """
+
+    dice: float = 1.0
+    colour: float = 1.0
+    camera: float = 0.3
+    camera_jitter: float = 0.15
+
+
+class CoarseTask:
+    """Solid from photo; see :class:`pipeline.training.trainer.Task`."""
+
+    def __init__(self, model: CoarseVolumeModel, store: SampleStore, held_out: SampleBatch, batch: int,
+                 device: torch.device, weights: CoarseLoss = CoarseLoss(), seed: int = 0) -> None:
+        self.model, self.store, self.batch, self.device, self.weights = model, store, batch, device, weights
+        self.held_out = held_out
+        self._rng = np.random.default_rng(seed)
+
+    def batches(self) -> Iterator[SampleBatch]:
+        """Endless random batches."""
+        while True:
+            yield self.store.batch(self._rng.integers(len(self.store), size=self.batch))
+
+    def loss(self, batch: SampleBatch) -> tuple[Tensor, int, dict[str, float]]:
+        """Occupancy, colour and camera errors."""
+        w = self.weights
+        photo, source, solid, colours = self._tensors(batch)
+        jitter = torch.randn_like(source) * source.new_tensor(CAMERA_SCALE) * w.camera_jitter
+        logits, painted, camera = self.model(photo, source + jitter)
+        entropy = F.binary_cross_entropy_with_logits(logits, solid)
+        dice = 1 - dice_score(logits.sigmoid(), solid).mean()
+        seen = (colours.sum(1, keepdim=True) > 0).float()
+        colour = ((painted - colours).abs() * seen).sum() / (3 * seen.sum()).clamp(min=1)
+        pose = F.smooth_l1_loss(camera / camera.new_tensor(CAMERA_SCALE), source / source.new_tensor(CAMERA_SCALE))
+        total = 4 * entropy + w.dice * dice + w.colour * colour + w.camera * pose
+        return total, len(batch), {"entropy": float(entropy.detach()), "dice": float(dice.detach()),
+                                   "colour": float(colour.detach()), "pose": float(pose.detach())}
+
+    def evaluate(self) -> dict[str, float]:
+        """IoU of the solid with the true and with the predicted camera, colour error, elevation error in degrees."""
+        photo, source, solid, colours = self._tensors(self.held_out)
+        rows: dict[str, list[Tensor]] = {"iou": [], "iou_predicted_camera": [], "colour_l1": [], "elevation_error_deg": [],
+                                         "focal_error": []}
+        for part in torch.arange(len(photo)).split(32):
+            logits, painted, camera = self.model(photo[part], source[part])
+            rows["iou"].append(iou(logits > 0, solid[part] > 0))
+            rows["iou_predicted_camera"].append(iou(self.model(photo[part])[0] > 0, solid[part] > 0))
+            seen = colours[part].sum(1, keepdim=True) > 0
+            rows["colour_l1"].append(((painted - colours[part]).abs() * seen).sum((1, 2, 3, 4)) / (3 * seen.sum((1, 2, 3, 4))))
+            rows["elevation_error_deg"].append(torch.rad2deg((camera[:, 0] - source[part, 0]).abs()))
+            rows["focal_error"].append((camera[:, 1] / source[part, 1] - 1).abs())
+        return {k: float(torch.cat(v).mean()) for k, v in rows.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write the model in half precision."""
+        twin = CoarseVolumeModel.from_config(self.model.config)
+        twin.load_state_dict(self.model.state_dict())
+        twin.half().save_pretrained(folder)
+
+    def _tensors(self, batch: SampleBatch) -> tuple[Float[Tensor, "b 4 s s"], Float[Tensor, "b 4"], Float[Tensor, "b r r r"],
+                                                    Float[Tensor, "b 3 r r r"]]:
+        photo = images_from_rgba(torch.from_numpy(batch.source).to(self.device), 4)
+        colours = torch.from_numpy(batch.solid_colours).to(self.device).float().movedim(-1, 1) / 255
+        return (photo, torch.from_numpy(batch.source_camera).to(self.device),
+                torch.from_numpy(batch.solid).to(self.device).float(), colours)
+
+
+def dice_score(probability: Float[Tensor, "b r r r"], solid: Float[Tensor, "b r r r"]) -> Float[Tensor, "b"]:
+    """Soft Dice overlap of each volume."""
+    both = (probability * solid).sum((1, 2, 3))
+    return (2 * both + 1) / (probability.sum((1, 2, 3)) + solid.sum((1, 2, 3)) + 1)
+
+
+def iou(a: Tensor, b: Tensor) -> Float[Tensor, "b"]:
+    """Intersection over union of boolean arrays, over all but the first axis; 1 if both are empty."""
+    both, either = (a & b).flatten(1).sum(1), (a | b).flatten(1).sum(1)
+    return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both, dtype=torch.float32))

@@ -1,0 +1,280 @@
+"""What all trainers share: budget and learning rate, moving average, precision, held-out curve, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from scene.backends import pick_device
+from scene.errors import InputError, ViewloomError
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings common to all trainers. The run ends at whichever budget comes first; at least one is needed."""
+
+    out: Path
+    """Folder for checkpoints, curve.csv and curve.png."""
+    resume: Path | None = None
+    """Model folder to start from (for instance one under weights/); its training log continues."""
+    minutes: float | None = None
+    """Wall-clock budget of this run."""
+    samples: int | None = None
+    """Samples to see in this run."""
+    batch: int = 16
+    """Samples (objects for view training) per step."""
+    lr: float = 3e-4
+    """Peak learning rate (AdamW)."""
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    decay: float = 0.3
+    """Last share of the budget over which the rate falls to zero."""
+    ema: int = 20_000
+    """The moving average forgets half within this many samples (less early on)."""
+    every_minutes: float = 5.0
+    """Time between held-out measurements; each also writes a checkpoint."""
+    device: str = "auto"
+    """Device to train on."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Autocast precision."""
+    seed: int = 0
+    """Seed of initialisation, data order and noise."""
+    threads: int = 0
+    """CPU threads for torch; 0 leaves torch's choice."""
+
+
+@dataclass
+class Progress:
+    """How far a model has been trained, over all runs."""
+
+    samples: int = 0
+    minutes: float = 0.0
+
+    @classmethod
+    def of(cls, folder: Path | None) -> Progress:
+        """Read from a model folder's ``training.json``; zero if there is none."""
+        path = None if folder is None else folder / "training.json"
+        if path is None or not path.is_file():
+            return cls()
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return cls(held["samples"], held["minutes"])
+
+    def save(self, folder: Path, **facts: object) -> None:
+        """Write ``training.json`` into a model folder."""
+        text = json.dumps({"samples": self.samples, "minutes": round(self.minutes, 2), **facts}, indent=1)
+        (folder / "training.json").write_text(text + "\n", encoding="utf-8")
+
+
+class Ema:
+    """Exponential moving average of weights, with a half-life counted in samples.
+
+    Args:
+        model: the model averaged.
+        half_life: samples after which a weight's influence has halved.
+        seen: samples seen before; the half-life never exceeds a tenth of the samples seen, so that early weights,
+            which are far off, are forgotten.
+    """
+
+    def __init__(self, model: nn.Module, half_life: int, seen: int) -> None:
+        self.model, self.half_life, self.seen = model, half_life, seen
+        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, samples: int) -> None:
+        """Take in the current weights after a step of ``samples``."""
+        self.seen += samples
+        keep = 0.5 ** (samples / max(1.0, min(self.half_life, self.seen / 10)))
+        state = self.model.state_dict()
+        floating = [k for k, v in state.items() if v.is_floating_point()]
+        torch._foreach_lerp_([self.average[k] for k in floating], [state[k] for k in floating], 1 - keep)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model holds the averaged weights within this block."""
+        live = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(live)
+
+
+class Task(Protocol[Batch]):
+    """What a trainer needs to know of one model."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Endless training batches."""
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
+        """Loss of a batch, how many samples it held, and numbers worth logging."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out numbers of the model as it stands."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model as it stands into a folder."""
+
+
+def learning_rate(settings: TrainSettings, step: int, share: float) -> float:
+    """Warm up, hold, and fall to zero linearly over the last part of the budget.
+
+    Args:
+        step: steps done in this run.
+        share: share of the budget that is used up, in [0, 1].
+    """
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    fall = min(1.0, max(0.0, (1 - share) / settings.decay)) if settings.decay > 0 else 1.0
+    return settings.lr * warm * fall
+
+
+def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> torch.autocast:
+    """Mixed precision for a device."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], settings: TrainSettings) -> Progress:
+    """Train until the budget is spent.
+
+    Writes the averaged weights to ``out/model``, ``out/curve.csv`` and ``out/curve.png`` at every measurement.
+
+    Returns:
+        Progress over all runs.
+
+    Raises:
+        InputError: no budget was given.
+        ViewloomError: the loss is not finite.
+    """
+    if settings.minutes is None and settings.samples is None:
+        raise InputError("training needs a budget", fix="Give --minutes or --samples.")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = pick_device(settings.device)
+    torch.manual_seed(settings.seed)
+    model.to(device)
+    task = make_task(device)
+    done = Progress.of(settings.resume)
+    before = Progress(done.samples, done.minutes)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=settings.lr, weight_decay=1e-2,
+                                  betas=(0.9, 0.98))
+    ema = Ema(model, settings.ema, done.samples)
+    console = Console()
+    curve = Curve(settings.out, settings.resume)
+    start = measured = time.monotonic()
+    step, logs = 0, _Means()
+
+    def measure() -> None:
+        with ema.applied():
+            model.eval()
+            with torch.no_grad(), autocast(device, settings.precision):
+                numbers = task.evaluate()
+            target = settings.out / "model"
+            target.mkdir(parents=True, exist_ok=True)
+            task.save(target)
+            done.save(target, held_out=numbers)
+        model.train()
+        curve.add({"samples": done.samples, "minutes": round(done.minutes, 2), **logs.take(), **numbers})
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items())
+        console.print(f"{done.samples:>9} samples  {done.minutes:7.1f} min  {shown}")
+
+    model.train()
+    for batch in task.batches():
+        elapsed = (time.monotonic() - start) / 60
+        share = max(elapsed / settings.minutes if settings.minutes else 0.0,
+                    (done.samples - before.samples) / settings.samples if settings.samples else 0.0)
+        if share >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(settings, step, share)
+        with autocast(device, settings.precision):
+            loss, count, numbers = task.loss(batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if not math.isfinite(float(norm)):
+            raise ViewloomError(f"the gradient is not finite at step {step}",
+                                fix="Resume from the last checkpoint with a lower --lr.")
+        optimiser.step()
+        ema.update(count)
+        step += 1
+        done.samples += count
+        done.minutes = before.minutes + (time.monotonic() - start) / 60
+        logs.add({"loss": float(loss.detach()), **numbers})
+        if time.monotonic() - measured > settings.every_minutes * 60:
+            measure()
+            measured = time.monotonic()
+    if logs.count:
+        measure()
+    return done
+
+
+class _Means:
+    """Running means of logged numbers since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, numbers: dict[str, float]) -> None:
+        self.count += 1
+        for key, value in numbers.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        means = {k: v / max(1, self.count) for k, v in self._sums.items()}
+        self._sums, self.count = {}, 0
+        return means
+
+
+class Curve:
+    """The held-out curve: ``curve.csv`` and a plot of it, continuing the one of the folder resumed from."""
+
+    def __init__(self, out: Path, resume: Path | None) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.path = out / "curve.csv"
+        self.rows: list[dict[str, str]] = []
+        for earlier in (self.path, *([] if resume is None else [resume / "curve.csv", resume.parent / "curve.csv"])):
+            if earlier.is_file():
+                with earlier.open(newline="", encoding="utf-8") as file:
+                    self.rows = list(csv.DictReader(file))
+                break
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append a row and redraw the plot."""
+        self.rows.append({k: f"{v:.6g}" for k, v in row.items()})
+        names = list(dict.fromkeys(k for r in self.rows for k in r))
+        partial = self.path.with_suffix(".part")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        partial.replace(self.path)
+        with contextlib.suppress(ImportError):  # the plot is a convenience of machines with matplotlib
+            self._plot(names)
+
+    def _plot(self, names: list[str]) -> None:
+        import matplotlib.figure
+
+        shown = [n for n in names if n not in ("samples", "minutes")]
+        figure = matplotlib.figure.Figure(figsize=(4 * min(3, len(shown)), 2.6 * math.ceil(len(shown) / 3)))
+        for k, name in enumerate(shown):
+            axes = figure.add_subplot(math.ceil(len(shown) / 3), min(3, len(shown)), k + 1)
+            points = [(float(r["samples"]), float(r[name])) for r in self.rows if r.get(name)]
+            axes.plot(*zip(*points, strict=True), ".-")
+            axes.set_title(name, fontsize=9)
+            axes.set_xlabel("samples", fontsize=8)
+            axes.tick_params(labelsize=7)
+        figure.tight_layout()
+        figure.savefig(self.path.with_suffix(".png"), dpi=90)

@@ -1,0 +1,1 @@
+"""The query field (QNeRF): a radiance-field-like model of attention queries that makes edited views agree."""

@@ -1,0 +1,109 @@
+"""Views as tensors: pixel rays, colours, masks, and lookups of masks at points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from scene.camera import Camera
+from scene.errors import InputError
+from scene.viewset import ViewSet
+
+
+@dataclass(frozen=True, eq=False)
+class RaySet:
+    """All pixels of a view set, reduced to a working size.
+
+    Args:
+        cameras: cameras at the working size.
+        colour: straight sRGB in [0, 1] of each view.
+        alpha: mask of each view in [0, 1].
+        weight: confidence of each view.
+    """
+
+    cameras: tuple[Camera, ...]
+    colour: tuple[Float[Tensor, "h w 3"], ...]
+    alpha: tuple[Float[Tensor, "h w"], ...]
+    weight: Float[Tensor, "v"]
+
+    @classmethod
+    def of(cls, views: ViewSet, max_side: int) -> RaySet:
+        """Load the views, reduced so that the longest side is at most ``max_side``.
+
+        Raises:
+            InputError: there are no masks, or every mask is empty.
+        """
+        if not views.has_masks:
+            raise InputError("a surface fit needs masks", fix="Give RGBA pictures, or mask files beside them.")
+        cameras, colours, alphas = [], [], []
+        for view in views:
+            rgba = view.rgba()
+            camera = view.camera
+            longest = max(camera.width, camera.height)
+            if longest > max_side:
+                camera = camera.resized(max(1, round(camera.width * max_side / longest)),
+                                        max(1, round(camera.height * max_side / longest)))
+                rgba = _reduced(rgba, camera.width, camera.height)
+            values = torch.from_numpy(rgba.astype(np.float32) / 255)
+            cameras.append(camera)
+            colours.append(values[..., :3])
+            alphas.append(values[..., 3])
+        if not any(bool((a > 0.5).any()) for a in alphas):
+            raise InputError("the masks of all views are empty", fix="Check the masks: white must be the object.")
+        return cls(tuple(cameras), tuple(colours), tuple(alphas), torch.tensor([v.weight for v in views]).float())
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def flat(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n"],
+                            Float[Tensor, "n"]]:
+        """Origins, unit directions, colours, alphas and weights of all pixels of all views."""
+        parts = []
+        for k, camera in enumerate(self.cameras):
+            origin, direction = camera.rays()
+            count = camera.width * camera.height
+            parts.append((torch.from_numpy(np.ascontiguousarray(origin)).float().reshape(-1, 3),
+                          torch.from_numpy(direction).float().reshape(-1, 3), self.colour[k].reshape(-1, 3),
+                          self.alpha[k].reshape(-1), self.weight[k].expand(count)))
+        o, d, c, a, w = (torch.cat(column) for column in zip(*parts, strict=True))
+        return o, d, c, a, w
+
+    def sample_alpha(self, k: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """Mask of view ``k`` at projected points (bilinear), and whether the view sees the point at all (0 or 1)."""
+        camera = self.cameras[k]
+        rotation = torch.from_numpy(camera.c2w[:3, :3]).float()
+        local = (points - torch.from_numpy(camera.centre).float()) @ rotation
+        depth = -local[:, 2]
+        x = camera.cx + camera.fx * local[:, 0] / depth
+        y = camera.cy - camera.fy * local[:, 1] / depth
+        grid = torch.stack([x / camera.width, y / camera.height], -1) * 2 - 1
+        cover = F.grid_sample(self.alpha[k][None, None], grid[None, None], padding_mode="border",
+                              align_corners=False)[0, 0, 0]
+        seen = (depth > 0) & (grid.abs() <= 1).all(-1)
+        return torch.where(seen, cover, 0.0), seen.float()
+
+    def small(self, k: int, size: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Bool[Tensor, "n"]]:
+        """Rays and mask of view ``k`` at about ``size`` pixels along its longest side."""
+        camera = self.cameras[k]
+        scale = size / max(camera.width, camera.height)
+        camera = camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
+        origin, direction = camera.rays()
+        mask = F.interpolate(self.alpha[k][None, None], (camera.height, camera.width), mode="area")[0, 0] >= 0.5
+        return (torch.from_numpy(np.ascontiguousarray(origin)).float().reshape(-1, 3),
+                torch.from_numpy(direction).float().reshape(-1, 3), mask.reshape(-1))
+
+
+def _reduced(rgba: np.ndarray, width: int, height: int) -> np.ndarray:
+    values = rgba.astype(np.float32)
+    values[..., :3] *= values[..., 3:] / 255
+    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(values[..., k])).resize((width, height), Image.Resampling.BOX))
+              for k in range(4)]
+    alpha = planes[3]
+    colour = np.stack(planes[:3], -1) / np.maximum(alpha / 255, 1e-3)[..., None]
+    return np.clip(np.round(np.concatenate([colour, alpha[..., None]], -1)), 0, 255).astype(np.uint8)

@@ -1,0 +1,98 @@
+"""The one place that finds optional packages and devices, and can say how to get what is missing."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from scene.errors import InputError, MissingBackendError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An optional package: what it is for, what replaces it, how to get it."""
+
+    module: str
+    distribution: str
+    purpose: str
+    without: str
+    install: str
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("embreex", "embreex", "ray casting on the CPU", "open3d is used", "pip install embreex"),
+    Backend("open3d", "open3d", "ray casting, mesh tools", "embreex and trimesh are used",
+            "pip install viewloom[open3d] (Debian and Ubuntu: apt install libusb-1.0-0 libgl1 libgomp1 libx11-6)"),
+    Backend("tinycudann", "tinycudann", "hash grids on an NVIDIA GPU", "a torch hash grid is used",
+            "no package index has it: build it from the NVlabs/tiny-cuda-nn repository with a CUDA compiler"),
+    Backend("pytorch3d", "pytorch3d", "GPU rasterisation", "Embree ray casting is used",
+            "no package index has it: build it from the facebookresearch/pytorch3d repository"),
+    Backend("transformers", "transformers", "CLIP encoders of public checkpoints", "only the nano models load",
+            "pip install viewloom[checkpoints]"),
+    Backend("nerfstudio", "nerfstudio", "nerfstudio method plug-in and viewer", "the built-in fit is used",
+            "pip install viewloom[nerfstudio]"),
+    Backend("pycolmap", "pycolmap", "camera poses for photos without any", "captures need poses",
+            "pip install viewloom[capture]"),
+    Backend("controlnet_aux", "controlnet-aux", "pose and depth detectors for editing", "controls must be given",
+            "pip install viewloom[edit]"),
+    Backend("gradio", "gradio", "the web page", "the command line works", "pip install viewloom[web]"),
+    Backend("ray", "ray", "batches on a cluster", "batches run on this machine", "pip install viewloom[batch]"),
+)
+
+
+@functools.lru_cache(maxsize=None)
+def optional_module(name: str) -> ModuleType | None:
+    """Import an optional package; None when it is absent or cannot load (for instance for want of a system library)."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError):
+        return None
+
+
+def require(name: str) -> ModuleType:
+    """Import an optional package or raise :class:`MissingBackendError` that says how to get it."""
+    module = optional_module(name)
+    if module is None:
+        known = {b.module: b for b in BACKENDS}.get(name)
+        raise MissingBackendError(f"{name} is not installed" if known is None else f"{name} is needed for {known.purpose}",
+                                  fix=None if known is None else f"Get it: {known.install}")
+    return module
+
+
+def version_of(distribution: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The torch device to compute on.
+
+    Args:
+        name: ``auto`` (the first accelerator that torch sees, else the CPU) or a torch device name.
+
+    Raises:
+        InputError: the name is no device, or torch cannot see that device here.
+    """
+    import torch
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return torch.device("cpu") if found is None else torch.device(found.type)
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]})",
+                         fix="Use --device auto or cpu; `viewloom doctor` lists what torch sees.") from error
+    return device

@@ -1,0 +1,69 @@
+"""Reading photos of any kind: orientation, odd modes, large sizes, masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from scene.errors import InputError
+
+MAX_SIDE = 4096
+"""Photos are reduced to this side while decoding, which bounds memory."""
+
+
+def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w 4"]:
+    """Read a picture as 8-bit straight-alpha RGBA, upright.
+
+    Applies the EXIF orientation; converts grey, palette, CMYK and 16-bit pictures; of an animation the first frame counts.
+
+    Args:
+        path: any format Pillow reads.
+        max_side: reduce larger pictures to this longest side.
+
+    Raises:
+        InputError: the file is missing, no picture, damaged, or too large to decode safely.
+    """
+    if not path.is_file():
+        raise InputError("there is no such file" if not path.exists() else "is a folder, not a picture", where=path)
+    try:
+        with Image.open(path) as opened:
+            if max_side is not None:
+                opened.draft(None, (max_side, max_side))  # JPEG: decode at a fraction of the size
+            image = ImageOps.exif_transpose(opened)
+            if max_side is not None and max(image.size) > max_side:
+                image.thumbnail((max_side, max_side), Image.Resampling.BOX)
+            return _to_rgba(image)
+    except Image.DecompressionBombError as error:
+        raise InputError("the picture has too many pixels", where=path, fix="Reduce it below 170 megapixels.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"cannot be read as a picture ({error})", where=path,
+                         fix="Save it again as PNG, JPEG or WebP.") from error
+
+
+def load_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask for a picture of ``size`` (width, height): its alpha if it has one that varies, else its brightness.
+
+    Raises:
+        InputError: the file cannot be read, or its size differs from the picture's.
+    """
+    rgba = load_rgba(path)
+    if rgba.shape[1::-1] != size:
+        raise InputError(f"the mask is {rgba.shape[1]}x{rgba.shape[0]}, its picture {size[0]}x{size[1]}", where=path,
+                         fix="Save the mask at the picture's size.")
+    if rgba[..., 3].min() < 255:
+        return rgba[..., 3]
+    return np.round(rgba[..., :3].mean(axis=-1)).astype(np.uint8)
+
+
+def _to_rgba(image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
+    if image.mode in ("I;16", "I;16L", "I;16B", "I"):
+        values = np.asarray(image).astype(np.float64)
+        grey = np.clip(values / (65535 if values.max() > 255 else 255) * 255, 0, 255).round().astype(np.uint8)
+        image = Image.fromarray(grey)
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        image = Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
+    return np.array(image.convert("RGBA"))

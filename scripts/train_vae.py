@@ -1,0 +1,59 @@
+"""Train the nano VAE, on a CPU or a GPU.
+
+From stored samples:   python scripts/train_vae.py --samples-dir SAMPLES --objects DATA/meshes_train --out OUT --minutes 90
+Rendering on the fly:  python scripts/train_vae.py --objects DATA/meshes_train --workers 14 --out OUT --minutes 9
+Continue the shipped:  add --resume weights/nano/vae
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from diffusers import AutoencoderKL
+
+from pipeline.training.data import open_data
+from pipeline.training.samples import SampleSettings
+from pipeline.training.trainer import TrainSettings, train
+from pipeline.training.vae import VaeLoss, VaeTask, nano_vae
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the nano VAE."""
+
+    train: TrainSettings
+    """Budget, rates and checkpoints."""
+    objects: Path
+    """Folder of the object pool; its val split is the held-out set."""
+    samples_dir: Path | None = None
+    """Samples rendered before (scripts/render_samples.py); rendered on the fly without it."""
+    workers: int = 1
+    """Rendering processes when rendering on the fly."""
+    held: int = 2000
+    """Samples kept in memory when rendering on the fly."""
+    loss: VaeLoss = VaeLoss()
+    """Weights of the loss."""
+
+
+def main(arguments: Arguments) -> None:
+    """Build or load the model, find the data, train."""
+    settings = arguments.train
+    torch.manual_seed(settings.seed)
+    vae = nano_vae() if settings.resume is None else AutoencoderKL.from_pretrained(
+        settings.resume, low_cpu_mem_usage=False).float()
+    with contextlib.ExitStack() as stack:
+        store, held_out = open_data(stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held,
+                                    settings.seed, SampleSettings(volume=0))
+        held = held_out.batch_all()
+        images = np.concatenate([held.source, held.targets[:, 0], held.targets[:, 4]])
+        train(vae, lambda device: VaeTask(vae, store, images, settings.batch, device, arguments.loss, settings.seed),
+              settings)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, config=(tyro.conf.OmitArgPrefixes,)))
