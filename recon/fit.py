@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,54 +16,9 @@ from recon.field import GridField, Surface
 from recon.hull import Hull, box_span, outline_agreement, signed_distance, visual_hull
 from recon.neus import neus_alpha, render_weights, trimmed_mean
 from recon.rays import RaySet
+from recon.settings import FitSettings
 from scene.camera import OBJECT_RADIUS
 from scene.viewset import ViewSet
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How a surface is fitted."""
-
-    resolution: int = 96
-    """Voxels along each side of the final grid."""
-    levels: tuple[int, ...] = (32, 64, 96)
-    """Grid sizes of the learned change, coarse to fine."""
-    iterations: tuple[int, ...] = (60, 60, 60)
-    """Steps at each level."""
-    rays: int = 4096
-    """Rays in a step, from all views."""
-    samples: int = 24
-    """Sections along a ray."""
-    image_side: int = 192
-    """Longest side that pictures are reduced to for the fit (texturing uses them whole)."""
-    half: float = OBJECT_RADIUS * 1.08
-    """Half side of the reconstructed cube, world units."""
-    vote: float | None = None
-    """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
-    prior_weight: float = 0.35
-    """Vote of the coarse volume beside that of all views together (only where there is one)."""
-    sharpness: tuple[float, float] = (5.0, 12.0)
-    """First and last inverse deviation of the density, per voxel. A softer start moves faster but shrinks outlines."""
-    step: float = 0.1
-    """Largest change of the signed distance in a step, in voxels."""
-    mask_weight: float = 1.0
-    """Weight of the mask loss."""
-    eikonal: float = 0.1
-    """Weight that keeps distances distances."""
-    smooth: float = 0.02
-    """Weight against roughness of the learned change."""
-    keep: float = 0.8
-    """Share of the smallest colour errors that count, after the first level."""
-    seed: int = 0
-    """Seed of the ray draws."""
-
-
-Preset = Literal["draft", "standard"]
-
-PRESETS: dict[Preset, FitSettings] = {
-    "draft": FitSettings(),
-    "standard": FitSettings(resolution=128, levels=(32, 64, 128), iterations=(80, 100, 100), image_side=256),
-}
 
 
 @dataclass(eq=False)

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from recon.mesh import Vertices
+from recon.settings import GlbSettings
 from recon.texture import TexturedMesh
 from scene.camera import Mat4, apply_transform, gltf_from_world
 from scene.errors import InputError
@@ -21,20 +22,6 @@ from scene.files import write_bytes
 
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125
 _VERTEX_DATA, _INDEX_DATA = 34962, 34963
-
-
-@dataclass(frozen=True)
-class GlbSettings:
-    """How the asset is placed and packed."""
-
-    longest_side: float = 0.3
-    """Longest side of the asset's bounding box in metres."""
-    front_azimuth_deg: float = 0.0
-    """The side of the world that shall face +Z; the photo's camera stands at azimuth 0."""
-    jpeg_quality: int = 90
-    """Quality of the texture."""
-    unlit: bool = False
-    """Show colours as they are (KHR_materials_unlit) instead of reacting to the scene's light."""
 
 
 @dataclass

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import logging
 from jaxtyping import Float
 from torch import Tensor
 
@@ -74,10 +77,11 @@ class ViewDiffusion:
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> ViewDiffusion:
         """Move every part, in place."""
-        for name in _PARTS:
-            part = getattr(self, name)
-            if part is not None:
-                part.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        with _quiet_diffusers():
+            for name in _PARTS:
+                part = getattr(self, name)
+                if part is not None:
+                    part.to(device=device, dtype=dtype).eval().requires_grad_(False)
         return self
 
     @classmethod
@@ -166,6 +170,20 @@ class ViewDiffusion:
         return out.float().unflatten(0, (objects, -1))[:, int(c.source_row):, :LATENTS]
 
 
+@contextlib.contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Silence diffusers' remarks and bars about loading; errors still raise."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
     """Load one part of a checkpoint in single precision, whatever precision it was stored in.
 
@@ -176,8 +194,9 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
         raise CheckpointError("a part of the checkpoint is missing", where=folder,
                               fix="Copy the whole checkpoint folder again.")
     try:
-        part, report = kind.from_pretrained(str(folder), low_cpu_mem_usage=False, local_files_only=True,
-                                            output_loading_info=True)
+        with _quiet_diffusers():
+            part, report = kind.from_pretrained(str(folder), low_cpu_mem_usage=False, local_files_only=True,
+                                                output_loading_info=True)
     except Exception as error:
         raise CheckpointError(f"cannot be loaded ({error})", where=folder,
                               fix="Copy the whole checkpoint folder again.") from error
@@ -188,7 +207,8 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
     broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(f"holds weights that are not finite: {broken[:3]}", where=folder)
-    return part.float().eval()
+    with _quiet_diffusers():
+        return part.float().eval()
 
 
 def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
@@ -197,7 +217,8 @@ def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype:
     twin = type(part).from_config(part.config)
     twin.load_state_dict(part.state_dict())
     with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-        twin.to(dtype).save_pretrained(partial, max_shard_size=max_shard)
+        with _quiet_diffusers():
+            twin.to(dtype).save_pretrained(partial, max_shard_size=max_shard)
         folder.mkdir(exist_ok=True)
         for old in (*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")):
             old.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,23 +16,8 @@ from pipeline.diffusion.conditioning import Conditions, fold_visibility
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
+from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.schedule import leading_timesteps, timestep_pairs, trailing_timesteps
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How views are sampled."""
-
-    steps: int = 20
-    """Denoising steps."""
-    guidance: float = 1.5
-    """Classifier-free guidance; 1 turns it off and halves the work."""
-    eta: float = 0.0
-    """0 for deterministic DDIM, 1 for ancestral sampling."""
-    joint: bool = True
-    """Let the views of an object share attention, if the model was trained for it."""
-    seed: int = 0
-    """Every view's noise follows from this and from its place in the ring."""
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ class SampleStore:
         settings: shapes of the samples.
         capacity: samples held.
         folder: keep them in memory-mapped files here; in memory if None. An existing folder of the same settings is
-            opened with what it holds.
+            opened with what it holds, and grows if ``capacity`` is larger than before.
     """
 
     def __init__(self, settings: SampleSettings, capacity: int, folder: Path | None = None) -> None:
@@ -50,24 +50,25 @@ class SampleStore:
             "target_cameras": ((t, 3), np.float32), "solid": ((r * r * r // 8,), np.uint8),
             "solid_colours": ((r, r, r, 3), np.uint8)}
         self.written = 0
-        fresh = True
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             header = folder / _HEADER
             if header.exists():
                 held = json.loads(header.read_text(encoding="utf-8"))
-                wanted = {"capacity": capacity, "settings": json.loads(json.dumps(asdict(settings)))}
-                if {k: held[k] for k in wanted} != wanted:
+                if held["settings"] != json.loads(json.dumps(asdict(settings))):
                     raise InputError("the folder holds samples of other settings", where=folder,
                                      fix="Use another folder, or delete this one.")
-                self.written, fresh = held["written"], False
-        self._arrays = {}
+                self.written = held["written"]
+                self.capacity = max(capacity, held["capacity"])
+        self._arrays: dict[str, np.ndarray] = {}
         for name, (shape, dtype) in shapes.items():
+            full = (self.capacity, *shape)
             if folder is None:
-                self._arrays[name] = np.zeros((capacity, *shape), dtype)
+                self._arrays[name] = np.zeros(full, dtype)
             else:
-                self._arrays[name] = np.lib.format.open_memmap(
-                    folder / f"{name}.npy", mode="w+" if fresh else "r+", dtype=dtype, shape=(capacity, *shape))
+                path = folder / f"{name}.bin"
+                # Raw values without a header, so that a larger capacity just lengthens the file.
+                self._arrays[name] = np.memmap(path, dtype, "r+" if path.exists() else "w+", shape=full)
 
     @classmethod
     def open(cls, folder: Path) -> SampleStore:
@@ -98,7 +99,8 @@ class SampleStore:
         if self.folder is None:
             return
         for array in self._arrays.values():
-            array.flush()
+            if isinstance(array, np.memmap):
+                array.flush()
         header = {"written": self.written, "capacity": self.capacity, "settings": asdict(self.settings)}
         partial = self.folder / (_HEADER + ".part")
         partial.write_text(json.dumps(header), encoding="utf-8")

@@ -21,13 +21,13 @@ from pipeline.diffusion.conditioning import Conditioning, Conditions, PhotoEncod
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.sample import (
-    SamplingSettings,
     coarse_pictures,
     coarse_volume,
     decode_views,
     sample_latents,
     view_conditions,
 )
+from pipeline.diffusion.settings import SamplingSettings
 from pipeline.training.store import SampleBatch, SampleStore
 from scene.metrics import view_scores
 
@@ -72,7 +72,8 @@ def nano_parts(conditioning: Conditioning) -> tuple[UNet2DConditionModel, PhotoE
     unet = nano_unet(conditioning)
     with torch.no_grad():
         unet.conv_in.weight[:, 8:] = 0
-    return unet, PhotoEncoder(128), PoseProjection(128)
+    # By keyword: diffusers forgets positional arguments when it rebuilds a model from its config.
+    return unet, PhotoEncoder(width=128), PoseProjection(width=128)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,94 @@
+"""The whole way from one prepared photo to posed views, for one object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pipeline.diffusion.attention import Step
+from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.diffusion.latents import images_from_rgba
+from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.settings import SamplingSettings
+from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera, orbit_camera
+
+DEFAULT_ELEVATION_DEG = 15.0
+"""Assumed for photos when nothing predicts it."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedViews:
+    """Posed views of one object, world frame of its photo.
+
+    Args:
+        rgba: generated views, straight alpha.
+        cameras: their cameras.
+        photo_camera: the photo's camera at the model's image size.
+        elevation: of the photo's camera, radians.
+        occupancy, colours: the coarse volume, if the model has one.
+    """
+
+    rgba: UInt8[np.ndarray, "v s s 4"]
+    cameras: tuple[Camera, ...]
+    photo_camera: Camera
+    elevation: float
+    occupancy: Float[np.ndarray, "r r r"] | None
+    colours: Float[np.ndarray, "r r r 3"] | None
+
+
+def generate_views(model: ViewDiffusion, photo: UInt8[np.ndarray, "s s 4"], orbits: Float[Tensor, "v 3"],
+                   settings: SamplingSettings, *, elevation_deg: float | None = None,
+                   on_step: Callable[[int, int], None] | None = None) -> GeneratedViews:
+    """Generate views of a prepared photo.
+
+    Args:
+        model: the view model.
+        photo: framed cut-out at the model's image size.
+        orbits: (azimuth, elevation, radius) of the views; the photo stands at azimuth 0.
+        settings: of the sampler.
+        elevation_deg: of the photo; predicted by the model's coarse volume if None.
+        on_step: called with (steps done, steps).
+    """
+    batch = torch.from_numpy(photo)[None]
+    source = source_camera(model, batch, elevation_deg)
+    volume = coarse_volume(model, batch, source)
+    given = view_conditions(model, batch, source, orbits[None], volume)
+
+    def tell(step: Step) -> None:
+        if on_step is not None:
+            on_step(step.index + 1, step.count)
+
+    pictures = decode_views(model, sample_latents(model, given, settings, on_step=tell))[0].float().cpu().numpy()
+    size = model.image_size
+    elevation, focal, cx, cy = (float(v) for v in source[0].cpu())
+    stand = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=size)
+    photo_camera = Camera(stand.c2w, focal * size, focal * size, cx * size, cy * size, size, size)
+    cameras = tuple(orbit_camera(*(float(v) for v in orbit), size=size, fov=ZERO123_FOV) for orbit in orbits)
+    occupancy = colours = None
+    if volume is not None:
+        occupancy = volume.occupancy[0].float().cpu().numpy()
+        colours = volume.colours[0].float().movedim(0, -1).cpu().numpy()
+    return GeneratedViews(np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation,
+                          occupancy, colours)
+
+
+@torch.no_grad()
+def source_camera(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"],
+                  elevation_deg: float | None = None) -> Float[Tensor, "o 4"]:
+    """Camera descriptions of prepared photos: predicted where the model can, with a given elevation if there is one."""
+    device = model.device
+    if model.coarse is None:
+        elevation = math.radians(DEFAULT_ELEVATION_DEG if elevation_deg is None else elevation_deg)
+        focal = 0.5 / math.tan(ZERO123_FOV / 2)
+        return torch.tensor([[elevation, focal, 0.5, 0.5]], device=device).expand(len(photo), 4)
+    images = images_from_rgba(photo.to(device), 4)
+    source = model.coarse(images)[2]
+    if elevation_deg is not None:
+        source = torch.cat([torch.full_like(source[:, :1], math.radians(elevation_deg)), source[:, 1:]], 1)
+    return source

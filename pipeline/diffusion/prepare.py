@@ -1,0 +1,81 @@
+"""From a photo of any kind to the centred cut-out that the models expect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.diffusion.settings import PrepareSettings
+from scene.errors import InputError
+from scene.framing import Framing, apply_framing, framing_of_mask
+from scene.photo import MAX_SIDE, load_mask, load_rgba
+from scene.segment import has_useful_alpha, segment_object
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPhoto:
+    """A photo ready for the view model.
+
+    Args:
+        cutout: the photo at its own size, its background transparent.
+        framed: the cut-out centred in a square frame.
+        framing: how the frame was cut from the photo.
+        warnings: what the user should look at.
+    """
+
+    cutout: UInt8[np.ndarray, "h w 4"]
+    framed: UInt8[np.ndarray, "s s 4"]
+    framing: Framing
+    warnings: tuple[str, ...]
+
+    @property
+    def mask(self) -> UInt8[np.ndarray, "h w"]:
+        """The cut-out's alpha."""
+        return self.cutout[..., 3]
+
+    def resized(self, side: int) -> UInt8[np.ndarray, "s s 4"]:
+        """The framed cut-out at another size, resampled from the photo itself."""
+        return apply_framing(self.cutout, self.framing.resized(side))
+
+
+def prepare_photo(path: Path, settings: PrepareSettings = PrepareSettings(), mask_path: Path | None = None) -> PreparedPhoto:
+    """Read, cut out, centre and frame a photo.
+
+    The mask comes from ``mask_path`` if given, else from the photo's own alpha if that tells object from background,
+    else from a GrabCut fallback, with a warning.
+
+    Raises:
+        InputError: the photo or mask cannot be read, or no object is found.
+    """
+    rgba = load_rgba(path, MAX_SIDE)
+    warnings = []
+    if mask_path is not None:
+        rgba = load_rgba(path)  # at full size, to fit the mask
+        rgba[..., 3] = load_mask(mask_path, rgba.shape[1::-1])
+    elif rgba[..., 3].max() < 128:
+        raise InputError("the photo is fully transparent", where=path, fix="Export it with its object visible.")
+    elif not has_useful_alpha(rgba):
+        white = np.full_like(rgba[..., :3], 255)
+        alpha = rgba[..., 3:].astype(np.float32) / 255
+        flat = np.round(rgba[..., :3] * alpha + white * (1 - alpha)).astype(np.uint8)
+        try:
+            rgba = np.concatenate([flat, segment_object(flat)[..., None]], axis=-1)
+        except InputError as error:
+            raise InputError(error.what, where=path, fix=error.fix) from error
+        warnings.append("The photo has no alpha: the object was found by colour (GrabCut). Look at cutout.png, and give a "
+                        "mask with --mask if it is wrong.")
+    solid = rgba[..., 3] >= 128
+    if solid.sum() < 64:
+        raise InputError("the object covers fewer than 64 pixels", where=path, fix="Give a larger or better masked photo.")
+    edges = [name for name, line in (("top", solid[0]), ("bottom", solid[-1]), ("left", solid[:, 0]), ("right", solid[:, -1]))
+             if line.mean() > 0.01]
+    if edges:
+        warnings.append(f"The object is cut off at the {' and '.join(edges)} of the photo: the missing part will be guessed.")
+    framing = framing_of_mask(solid, settings.side, settings.fill)
+    if framing.scale > 4:
+        warnings.append(f"The object is only {round(settings.fill * settings.side / framing.scale)} pixels large: "
+                        "expect a blurred result.")
+    return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings))

@@ -1,0 +1,194 @@
+"""Photos to assets: prepare, views, surface, asset, report, for each photo."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.jobs.progress import Reporter, Silent
+from pipeline.jobs.report import write_report
+from pipeline.jobs.runner import Runner, StageRun, digest_of_file, digest_of_folder
+from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict
+from pipeline.jobs.stages import asset_stage, load_prepared, prepare_stage, surface_stage, views_stage
+from scene.backends import pick_device, version_of
+from scene.errors import InputError, ViewloomError
+from scene.files import write_text
+from scene.resources import default_weights
+
+STAGE_VERSIONS = {"prepare": 1, "views": 1, "surface": 1, "asset": 1}
+"""Raised when a stage's code changes its result, so that earlier results are not kept."""
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """What became of one photo or capture.
+
+    Args:
+        name: of the item and its folder.
+        folder: its results.
+        asset: the GLB, if the job makes one and it was made.
+        error: why it failed, if it did.
+    """
+
+    name: str
+    folder: Path
+    asset: Path | None = None
+    error: ViewloomError | None = None
+
+
+@dataclass(eq=False)
+class _Model:
+    """The view model, loaded when a stage first needs it."""
+
+    weights: Path
+    device: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.weights.is_dir():
+            raise InputError("there is no such checkpoint folder", where=self.weights)
+        self.digest = digest_of_folder(self.weights, (".json", ".safetensors"))
+
+    @cached_property
+    def loaded(self) -> ViewDiffusion:
+        return ViewDiffusion.from_pretrained(self.weights).to(pick_device(self.device))
+
+
+def image2mesh(photos: Sequence[Path], out: Path, settings: Image2MeshSettings = Image2MeshSettings(), *,
+               mask: Path | None = None, reporter: Reporter | None = None) -> list[ItemResult]:
+    """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
+
+    A photo that fails does not stop the others. What an earlier run finished is kept.
+
+    Args:
+        photos: pictures of one object each.
+        out: output folder.
+        settings: of all stages.
+        mask: of the photo, if there is just one.
+        reporter: told of the progress.
+
+    Raises:
+        InputError: no photos, or a mask for several photos.
+        CheckpointError: the weights cannot be found.
+    """
+    def rest(runner: Runner, name: str, views: StageRun, manifest: dict[str, Any], tell: Reporter) -> Path:
+        parts = ReconstructSettings(settings.fit, settings.mesh, settings.glb)
+        return surface_and_asset(runner, name, views.folder, views.key, parts, manifest, tell)
+
+    return _each_photo(photos, out, settings, mask, reporter or Silent(), rest)
+
+
+def make_views(photos: Sequence[Path], out: Path, settings: Image2MeshSettings = Image2MeshSettings(), *,
+               mask: Path | None = None, reporter: Reporter | None = None) -> list[ItemResult]:
+    """Turn every photo into a capture folder of views, ``out/NAME/views``; as :func:`image2mesh` without the mesh."""
+    return _each_photo(photos, out, settings, mask, reporter or Silent(), lambda *_: None)
+
+
+def _each_photo(photos: Sequence[Path], out: Path, settings: Image2MeshSettings, mask: Path | None, tell: Reporter,
+                rest: Callable[[Runner, str, StageRun, dict[str, Any], Reporter], Path | None]) -> list[ItemResult]:
+    if not photos:
+        raise InputError("no photos were given")
+    if mask is not None and len(photos) > 1:
+        raise InputError("--mask fits one photo only", fix="Give photos with alpha, or run them one by one.")
+    model = _Model(settings.views.weights or default_weights(), settings.device)
+    results = []
+    for photo, name in zip(photos, _names(photos), strict=True):
+        tell.item(f"{photo} -> {out / name}")
+        runner = Runner(out / name, tell.stage)
+        try:
+            asset = _one_photo(runner, photo, name, settings, mask, model, tell, rest)
+            results.append(ItemResult(name, out / name, asset))
+        except ViewloomError as error:
+            results.append(ItemResult(name, out / name, error=error))
+            if len(photos) > 1:
+                tell.note(f"failed: {error}")
+    return results
+
+
+def _one_photo(runner: Runner, photo: Path, name: str, settings: Image2MeshSettings, mask: Path | None, model: _Model,
+               tell: Reporter, rest: Callable[[Runner, str, StageRun, dict[str, Any], Reporter], Path | None]) -> Path | None:
+    if not photo.is_file():
+        raise InputError("there is no such photo" if not photo.exists() else "is a folder, not a photo", where=photo)
+    if mask is not None and not mask.is_file():
+        raise InputError("there is no such mask", where=mask)
+    photo_digest = digest_of_file(photo)
+    prepared_run = runner.run(
+        "prepare", [STAGE_VERSIONS["prepare"], photo_digest, settings_as_dict(settings.prepare),
+                    None if mask is None else digest_of_file(mask)],
+        lambda folder: prepare_stage(folder, photo, settings.prepare, mask))
+    prepared = load_prepared(prepared_run.folder)
+    for warning in prepared.warnings:
+        tell.note(warning)
+    chosen = settings_as_dict(settings.views)
+    chosen.pop("weights")
+    views = runner.run(
+        "views", [STAGE_VERSIONS["views"], prepared_run.key, chosen, model.digest, pick_device(settings.device).type],
+        lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step))
+    manifest: dict[str, Any] = {
+        "photo": {"name": photo.name, "sha256": photo_digest}, "weights": {"sha256": model.digest, **_licence(model.weights)},
+        "settings": settings_as_dict(settings), "versions": versions(), "warnings": list(prepared.warnings)}
+    asset = rest(runner, name, views, manifest, tell)
+    if asset is None:
+        write_text(runner.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_report(runner, name, asset)
+    return asset
+
+
+def surface_and_asset(runner: Runner, name: str, capture: Path, capture_key: str, settings: ReconstructSettings,
+                       manifest: dict[str, Any], tell: Reporter) -> Path:
+    """The stages that captures and photos share; also writes the manifest."""
+    surface = runner.run("surface", [STAGE_VERSIONS["surface"], capture_key, settings_as_dict(settings.fit)],
+                         lambda folder: surface_stage(folder, capture, settings.fit, tell.step))
+    extras = {"manifest": {"licence": manifest.get("weights", {}).get("licence"), "versions": manifest["versions"],
+                           "seed": manifest["settings"].get("views", {}).get("sampling", {}).get("seed")}}
+    asset = runner.run(
+        "asset", [STAGE_VERSIONS["asset"], surface.key, settings_as_dict(settings.mesh), settings_as_dict(settings.glb), name],
+        lambda folder: asset_stage(folder, capture, surface.folder / "surface.npz", name, settings.mesh, settings.glb, extras,
+                                   f"viewloom {version_of('viewloom') or ''}".strip()))
+    made = asset.folder / f"{name}.glb"
+    final = runner.folder / f"{name}.glb"
+    if not final.is_file() or digest_of_file(final) != digest_of_file(made):
+        from scene.files import write_bytes
+
+        write_bytes(final, made.read_bytes())
+    facts = json.loads((asset.folder / "asset.json").read_text(encoding="utf-8"))
+    manifest = {**manifest, "asset": {"file": final.name, "sha256": digest_of_file(final), **facts}}
+    write_text(runner.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    health = facts["health"]
+    if not health["watertight"]:
+        tell.note(f"The mesh is not watertight: {health['boundary_edges']} open edges.")
+    if facts["surface"].get("kept") != "fit":
+        tell.note(f"The fit was not better than its start: the {facts['surface'].get('kept')} was kept.")
+    return final
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("viewloom", "torch", "diffusers", "numpy", "scipy", "scikit-image", "xatlas", "fast-simplification")
+    return {"python": platform.python_version(), **{name: version_of(name) or "unknown" for name in names}}
+
+
+def _licence(weights: Path) -> dict[str, str]:
+    try:
+        index = json.loads((weights / "model_index.json").read_text(encoding="utf-8"))
+        return {"licence": str(index.get("viewloom", {}).get("licence", "unknown"))}
+    except (OSError, ValueError):
+        return {"licence": "unknown"}
+
+
+def _names(photos: Sequence[Path]) -> list[str]:
+    """Folder names for photos: their names without ending, numbered where two are the same."""
+    names: list[str] = []
+    for photo in photos:
+        base = photo.stem or "photo"
+        name, k = base, 2
+        while name in names:
+            name, k = f"{base}-{k}", k + 1
+        names.append(name)
+    return names

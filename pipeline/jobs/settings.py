@@ -1,0 +1,148 @@
+"""Settings of the jobs, presets of them in YAML, and the strict reading of those."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+from recon.settings import FitSettings, GlbSettings
+from scene.errors import SettingsError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RingSettings:
+    """Where the generated views stand: rings of cameras around the object."""
+
+    views: tuple[int, ...] = (8, 6, 2)
+    """Views on each ring."""
+    elevations_deg: tuple[float, ...] = (10.0, 40.0, -20.0)
+    """Elevation of each ring."""
+    offsets_deg: tuple[float, ...] = (22.5, 0.0, 90.0)
+    """Azimuth of each ring's first view, from the photo."""
+
+
+@dataclass(frozen=True)
+class ViewsSettings:
+    """How views are made from a photo."""
+
+    weights: Path | None = None
+    """Checkpoint folder; the embedded nano model by default."""
+    elevation_deg: Annotated[float | None, tyro.conf.arg(aliases=["--elevation"])] = None
+    """Elevation of the photo's camera above the horizon; predicted by default."""
+    rings: RingSettings = RingSettings()
+    """Where the views stand."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How they are sampled."""
+    photo_weight: float = 1.0
+    """Confidence in the photo itself."""
+    front_weight: float = 0.8
+    """Confidence in generated views next to the photo."""
+    back_weight: float = 0.5
+    """Confidence in generated views opposite to it."""
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """How the surface becomes an asset."""
+
+    max_faces: int = 12_000
+    """Triangles at most."""
+    texture: int = 1024
+    """Texture side in pixels."""
+    smoothing: int = 6
+    """Rounds of Taubin smoothing."""
+
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """Settings of `viewloom reconstruct`."""
+
+    fit: FitSettings = FitSettings()
+    """The surface fit."""
+    mesh: MeshSettings = MeshSettings()
+    """The mesh and its texture."""
+    glb: GlbSettings = GlbSettings()
+    """The exported asset."""
+
+
+@dataclass(frozen=True)
+class Image2MeshSettings:
+    """Settings of `viewloom image2mesh` and `viewloom views`."""
+
+    prepare: PrepareSettings = PrepareSettings()
+    """The cut-out."""
+    views: ViewsSettings = ViewsSettings()
+    """The views."""
+    fit: FitSettings = FitSettings()
+    """The surface fit."""
+    mesh: MeshSettings = MeshSettings()
+    """The mesh and its texture."""
+    glb: GlbSettings = GlbSettings()
+    """The exported asset."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps: where the models run."""
+
+
+def settings_from_yaml(path: Path, default: T, ignore: Sequence[str] = ()) -> T:
+    """The default settings with what a YAML file changes.
+
+    Args:
+        path: the file.
+        default: settings that it changes.
+        ignore: top-level keys that other jobs have and this one does not.
+
+    Raises:
+        SettingsError: the file cannot be read, has a key that the settings do not have, or a value of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError("there is no such preset", where=path) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"is not readable YAML ({error})", where=path) from error
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key not in ignore}
+    return _filled(default, {} if content is None else content, path, "")  # type: ignore[no-any-return]
+
+
+def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
+    if not isinstance(content, dict):
+        raise SettingsError(f"{prefix or 'the file'} must hold keys and values, not {type(content).__name__}", where=path)
+    hints = typing.get_type_hints(type(default))
+    names = {f.name for f in dataclasses.fields(default)}
+    changes: dict[str, Any] = {}
+    for key, value in content.items():
+        full = f"{prefix}.{key}" if prefix else str(key)
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, 1)
+            raise SettingsError(f"unknown key {full}", where=path,
+                                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(names))}.")
+        current = getattr(default, key)
+        if dataclasses.is_dataclass(current):
+            changes[key] = _filled(current, value, path, full)
+            continue
+        try:
+            # Through JSON: strict about types, yet lists may fill tuples and strings may fill paths.
+            changes[key] = TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
+        except (ValidationError, TypeError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise SettingsError(f"{full} has a wrong value {value!r} ({reason})", where=path) from error
+    return dataclasses.replace(default, **changes)
+
+
+def settings_as_dict(settings: Any) -> dict[str, Any]:
+    """Plain values of settings, for manifests and hashes; paths become strings."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))  # type: ignore[no-any-return]

@@ -1,0 +1,153 @@
+"""The stages of the jobs: each reads what earlier ones wrote and writes into the folder it is given."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
+from pipeline.diffusion.settings import PrepareSettings
+from pipeline.jobs.settings import MeshSettings, RingSettings, ViewsSettings
+from recon.field import Surface
+from recon.fit import fit_surface, prior_surface
+from recon.glb import write_glb
+from recon.mesh import decimate, drop_specks, extract_mesh, mesh_health, taubin
+from recon.settings import FitSettings, GlbSettings
+from recon.texture import TexturedMesh, bake
+from recon.validate import validate_glb
+from scene.camera import DEFAULT_RADIUS
+from scene.errors import InputError, ViewloomError
+from scene.framing import Framing
+from scene.viewset import View, ViewSet
+
+if TYPE_CHECKING:
+    from pipeline.diffusion.backbone import ViewDiffusion
+
+Progress = Callable[[int, int], None]
+
+
+def ring_orbits(rings: RingSettings) -> Float[np.ndarray, "v 3"]:
+    """(azimuth, elevation, radius) of all views of the rings, radians.
+
+    Raises:
+        InputError: the rings' lists have different lengths.
+    """
+    if not len(rings.views) == len(rings.elevations_deg) == len(rings.offsets_deg):
+        raise InputError("rings need as many elevations and offsets as counts of views")
+    rows = [(math.radians(offset + k * 360 / count), math.radians(elevation), DEFAULT_RADIUS)
+            for count, elevation, offset in zip(rings.views, rings.elevations_deg, rings.offsets_deg, strict=True)
+            for k in range(count)]
+    return np.array(rows)
+
+
+def prepare_stage(folder: Path, photo: Path, settings: PrepareSettings, mask: Path | None) -> None:
+    """Write the cut-out, its mask and the framed cut-out."""
+    prepared = prepare_photo(photo, settings, mask)
+    Image.fromarray(prepared.cutout).save(folder / "cutout.png")
+    Image.fromarray(prepared.mask).save(folder / "mask.png")
+    Image.fromarray(prepared.framed).save(folder / "framed.png")
+    facts = {"warnings": prepared.warnings, "scale": prepared.framing.scale, "offset": prepared.framing.offset,
+             "side": prepared.framing.size}
+    (folder / "prepare.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def load_prepared(folder: Path) -> PreparedPhoto:
+    """Read what :func:`prepare_stage` wrote."""
+    facts = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+    framing = Framing(facts["scale"], tuple(facts["offset"]), facts["side"])
+    return PreparedPhoto(np.array(Image.open(folder / "cutout.png")), np.array(Image.open(folder / "framed.png")), framing,
+                         tuple(facts["warnings"]))
+
+
+def views_stage(folder: Path, prepared: PreparedPhoto, model: ViewDiffusion, settings: ViewsSettings,
+                on_step: Progress | None = None) -> None:
+    """Write a capture folder with the photo and the generated views, and the coarse volume."""
+    import torch
+
+    from pipeline.diffusion.generate import generate_views
+
+    orbits = ring_orbits(settings.rings)
+    generated = generate_views(model, prepared.resized(model.image_size), torch.from_numpy(orbits).float(),
+                               settings.sampling, elevation_deg=settings.elevation_deg, on_step=on_step)
+    side = prepared.framed.shape[0]
+    views = [View("photo", generated.photo_camera.resized(side, side), prepared.framed, weight=settings.photo_weight)]
+    for k, (rgba, orbit) in enumerate(zip(generated.rgba, orbits, strict=True)):
+        away = (1 - math.cos(float(orbit[0]))) / 2
+        weight = settings.front_weight + (settings.back_weight - settings.front_weight) * away
+        views.append(View(f"view_{k:02d}", generated.cameras[k], rgba, weight=weight))
+    if not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
+        raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
+    facts = {"source_elevation_deg": round(math.degrees(generated.elevation), 3), "normalised": True,
+             "elevation": "given" if settings.elevation_deg is not None else "predicted"}
+    ViewSet(tuple(views), True, facts).save(folder)
+    if generated.occupancy is not None and generated.colours is not None:
+        with (folder / "coarse.npz").open("wb") as file:
+            np.savez(file, occupancy=generated.occupancy.astype(np.float16), colours=generated.colours.astype(np.float16))
+
+
+def surface_stage(folder: Path, capture: Path, settings: FitSettings, on_step: Progress | None = None) -> None:
+    """Fit a surface to a capture folder; falls back to the coarse volume if the views contradict each other wholly."""
+    views = ViewSet.load(capture)
+    coarse = capture / "coarse.npz"
+    occupancy = colours = None
+    if coarse.is_file():
+        with np.load(coarse) as data:
+            occupancy, colours = data["occupancy"].astype(np.float32), data["colours"].astype(np.float32)
+    try:
+        surface = fit_surface(views, settings, prior=occupancy, on_step=on_step)
+    except InputError as error:
+        if occupancy is None or colours is None:
+            raise
+        surface = prior_surface(occupancy, colours, settings)
+        surface = Surface(surface.sdf, surface.colour, surface.half, {**surface.facts, "reason": error.what})
+    surface.save(folder / "surface.npz")
+
+
+def asset_stage(folder: Path, capture: Path, surface_path: Path, name: str, mesh: MeshSettings, glb: GlbSettings,
+                extras: dict[str, Any], generator: str) -> None:
+    """Write the GLB, its turntable and a summary of its health."""
+    surface = Surface.load(surface_path)
+    views = ViewSet.load(capture)
+    vertices, faces = drop_specks(*extract_mesh(surface))
+    dense = len(faces)
+    vertices, faces = decimate(vertices, faces, mesh.max_faces)
+    if mesh.smoothing:
+        vertices = taubin(vertices, faces, mesh.smoothing)
+    textured = bake(vertices, faces, views, surface, mesh.texture)
+    path = folder / f"{name}.glb"
+    write_glb(path, textured, glb, extras, generator)
+    report = validate_glb(path)
+    if report.errors:
+        raise ViewloomError(f"the exported asset is not valid glTF: {report.messages[:3]}", where=path)
+    save_turntable(folder / "turntable.webp", textured)
+    facts = {"health": asdict(mesh_health(vertices, faces)), "dense_faces": dense, "bytes": path.stat().st_size,
+             "surface": surface.facts, "validator": report.tool, "validator_errors": report.errors,
+             "validator_warnings": report.warnings}
+    (folder / "asset.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def turntable_frames(mesh: TexturedMesh, frames: int = 24, size: int = 256,
+                     elevation_deg: float = 15.0) -> Float[np.ndarray, "t s s 3"]:
+    """The asset from all around, without shading (its texture holds the light), on white."""
+    from scene.camera import orbit_camera
+    from scene.mesh import ColouredMesh
+    from scene.render import Light, MeshRenderer, over_white
+
+    coloured = ColouredMesh(mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture)
+    renderer = MeshRenderer(coloured, Light(ambient=1.0, diffuse=0.0))
+    return np.stack([over_white(renderer.render(orbit_camera(k * 2 * math.pi / frames, math.radians(elevation_deg),
+                                                             size=size)).rgba) for k in range(frames)])
+
+
+def save_turntable(path: Path, mesh: TexturedMesh) -> None:
+    """An animated picture of the asset."""
+    frames = [Image.fromarray(np.round(f * 255).astype(np.uint8)) for f in turntable_frames(mesh)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=90, loop=0, quality=80, method=4)

@@ -1,0 +1,28 @@
+"""Where the files that come with the project lie: in a checkout beside the rooms, in an installation inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scene.errors import CheckpointError
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def shipped(name: str) -> Path:
+    """The folder ``weights`` or ``configs`` of this installation; it may be missing."""
+    installed = _ROOT / "viewloom" / name
+    return installed if installed.is_dir() else _ROOT / name
+
+
+def default_weights() -> Path:
+    """The embedded nano checkpoint.
+
+    Raises:
+        CheckpointError: this installation came without it.
+    """
+    folder = shipped("weights") / "nano"
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointError("the embedded weights are missing", where=folder,
+                              fix="Install the complete package, or name a checkpoint with --views.weights.")
+    return folder

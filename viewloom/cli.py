@@ -1,0 +1,192 @@
+"""The command line: ``viewloom image2mesh | views | reconstruct | doctor``."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+import viewloom
+from pipeline.jobs.progress import ConsoleReporter, hello
+from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_from_yaml
+from scene.errors import InputError, ViewloomError
+from scene.resources import shipped
+
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+@dataclass(frozen=True)
+class Image2Mesh:
+    """Turn photos into textured GLB files.
+
+    Every photo gets a folder OUT/NAME with NAME.glb, report.html, manifest.json and what the stages made. A second run
+    continues where the first stopped.
+    """
+
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Photos of one object each, any format; a cut-out with alpha works best."""
+    out: Out
+    """Output folder."""
+    settings: Annotated[Image2MeshSettings, tyro.conf.arg(name="")] = Image2MeshSettings()
+    """Settings of the stages."""
+    mask: Path | None = None
+    """Mask of the photo (white is the object), if there is just one photo."""
+    preset: str | None = None
+    """Named preset (draft, standard) or a YAML file; flags override it."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+
+@dataclass(frozen=True)
+class Views(Image2Mesh):
+    """Turn photos into posed views: a capture folder OUT/NAME/views that nerfstudio opens, without a mesh."""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Turn a capture folder (transforms.json with pictures and masks) into a textured GLB."""
+
+    capture: tyro.conf.Positional[Path]
+    """Folder with transforms.json, or that file."""
+    out: Out
+    """Output folder."""
+    settings: Annotated[ReconstructSettings, tyro.conf.arg(name="")] = ReconstructSettings()
+    """Settings of the stages."""
+    preset: str | None = None
+    """Named preset (draft, standard) or a YAML file; flags override it."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what this installation can do and how to get what is missing."""
+
+    debug: bool = False
+    """Show the traceback of errors."""
+
+
+_COMMANDS: dict[str, type[Any]] = {"image2mesh": Image2Mesh, "views": Views, "reconstruct": Reconstruct, "doctor": Doctor}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code: 0 done, 1 our fault, 2 the input's."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"viewloom {viewloom.__version__}")
+        return 0
+    if argv[0] not in _COMMANDS:
+        near = difflib.get_close_matches(argv[0], _COMMANDS, 1)
+        print(f"viewloom: unknown command {argv[0]!r}" + (f"; did you mean {near[0]}?" if near else "") + f"\n\n{_usage()}",
+              file=sys.stderr)
+        return 2
+    try:
+        command = _parse(argv[0], argv[1:])
+        return _run(command)
+    except ViewloomError as error:
+        if "--debug" in argv:
+            raise
+        print(f"viewloom: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("viewloom: stopped; the same command continues where this one was", file=sys.stderr)
+        return 130
+
+
+def _usage() -> str:
+    lines = [f"  viewloom {name:<12} {(kind.__doc__ or '').strip().splitlines()[0]}" for name, kind in _COMMANDS.items()]
+    return "\n".join([f"viewloom {viewloom.__version__}", "", *lines, "",
+                      "  viewloom COMMAND --help shows every setting."])
+
+
+def _parse(name: str, argv: list[str]) -> Any:
+    kind = _COMMANDS[name]
+    preset = _preset_in(argv)
+    if preset is None or kind is Doctor:
+        return tyro.cli(kind, args=argv, prog=f"viewloom {name}")
+    # The preset becomes the default, so that flags change it and --help shows it.
+    if kind is Reconstruct:
+        ours = settings_from_yaml(preset_path(preset), ReconstructSettings(), ignore=("prepare", "views", "device"))
+        default = Reconstruct(capture=tyro.MISSING, out=tyro.MISSING, settings=ours)
+    else:
+        theirs = settings_from_yaml(preset_path(preset), Image2MeshSettings())
+        default = kind(photos=tyro.MISSING, out=tyro.MISSING, settings=theirs)
+    return tyro.cli(kind, args=argv, prog=f"viewloom {name}", default=default)
+
+
+def _preset_in(argv: list[str]) -> str | None:
+    for k, word in enumerate(argv):
+        if word == "--preset" and k + 1 < len(argv):
+            return argv[k + 1]
+        if word.startswith("--preset="):
+            return word.partition("=")[2]
+    return None
+
+
+def preset_path(name: str) -> Path:
+    """The YAML file of a preset: a file's path, or the name of one that comes with the project.
+
+    Raises:
+        InputError: there is no such file or name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = shipped("configs") / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in shipped("configs").glob("*.yaml"))
+        raise InputError(f"there is no preset {name!r}", fix=f"Known presets: {', '.join(known)}; or give a .yaml file.")
+    return path
+
+
+def _run(command: Any) -> int:
+    if isinstance(command, Doctor):
+        return _doctor()
+    what = "reconstruct" if isinstance(command, Reconstruct) else "views" if isinstance(command, Views) else "image2mesh"
+    hello(f"viewloom {viewloom.__version__}: {what}")
+    with ConsoleReporter() as reporter:
+        if isinstance(command, Reconstruct):
+            from pipeline.jobs.reconstruct import reconstruct
+
+            results = [reconstruct(command.capture, command.out, command.settings, reporter=reporter)]
+        else:
+            from pipeline.jobs.image2mesh import image2mesh, make_views
+
+            job = make_views if isinstance(command, Views) else image2mesh
+            results = job(command.photos, command.out, command.settings, mask=command.mask, reporter=reporter)
+    return _summary(results)
+
+
+def _summary(results: list[Any]) -> int:
+    failed = [r for r in results if r.error is not None]
+    if len(results) == 1 and failed:
+        raise failed[0].error
+    for result in results:
+        if result.error is None:
+            print(f"{result.asset or result.folder / 'views'}  (report: {result.folder / 'report.html'})")
+        else:
+            print(f"{result.name}: failed: {result.error}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(results)} failed", file=sys.stderr)
+        return max(r.error.exit_code for r in failed)
+    return 0
+
+
+def _doctor() -> int:
+    hello(f"viewloom {viewloom.__version__}: doctor")
+    from pipeline.jobs.doctor import examine
+
+    for finding in examine():
+        print(f"  {'ok' if finding.found else '--':<3} {finding.name:<16} {finding.detail}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
