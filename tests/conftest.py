@@ -1,0 +1,25 @@
+"""What every test shares: few threads, fixed seeds, reproducible property tests."""
+
+from __future__ import annotations
+
+import random
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+# Property tests draw the same examples every time: a red run can be repeated. Timing is left to pytest-timeout.
+hypothesis.settings.register_profile("viewloom", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("viewloom")
+
+# Tests are small: more threads cost more in handing over work than they win, and change the order of sums.
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    """Whoever forgets to seed still gets the same numbers in every run and every order of tests."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries draw from the global generator
+    torch.manual_seed(0)
