@@ -35,17 +35,18 @@ class _Rays:
 
 
 def fit_surface(views: ViewSet, settings: FitSettings = FitSettings(), *,
-                prior: Float[np.ndarray, "p p p"] | None = None,
+                prior: Float[np.ndarray, "p p p"] | None = None, device: torch.device = torch.device("cpu"),
                 on_step: Callable[[int, int], None] | None = None) -> Surface:
     """Fit a surface to masked views of a normalised object.
 
-    The result's outlines never agree less with the masks than the hull's do: where the fit lost more than it gained, the
-    hull is returned, and ``facts["kept"]`` says so.
+    A fit whose outlines agree clearly less with the masks than the hull's do has lost parts; then the hull is returned,
+    and ``facts["kept"]`` says so.
 
     Args:
         views: posed pictures with masks; the object lies in the cube of ``settings.half`` about the origin.
         settings: see there.
         prior: occupancy probability over the cube ``[-0.6, 0.6]^3``, a vote for sides that no view shows well.
+        device: where to compute; ray draws are the same on every device.
         on_step: called with (step, steps).
 
     Raises:
@@ -53,10 +54,10 @@ def fit_surface(views: ViewSet, settings: FitSettings = FitSettings(), *,
     """
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    rays = RaySet.of(views, settings.image_side)
+    rays = RaySet.of(views, settings.image_side).to(device)
     hull = visual_hull(rays, settings.resolution, settings.half, vote=settings.vote,
                        prior=None if prior is None else _padded(prior, settings.half), prior_weight=settings.prior_weight)
-    grid = GridField(torch.from_numpy(hull.sdf), settings.half, settings.levels[0])
+    grid = GridField(torch.from_numpy(hull.sdf), settings.half, settings.levels[0]).to(device)
     pixels = _pixels(rays)
     with torch.no_grad():
         grid.colour += torch.logit(_mean_colour(pixels).clamp(0.02, 0.98)).view(1, 3, 1, 1, 1)
@@ -124,21 +125,22 @@ def _sections(grid: GridField, origin: Tensor, direction: Tensor, settings: FitS
     near, far = box_span(origin, direction, grid.half)
     far = torch.maximum(far, near + 1e-3)
     probes = 2 * settings.samples
-    u = (torch.arange(probes) + torch.rand(len(origin), 1, generator=generator)) / probes
+    device = origin.device
+    u = ((torch.arange(probes) + torch.rand(len(origin), 1, generator=generator)) / probes).to(device)
     t = near[:, None] + (far - near)[:, None] * u
     sdf = grid.sdf(origin[:, None] + direction[:, None] * t[..., None])
     length = t.diff(dim=-1)
     alpha = neus_alpha((sdf[:, 1:] + sdf[:, :-1]) / 2, sdf.diff(dim=-1) / length, length, sharpness * 0.5)
     chance = render_weights(alpha) + 0.3 * torch.exp(-sdf[:, 1:].abs() * sharpness * 0.5) + 1e-4
-    cumulative = torch.cat([torch.zeros(len(origin), 1), chance.cumsum(-1)], -1)
+    cumulative = torch.cat([torch.zeros(len(origin), 1, device=device), chance.cumsum(-1)], -1)
     cumulative = cumulative / cumulative[:, -1:]
     fine = settings.samples - settings.samples // 3
-    wanted = ((torch.arange(fine) + torch.rand(len(origin), 1, generator=generator)) / fine).contiguous()
+    wanted = ((torch.arange(fine) + torch.rand(len(origin), 1, generator=generator)) / fine).to(device)
     slot = torch.searchsorted(cumulative, wanted, right=True).clamp(1, probes - 1)
     low, high = cumulative.gather(1, slot - 1), cumulative.gather(1, slot)
     part = (wanted - low) / (high - low).clamp(min=1e-6)
     t_fine = t.gather(1, slot - 1) + part * (t.gather(1, slot) - t.gather(1, slot - 1))
-    spread = near[:, None] + (far - near)[:, None] * torch.linspace(0, 1, settings.samples // 3 + 1)
+    spread = near[:, None] + (far - near)[:, None] * torch.linspace(0, 1, settings.samples // 3 + 1, device=device)
     return torch.cat([spread, t_fine], -1).sort(-1).values
 
 
@@ -157,10 +159,15 @@ def _pixels(rays: RaySet) -> _Rays:
 def _draw(pixels: _Rays, count: int, generator: torch.Generator) -> Tensor:
     """Half of the rays through the object, most others close around it."""
     half, some = count // 2, count // 10
-    parts = [pixels.inside[torch.randint(len(pixels.inside), (half,), generator=generator)],
-             torch.randint(len(pixels.alpha), (some,), generator=generator)]
+
+    def draw(group: Tensor | int, number: int) -> Tensor:
+        size = group if isinstance(group, int) else len(group)
+        index = torch.randint(size, (number,), generator=generator).to(pixels.alpha.device)
+        return index if isinstance(group, int) else group[index]
+
+    parts = [draw(pixels.inside, half), draw(len(pixels.alpha), some)]
     if len(pixels.around):
-        parts.append(pixels.around[torch.randint(len(pixels.around), (count - half - some,), generator=generator)])
+        parts.append(draw(pixels.around, count - half - some))
     return torch.cat(parts)
 
 
@@ -178,12 +185,13 @@ def _padded(prior: Float[np.ndarray, "p p p"], half: float) -> Float[Tensor, "p 
 
 
 def _result(grid: GridField, hull: Hull, rays: RaySet, settings: FitSettings, last: dict[str, float]) -> Surface:
-    fitted = grid.dense(settings.resolution)
+    fitted = grid.dense(settings.resolution).cpu()
     fit_score = outline_agreement(rays, -fitted, 0.0, settings.half)
     hull_score = outline_agreement(rays, -torch.from_numpy(hull.sdf), 0.0, settings.half)
-    keep_hull = fit_score < hull_score - 0.005 or not bool((fitted < 0).any())
+    # A hull fits outlines by construction; a good fit trades up to this much of them for the right depth.
+    keep_hull = fit_score < hull_score - 0.03 or not bool((fitted < 0).any())
     with torch.no_grad():
-        colour = torch.sigmoid(grid.colour)[0].movedim(0, -1).numpy()
+        colour = torch.sigmoid(grid.colour)[0].movedim(0, -1).cpu().numpy()
     facts: dict[str, object] = {
         "vote": hull.vote, "mask_agreement": round(hull.agreement, 4), "fit_outline_iou": round(fit_score, 4),
         "hull_outline_iou": round(hull_score, 4), "kept": "hull" if keep_hull else "fit",

@@ -44,18 +44,19 @@ def vote_inside(rays: RaySet, resolution: int, half: float, prior: Float[Tensor,
         half: half side of the cube.
         prior: an occupancy estimate over the same cube that votes like ``prior_weight`` times all views together.
     """
-    axis = (torch.arange(resolution) + 0.5) / resolution * 2 * half - half
+    device = rays.weight.device
+    axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 * half - half
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    total, votes = torch.zeros(len(points)), torch.zeros(len(points))
+    total, votes = torch.zeros(len(points), device=device), torch.zeros(len(points), device=device)
     for k in range(len(rays)):
         cover, seen = rays.sample_alpha(k, points)
         votes += rays.weight[k] * cover * seen
         total += rays.weight[k] * seen
     inside = torch.where(total > 0, votes / total.clamp(min=1e-6), 0.0)
     if prior is not None and prior_weight > 0:
-        wide = F.interpolate(prior[None, None].float(), (resolution,) * 3, mode="trilinear", align_corners=False)[0, 0]
+        wide = F.interpolate(prior[None, None].float().to(device), (resolution,) * 3, mode="trilinear", align_corners=False)[0, 0]
         inside = (inside + prior_weight * wide.reshape(-1)) / (1 + prior_weight)
-    return inside.reshape(resolution, resolution, resolution).numpy()
+    return inside.reshape(resolution, resolution, resolution).cpu().numpy()
 
 
 def signed_distance(inside: Float[np.ndarray, "r r r"], level: float, half: float) -> Float[np.ndarray, "r r r"]:
@@ -96,13 +97,14 @@ def visual_hull(rays: RaySet, resolution: int, half: float, *, vote: float | Non
 
 def outline_agreement(rays: RaySet, inside: Float[Tensor, "r r r"], level: float, half: float, size: int = 48) -> float:
     """Weighted mean IoU between the outlines of a level set and the masks, at ``size`` pixels."""
-    solid = (inside >= level).float()[None, None]
+    solid = (inside.to(rays.weight.device) >= level).float()[None, None]
     steps = 2 * inside.shape[0]
+    spread = (torch.arange(steps, device=solid.device) + 0.5) / steps
     total = weight = 0.0
     for k in range(len(rays)):
         origin, direction, mask = rays.small(k, size)
         near, far = box_span(origin, direction, half)
-        t = near[:, None] + (far - near).clamp(min=0)[:, None] * (torch.arange(steps) + 0.5) / steps
+        t = near[:, None] + (far - near).clamp(min=0)[:, None] * spread
         points = origin[:, None] + direction[:, None] * t[..., None]
         values = F.grid_sample(solid, (points / half).flip(-1)[None, None], align_corners=False)[0, 0, 0]
         found = (values.amax(-1) > 0.5) & (far > near)

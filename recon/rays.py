@@ -61,6 +61,11 @@ class RaySet:
     def __len__(self) -> int:
         return len(self.cameras)
 
+    def to(self, device: torch.device) -> RaySet:
+        """The same views on a device."""
+        return RaySet(self.cameras, tuple(c.to(device) for c in self.colour), tuple(a.to(device) for a in self.alpha),
+                      self.weight.to(device))
+
     def flat(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n"],
                             Float[Tensor, "n"]]:
         """Origins, unit directions, colours, alphas and weights of all pixels of all views."""
@@ -68,8 +73,7 @@ class RaySet:
         for k, camera in enumerate(self.cameras):
             origin, direction = camera.rays()
             count = camera.width * camera.height
-            parts.append((torch.from_numpy(np.ascontiguousarray(origin)).float().reshape(-1, 3),
-                          torch.from_numpy(direction).float().reshape(-1, 3), self.colour[k].reshape(-1, 3),
+            parts.append((self._tensor(origin), self._tensor(direction), self.colour[k].reshape(-1, 3),
                           self.alpha[k].reshape(-1), self.weight[k].expand(count)))
         o, d, c, a, w = (torch.cat(column) for column in zip(*parts, strict=True))
         return o, d, c, a, w
@@ -77,8 +81,7 @@ class RaySet:
     def sample_alpha(self, k: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """Mask of view ``k`` at projected points (bilinear), and whether the view sees the point at all (0 or 1)."""
         camera = self.cameras[k]
-        rotation = torch.from_numpy(camera.c2w[:3, :3]).float()
-        local = (points - torch.from_numpy(camera.centre).float()) @ rotation
+        local = (points - self._tensor(camera.centre)) @ self._tensor(camera.c2w[:3, :3])
         depth = -local[:, 2]
         x = camera.cx + camera.fx * local[:, 0] / depth
         y = camera.cy - camera.fy * local[:, 1] / depth
@@ -95,8 +98,10 @@ class RaySet:
         camera = camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
         origin, direction = camera.rays()
         mask = F.interpolate(self.alpha[k][None, None], (camera.height, camera.width), mode="area")[0, 0] >= 0.5
-        return (torch.from_numpy(np.ascontiguousarray(origin)).float().reshape(-1, 3),
-                torch.from_numpy(direction).float().reshape(-1, 3), mask.reshape(-1))
+        return self._tensor(origin), self._tensor(direction), mask.reshape(-1)
+
+    def _tensor(self, values: np.ndarray) -> Float[Tensor, "n 3"]:
+        return torch.from_numpy(np.ascontiguousarray(values)).float().reshape(-1, 3).to(self.weight.device)
 
 
 def _reduced(rgba: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -1,3 +1,75 @@
-"""viewloom: one photo, a few photos or a posed capture in; consistent views and a textured GLB out."""
+"""viewloom: one photo, a few photos or a posed capture in; consistent views and a textured GLB out.
+
+The names below are the public interface; they are imported when first used, so that ``import viewloom`` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.diffusion.backbone import ViewDiffusion
+    from pipeline.diffusion.generate import GeneratedViews, generate_views
+    from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
+    from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+    from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
+    from pipeline.jobs.reconstruct import reconstruct
+    from pipeline.jobs.settings import Image2MeshSettings, MeshSettings, ReconstructSettings, RingSettings, ViewsSettings
+    from recon.field import Surface
+    from recon.fit import fit_surface
+    from recon.glb import write_glb
+    from recon.metrics import MeshScores, compare_meshes
+    from recon.settings import FitSettings, GlbSettings
+    from recon.texture import TexturedMesh, bake
+    from recon.validate import GlbReport, validate_glb
+    from scene.camera import Camera, look_at, orbit_camera
+    from scene.errors import InputError, ViewloomError
+    from scene.viewset import View, ViewSet
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "pipeline.diffusion.backbone": ("ViewDiffusion",),
+    "pipeline.diffusion.generate": ("GeneratedViews", "generate_views"),
+    "pipeline.diffusion.prepare": ("PreparedPhoto", "prepare_photo"),
+    "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
+    "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
+    "pipeline.jobs.reconstruct": ("reconstruct",),
+    "pipeline.jobs.settings": ("Image2MeshSettings", "MeshSettings", "ReconstructSettings", "RingSettings", "ViewsSettings"),
+    "recon.field": ("Surface",),
+    "recon.fit": ("fit_surface",),
+    "recon.glb": ("write_glb",),
+    "recon.metrics": ("MeshScores", "compare_meshes"),
+    "recon.settings": ("FitSettings", "GlbSettings"),
+    "recon.texture": ("TexturedMesh", "bake"),
+    "recon.validate": ("GlbReport", "validate_glb"),
+    "scene.camera": ("Camera", "look_at", "orbit_camera"),
+    "scene.errors": ("InputError", "ViewloomError"),
+    "scene.viewset": ("View", "ViewSet"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - in the order of the pipeline
+    "image2mesh", "make_views", "reconstruct", "ItemResult",
+    "Image2MeshSettings", "ReconstructSettings", "PrepareSettings", "ViewsSettings", "RingSettings", "SamplingSettings",
+    "FitSettings", "MeshSettings", "GlbSettings",
+    "prepare_photo", "PreparedPhoto", "ViewDiffusion", "generate_views", "GeneratedViews",
+    "Camera", "look_at", "orbit_camera", "View", "ViewSet",
+    "fit_surface", "Surface", "bake", "TexturedMesh", "write_glb", "validate_glb", "GlbReport",
+    "compare_meshes", "MeshScores", "InputError", "ViewloomError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room on first use."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'viewloom' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

@@ -1,0 +1,198 @@
+"""Which stage costs most: the same fitter on val objects, from better and worse views.
+
+Rows: true views at the cameras that jobs use; the same through the VAE; the same shifted by about 2 px each; generated
+views with the photo's true and with its predicted camera; and for comparison the hull of the true masks, the coarse volume
+alone, an extruded outline of the photo, and a sphere.
+
+Meshes are scored by the protocol of recon/metrics.py: longest side 1, centred, no registration, 20,000 points a side,
+distances to triangles, IoU on 64^3 solids.
+
+Example: python scripts/evaluate_meshes.py --objects DATA/meshes_train --count 32
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from rich.progress import track
+
+from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.diffusion.generate import source_camera
+from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.jobs.settings import ViewsSettings
+from pipeline.jobs.stages import ring_orbits
+from pipeline.training.objects import ObjectPool
+from pipeline.training.samples import SampleSettings, heldout_mesh, heldout_sample, to_bytes
+from recon.field import Surface
+from recon.fit import fit_surface, hull_surface, prior_surface
+from recon.mesh import Faces, Vertices, drop_specks, extract_mesh, taubin
+from recon.metrics import MeshScores, compare_meshes
+from recon.settings import FitSettings
+from scene.backends import pick_device
+from scene.camera import OBJECT_RADIUS, Camera, orbit_camera
+from scene.mesh import ColouredMesh
+from scene.procedural import superellipsoid
+from scene.render import MeshRenderer
+from scene.resources import default_weights
+from scene.viewset import View, ViewSet
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Score meshes fitted to true, degraded and generated views."""
+
+    objects: Path
+    """Folder of the object pool; its val split is used."""
+    weights: Path | None = None
+    """Checkpoint; the embedded one by default."""
+    count: int = 32
+    """Objects, spread evenly over the val split."""
+    views: ViewsSettings = ViewsSettings()
+    """Cameras, sampling and confidences of generated views."""
+    fit: FitSettings = FitSettings()
+    """The fit."""
+    only: tuple[str, ...] = ()
+    """Rows to compute; all by default."""
+    device: str = "auto"
+    """Where the model runs."""
+    out: Path | None = None
+    """Write the scores of every object as JSON."""
+
+
+class Bench:
+    """Everything one object needs."""
+
+    def __init__(self, model: ViewDiffusion, pool: ObjectPool, index: int, arguments: Arguments) -> None:
+        self.model, self.arguments = model, arguments
+        self.mesh = heldout_mesh(pool, index)
+        self.sample = heldout_sample(pool, index, SampleSettings(targets=1, volume=0))
+        self.orbits = ring_orbits(arguments.views.rings)
+        self.cameras = [orbit_camera(*orbit, size=model.image_size) for orbit in self.orbits]
+        renderer = MeshRenderer(self.mesh)
+        self.true = np.stack([to_bytes(renderer.render(camera).rgba) for camera in self.cameras])
+        self.rng = np.random.default_rng(index)
+
+    def true_views(self) -> Surface:
+        """(a) True views."""
+        return self._fit(self.true)
+
+    def vae_views(self) -> Surface:
+        """(b) True views, encoded and decoded."""
+        with torch.no_grad():
+            raw = self.model.codec.encode_raw(torch.from_numpy(self.true).to(self.model.device))
+            out = self.model.codec.decode(self.model.codec.normalise(raw))
+        return self._fit(to_bytes(out.cpu().numpy()))
+
+    def shifted_views(self) -> Surface:
+        """(c) True views, each moved by a normal deviate of 2 px in x and y."""
+        moved = []
+        for rgba in self.true:
+            dx, dy = self.rng.normal(0, 2, 2)
+            matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+            moved.append(cv2.warpAffine(rgba, matrix, rgba.shape[1::-1], flags=cv2.INTER_LINEAR))
+        return self._fit(np.stack(moved))
+
+    def generated(self, *, predict: bool) -> Surface:
+        """(d) Generated views with the photo, as jobs make them."""
+        photo = torch.from_numpy(self.sample.source[None])
+        true = torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
+        source = source_camera(self.model, photo) if predict else true
+        volume = coarse_volume(self.model, photo, source)
+        given = view_conditions(self.model, photo, source, torch.from_numpy(self.orbits[None]).float(), volume)
+        out = decode_views(self.model, sample_latents(self.model, given, self.arguments.views.sampling))[0].cpu().numpy()
+        prior = None if volume is None else volume.occupancy[0].cpu().numpy()
+        settings = self.arguments.views
+        away = (1 - np.cos(self.orbits[:, 0])) / 2
+        weights = settings.front_weight + (settings.back_weight - settings.front_weight) * away
+        elevation, focal, cx, cy = (float(v) * s for v, s in zip(source[0], (1, *[self.model.image_size] * 3), strict=True))
+        stand = orbit_camera(0.0, elevation, size=self.model.image_size)
+        photo_camera: Camera = replace(stand, fx=focal, fy=focal, cx=cx, cy=cy)
+        return self._fit(to_bytes(out), weights.tolist(), View("photo", photo_camera, self.sample.source), prior)
+
+    def coarse(self) -> Surface:
+        """The coarse volume as a mesh, true camera."""
+        photo = torch.from_numpy(self.sample.source[None])
+        volume = coarse_volume(self.model, photo, torch.from_numpy(self.sample.source_camera[None]).to(self.model.device))
+        if volume is None:
+            raise SystemExit("this checkpoint has no coarse volume")
+        return prior_surface(volume.occupancy[0].cpu().numpy(), volume.colours[0].movedim(0, -1).cpu().numpy(),
+                             self.arguments.fit)
+
+    def hull(self) -> Surface:
+        """The hull of the true masks."""
+        return hull_surface(self._set(self.true), self.arguments.fit)
+
+    def silhouette(self) -> tuple[Vertices, Faces]:
+        """The photo's outline pushed along the view, as thick as its shorter side."""
+        camera = orbit_camera(0.0, float(self.sample.source_camera[0]), size=64)
+        mask = cv2.resize(self.sample.source[..., 3], (64, 64), interpolation=cv2.INTER_AREA) >= 128
+        rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+        shorter = min(np.ptp(rows), np.ptp(columns)) + 1
+        grid = np.zeros((64, 64, 64), np.float32)
+        low = max(1, 32 - shorter // 2)
+        grid[:, :, low:64 - low] = mask[:, :, None]
+        from recon.hull import signed_distance
+
+        vertices, faces = extract_mesh(Surface(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0, {}))
+        # Array axes (row, column, depth) are image down, right and away from the camera.
+        local = np.stack([vertices[:, 1], -vertices[:, 0], -vertices[:, 2]], axis=-1)
+        return local @ camera.c2w[:3, :3].T, faces
+
+    def sphere(self) -> tuple[Vertices, Faces]:
+        """The bounding sphere."""
+        return superellipsoid(1, 1, (OBJECT_RADIUS,) * 3, 32, 64)
+
+    def _set(self, rgba: np.ndarray, weights: list[float] | None = None, photo: View | None = None) -> ViewSet:
+        views = [View(f"view_{k:02d}", camera, rgba[k], weight=1.0 if weights is None else weights[k])
+                 for k, camera in enumerate(self.cameras)]
+        return ViewSet(tuple(views if photo is None else [photo, *views]), True)
+
+    def _fit(self, rgba: np.ndarray, weights: list[float] | None = None, photo: View | None = None,
+             prior: np.ndarray | None = None) -> Surface:
+        return fit_surface(self._set(rgba, weights, photo), self.arguments.fit, prior=prior)
+
+
+def score(made: Surface | tuple[Vertices, Faces], mesh: ColouredMesh) -> MeshScores:
+    """Scores of a surface or mesh against the true mesh."""
+    if isinstance(made, Surface):
+        vertices, faces = drop_specks(*extract_mesh(made))
+        made = taubin(vertices, faces), faces
+    return compare_meshes(*made, mesh.vertices.astype(np.float64), mesh.faces)
+
+
+def main(arguments: Arguments) -> None:
+    """Score all rows and print a table."""
+    model = ViewDiffusion.from_pretrained(arguments.weights or default_weights()).to(pick_device(arguments.device))
+    pool = ObjectPool(arguments.objects, "val")
+    chosen = np.linspace(0, len(pool) - 1, min(arguments.count, len(pool))).round().astype(int)
+    rows: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
+        "(a) true views": Bench.true_views, "(b) true views through the VAE": Bench.vae_views,
+        "(c) true views shifted by 2 px": Bench.shifted_views,
+        "(d) generated views, true camera": lambda bench: bench.generated(predict=False),
+        "(d') generated views, predicted camera": lambda bench: bench.generated(predict=True),
+        "hull of the true masks": Bench.hull, "coarse volume alone, true camera": Bench.coarse,
+        "extruded outline": Bench.silhouette, "sphere": Bench.sphere}
+    scores: dict[str, list[MeshScores]] = {name: [] for name in rows if not arguments.only or name in arguments.only}
+    for index in track(chosen, "objects"):
+        bench = Bench(model, pool, int(index), arguments)
+        for name in scores:
+            scores[name].append(score(rows[name](bench), bench.mesh))
+    print(f"\n{len(chosen)} val objects, {len(ring_orbits(arguments.views.rings))} views of {model.image_size} px\n")
+    print("| fitted from | Chamfer (mean) | Chamfer (median) | F at 1 % | F at 5 % | IoU |\n|---|---|---|---|---|---|")
+    for name, found in scores.items():
+        columns = {key: np.array([asdict(s)[key] for s in found]) for key in ("chamfer", "f_score_1", "f_score_5", "iou")}
+        print(f"| {name} | {columns['chamfer'].mean():.4f} | {np.median(columns['chamfer']):.4f} | "
+              f"{columns['f_score_1'].mean():.3f} | {columns['f_score_5'].mean():.3f} | {columns['iou'].mean():.3f} |")
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps({k: [asdict(s) for s in v] for k, v in scores.items()}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
