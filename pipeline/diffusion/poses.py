@@ -67,16 +67,18 @@ class Poses:
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         local_x = (x - self.centre[..., 0, None, None]) / self.focal[..., None, None]
         local_y = -(y - self.centre[..., 1, None, None]) / self.focal[..., None, None]
-        local = torch.stack([local_x, local_y, -torch.ones_like(local_x)], -1)
-        world = torch.einsum("...ij,...hwj->...hwi", self.c2w[..., :3, :3], local)
+        # Sums of products instead of a matrix product: mixed precision would round coordinates to 8 bits.
+        right, up, back = (self.c2w[..., None, None, :3, k] for k in range(3))
+        world = local_x[..., None] * right + local_y[..., None] * up - back
         return self.c2w[..., :3, 3], world / world.norm(dim=-1, keepdim=True)
 
     def project(self, points: Float[Tensor, "*b n 3"]) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n"]]:
         """Image coordinates over the image side (0..1 inside), and z-depth."""
-        local = torch.einsum("...ji,...nj->...ni", self.c2w[..., :3, :3], points - self.c2w[..., None, :3, 3])
-        depth = -local[..., 2]
-        x = self.centre[..., 0, None] + self.focal[..., None] * local[..., 0] / depth
-        y = self.centre[..., 1, None] - self.focal[..., None] * local[..., 1] / depth
+        offset = points - self.c2w[..., None, :3, 3]
+        right, up, back = ((offset * self.c2w[..., None, :3, k]).sum(-1) for k in range(3))
+        depth = -back
+        x = self.centre[..., 0, None] + self.focal[..., None] * right / depth
+        y = self.centre[..., 1, None] - self.focal[..., None] * up / depth
         return torch.stack([x, y], -1), depth
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -112,6 +112,7 @@ class Ema:
             self.model.load_state_dict(live)
 
 
+@runtime_checkable
 class Task(Protocol[Batch]):
     """What a trainer needs to know of one model."""
 

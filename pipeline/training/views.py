@@ -29,6 +29,7 @@ from pipeline.diffusion.sample import (
 )
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.training.store import SampleBatch, SampleStore
+from pipeline.training.trainer import autocast
 from scene.metrics import view_scores
 
 NANO_SCHEDULER: dict[str, object] = {
@@ -99,6 +100,11 @@ def encode_samples(model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tenso
         jitter: change of the claimed source cameras, in typical deviations of the predicted one.
     """
     device = model.device
+    with autocast(device, "bf16"):
+        return _encode(model, batch, jitter, device)
+
+
+def _encode(model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tensor, "b 4"], device: torch.device) -> EncodedBatch:
     photo, targets = torch.from_numpy(batch.source).to(device), torch.from_numpy(batch.targets).to(device)
     source_camera = torch.from_numpy(batch.source_camera).to(device)
     source_camera = source_camera + jitter.to(device) * source_camera.new_tensor(CAMERA_SCALE)
