@@ -32,10 +32,10 @@ def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w
         with Image.open(path) as opened:
             if max_side is not None:
                 opened.draft(None, (max_side, max_side))  # JPEG: decode at a fraction of the size
-            image = ImageOps.exif_transpose(opened)
+            image = _eight_bit(ImageOps.exif_transpose(opened))
             if max_side is not None and max(image.size) > max_side:
                 image.thumbnail((max_side, max_side), Image.Resampling.BOX)
-            return _to_rgba(image)
+            return np.array(image.convert("RGBA"))
     except Image.DecompressionBombError as error:
         raise InputError("the picture has too many pixels", where=path, fix="Reduce it below 170 megapixels.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -58,12 +58,14 @@ def load_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     return np.round(rgba[..., :3].mean(axis=-1)).astype(np.uint8)
 
 
-def _to_rgba(image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The picture in a mode that Pillow can both reduce by averaging and convert to RGBA."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):
         values = np.asarray(image).astype(np.float64)
         grey = np.clip(values / (65535 if values.max() > 255 else 255) * 255, 0, 255).round().astype(np.uint8)
-        image = Image.fromarray(grey)
-    elif image.mode == "F":
+        return Image.fromarray(grey)
+    if image.mode == "F":
         values = np.nan_to_num(np.asarray(image))
-        image = Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
-    return np.array(image.convert("RGBA"))
+        return Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
+    plain = image.mode in ("L", "LA", "RGB", "CMYK") and "transparency" not in image.info
+    return image if plain else image.convert("RGBA")
