@@ -63,7 +63,7 @@ def _grab_cut(rgb: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
     plain = spread < 6.0 and 0.005 < differs.mean() < 0.9
     state[differs if plain else central | (differs & ~_border(height, width))] = cv2.GC_PR_FGD
     if plain:
-        state[ndimage.binary_erosion(ndimage.binary_fill_holes(differs), iterations=max(2, width // 60))] = cv2.GC_FGD
+        state[ndimage.binary_erosion(_without_pinholes(differs), iterations=max(2, width // 60))] = cv2.GC_FGD
         state[~ndimage.binary_dilation(differs, iterations=max(3, width // 40))] = cv2.GC_BGD
     else:
         state[_border(height, width) & ~differs] = cv2.GC_BGD
@@ -111,9 +111,14 @@ def _distance_from_border(lab: np.ndarray) -> np.ndarray:
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
     cv2.setRNGSeed(1)
     _, label, centres = cv2.kmeans(samples, count, None, criteria, 2, cv2.KMEANS_PP_CENTERS)
-    # A small cluster on the border is more likely the object reaching it than background.
+    # A small cluster on the border is more likely the object reaching it than background, unless its colour is next to
+    # one of the background's: then it is a part of a backdrop that fades from one shade to another.
     share = np.bincount(label[:, 0], minlength=count) / len(label)
-    centres = centres[share >= min(0.12, share.max())]
+    near = np.linalg.norm(centres[:, None] - centres, axis=-1) < 24
+    kept = share >= min(0.12, share.max())
+    for _ in range(count):
+        kept |= near[kept].any(axis=0)
+    centres = centres[kept]
     return np.linalg.norm(lab[:, :, None] - centres, axis=-1).min(axis=-1)
 
 
@@ -125,6 +130,11 @@ def _tidy(solid: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
         return solid
     size = np.bincount(label.reshape(-1))[1:]
     solid = np.isin(label, 1 + np.nonzero(size >= 0.1 * size.max())[0])
+    return _without_pinholes(solid)
+
+
+def _without_pinholes(solid: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Fill holes below 0.2 % of the picture, but not real openings (a ring's, a cup handle's)."""
     holes, _ = ndimage.label(~solid)
     hole_size = np.bincount(holes.reshape(-1))
     return solid | (hole_size < 0.002 * solid.size)[holes]
