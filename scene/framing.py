@@ -53,7 +53,8 @@ def framing_of_mask(mask: Bool[np.ndarray, "h w"], size: int, fill: float = DEFA
     if not len(rows):
         raise InputError("the mask is empty: no object was found",
                          fix="Give a cut-out with alpha, or a mask with --mask.")
-    return framing_of_box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1, size, fill)
+    left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return framing_of_box(float(left), float(top), float(right), float(bottom), size, fill)
 
 
 def apply_framing(rgba: UInt8[np.ndarray, "h w 4"], framing: Framing) -> UInt8[np.ndarray, "s s 4"]:
@@ -73,7 +74,8 @@ def apply_framing(rgba: UInt8[np.ndarray, "h w 4"], framing: Framing) -> UInt8[n
     box = (left + pad[0], top + pad[1], left + pad[0] + side, top + pad[1] + side)
     planes = [np.asarray(Image.fromarray(np.ascontiguousarray(padded[..., k])).resize(
         (framing.size, framing.size), Image.Resampling.BICUBIC, box=box)) for k in range(4)]
-    alpha = np.clip(planes[3], 0, 255)
+    alpha = planes[3]
+    # The unclipped alpha overshoots just as the colour does, so that their quotient does not ring along edges.
     colour = np.stack(planes[:3], axis=-1) / np.maximum(alpha[..., None] / 255, 1e-3)
     out = np.concatenate([np.where(alpha[..., None] >= 1, colour, 0), alpha[..., None]], axis=-1)
     return np.clip(np.round(out), 0, 255).astype(np.uint8)
