@@ -19,6 +19,8 @@ from scene.files import write_text, written_aside
 from scene.photo import load_mask, load_rgba
 
 RGBA = UInt8[np.ndarray, "h w 4"]
+_PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
+"""Camera models that are pinholes once their distortion is zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,31 +124,38 @@ class ViewSet:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             frames = content["frames"]
+            facts = content.get("viewloom") or {}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"is not a capture file ({error!r})", where=path) from error
         if not frames:
             raise InputError("lists no frames", where=path)
+        if not isinstance(frames, list) or not isinstance(facts, dict):
+            name, kind = ("viewloom", "object") if isinstance(frames, list) else ("frames", "list")
+            raise InputError(f"is not a capture file ({name} is not a JSON {kind})", where=path)
         views, masked = [], 0
         for k, frame in enumerate(frames):
             where = f"{path}, frame {k}"
-            image = _inside(path.parent, frame.get("file_path"), where)
-            mask = _inside(path.parent, frame["mask_path"], where) if frame.get("mask_path") else None
+            if not isinstance(frame, dict):
+                raise InputError("is not an object with file_path and transform_matrix", where=where)
+            image = _inside(path.parent, frame, "file_path", where)
+            mask = _inside(path.parent, frame, "mask_path", where) if frame.get("mask_path") else None
             masked += mask is not None
             views.append(View(image.stem, _camera(content, frame, where), image_path=image, mask_path=mask,
                               weight=_number(frame, content, "viewloom_weight", where, 1.0)))
         if masked not in (0, len(views)):
             raise InputError(f"{masked} of {len(views)} frames have a mask", where=path,
                              fix="Give a mask_path for all frames or for none.")
-        return cls(tuple(views), bool(masked) or _has_alpha(views[0]), dict(content.get("viewloom") or {}))
+        return cls(tuple(views), bool(masked) or _has_alpha(views[0]), facts)
 
     def with_weights(self, weights: list[float]) -> ViewSet:
         """The same views with other confidences."""
         return replace(self, views=tuple(replace(v, weight=w) for v, w in zip(self.views, weights, strict=True)))
 
 
-def _inside(folder: Path, name: object, where: str) -> Path:
-    if not isinstance(name, str) or not name:
-        raise InputError("file_path is missing", where=where)
+def _inside(folder: Path, frame: dict[str, Any], key: str, where: str) -> Path:
+    name = frame.get(key)
+    if not isinstance(name, str) or not PurePosixPath(name).name:
+        raise InputError(f"{key} is missing or names no file", where=where)
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
         raise InputError(f"the path {name!r} leaves the capture folder", where=where,
@@ -157,23 +166,36 @@ def _inside(folder: Path, name: object, where: str) -> Path:
     return path
 
 
-def _number(frame: dict[str, Any], content: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
+def _number(frame: dict[str, Any], content: dict[str, Any], key: str, where: str,
+            default: float | None = None) -> float:
     value = frame.get(key, content.get(key, default))
     if value is None:
         raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"{key} is not a finite number but {value!r}", where=where)
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
+    return number
 
 
 def _camera(content: dict[str, Any], frame: dict[str, Any], where: str) -> Camera:
     matrix = frame.get("transform_matrix")
+    if matrix is None:
+        raise InputError("transform_matrix is missing", where=where)
     try:
         c2w = np.asarray(matrix, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError("transform_matrix is not a matrix of numbers", where=where) from error
     if c2w.shape == (3, 4):
         c2w = np.concatenate([c2w, [[0, 0, 0, 1]]])
+    if c2w.shape != (4, 4):
+        raise InputError(f"transform_matrix must have 4 rows of 4 numbers, its shape is {c2w.shape}", where=where)
+    model = frame.get("camera_model", content.get("camera_model"))
+    if model is not None and model not in _PINHOLES:
+        raise InputError(f"camera model {model!r} is not supported", where=where,
+                         fix="Undistort the pictures to a pinhole camera first.")
     distortion = [abs(_number(frame, content, key, where, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
     if max(distortion) > 0:
         raise InputError("lens distortion is not supported yet", where=where, fix="Undistort the pictures first.")
