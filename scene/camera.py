@@ -88,7 +88,7 @@ class Camera:
             get infinite pixel coordinates.
         """
         local = (np.asarray(points, dtype=np.float64) - self.centre) @ self.c2w[:3, :3]
-        depth = -local[..., 2]
+        depth = np.asarray(-local[..., 2])  # of a single point, too, an array
         with np.errstate(divide="ignore", invalid="ignore"):
             x = self.cx + self.fx * local[..., 0] / depth
             y = self.cy - self.fy * local[..., 1] / depth

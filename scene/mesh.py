@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -12,6 +12,7 @@ from scene.camera import Mat4, apply_transform, normalising_transform
 from scene.errors import InputError
 
 
+@runtime_checkable
 class SolidTexture(Protocol):
     """A pattern or recolouring defined at every point of space, in the coordinates the mesh was built in."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,6 +25,7 @@ class Hits:
     bary: Float[np.ndarray, "n 2"]
 
 
+@runtime_checkable
 class RayCaster(Protocol):
     """Finds the first hit of rays with one mesh."""
 
