@@ -1,0 +1,313 @@
+"""Capture folders: bit-exact round trips, and every way in which a capture can be wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from scene.camera import orbit_camera
+from scene.errors import InputError
+from scene.viewset import View, ViewSet
+
+SIZE = 12
+
+
+def views(count: int, seed: int = 0) -> tuple[View, ...]:
+    """Views with random pixels around an object."""
+    rng = np.random.default_rng(seed)
+    return tuple(View(f"view_{k:02d}", orbit_camera(0.7 * k, 0.1 * k, 1.5 + 0.1 * k, size=SIZE),
+                      rng.integers(0, 256, (SIZE, SIZE, 4), dtype=np.uint8), weight=1 / (k + 1)) for k in range(count))
+
+
+def written(folder: Path, *, masks: bool = True) -> dict[str, Any]:
+    """A saved capture of three views, and the content of its file."""
+    ViewSet(views(3), has_masks=masks, facts={"origin": "test"}).save(folder)
+    return json.loads((folder / "transforms.json").read_text(encoding="utf-8"))
+
+
+def rewrite(folder: Path, content: object) -> None:
+    """Replace the capture file."""
+    (folder / "transforms.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+# --- round trips --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_round_trip_is_bit_exact(tmp_path: Path, masks: bool) -> None:
+    saved = ViewSet(views(4), has_masks=masks, facts={"seed": 3, "parts": ["a", "b"]})
+    saved.save(tmp_path)
+    loaded = ViewSet.load(tmp_path)
+    assert loaded.has_masks is masks
+    assert loaded.facts == saved.facts
+    assert len(loaded) == len(saved)
+    for before, after in zip(saved, loaded, strict=True):
+        assert (after.name, after.weight) == (before.name, before.weight)
+        assert np.array_equal(after.camera.c2w, before.camera.c2w)
+        for key in ("fx", "fy", "cx", "cy", "width", "height"):
+            assert getattr(after.camera, key) == getattr(before.camera, key)
+        pixels = after.rgba()
+        assert np.array_equal(pixels[..., :3], before.rgba()[..., :3])
+        assert np.array_equal(pixels[..., 3], before.rgba()[..., 3] if masks else np.full((SIZE, SIZE), 255))
+
+
+def test_saving_a_loaded_set_writes_the_same_bytes(tmp_path: Path) -> None:
+    written(tmp_path / "a")
+    ViewSet.load(tmp_path / "a").save(tmp_path / "b")
+    for path in (tmp_path / "a").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
+
+
+def test_a_capture_file_can_be_named_instead_of_its_folder(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert len(ViewSet.load(tmp_path / "transforms.json")) == 3
+
+
+def test_weights_can_be_replaced() -> None:
+    assert [v.weight for v in ViewSet(views(3), True).with_weights([0.1, 0.2, 0.3])] == [0.1, 0.2, 0.3]
+
+
+# --- what other tools write ---------------------------------------------------------------------------------------
+
+
+def test_intrinsics_may_stand_at_the_top_for_all_frames(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    for key in ("fl_x", "fl_y", "cx", "cy", "w", "h"):
+        content[key] = content["frames"][0][key]
+        for frame in content["frames"]:
+            frame.pop(key)
+    content["frames"][1]["fl_x"] = 77.0  # a frame's own value wins
+    rewrite(tmp_path, content)
+    loaded = ViewSet.load(tmp_path)
+    assert [v.camera.fx for v in loaded] == [content["fl_x"], 77.0, content["fl_x"]]
+
+
+def test_three_row_matrices_and_missing_endings(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    expected = content["frames"][0]["transform_matrix"]
+    content["frames"][0]["transform_matrix"] = expected[:3]
+    content["frames"][0]["file_path"] = "./images/view_00"
+    rewrite(tmp_path, content)
+    view = ViewSet.load(tmp_path).views[0]
+    assert view.camera.c2w.tolist() == expected
+    assert view.rgba().shape == (SIZE, SIZE, 4)
+
+
+def test_alpha_is_the_mask_where_no_mask_files_are(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    for frame in content["frames"]:
+        del frame["mask_path"]
+    rewrite(tmp_path, content)
+    loaded = ViewSet.load(tmp_path)
+    assert loaded.has_masks
+    assert np.array_equal(loaded.views[2].rgba(), views(3)[2].rgba())
+
+
+def test_a_mask_file_replaces_the_alpha(tmp_path: Path) -> None:
+    written(tmp_path)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[3:5] = 255
+    Image.fromarray(mask).save(tmp_path / "masks" / "view_01.png")
+    assert np.array_equal(ViewSet.load(tmp_path).views[1].rgba()[..., 3], mask)
+
+
+def test_lens_models_without_distortion_are_pinholes(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    content["k1"] = content["frames"][0]["p2"] = 0
+    rewrite(tmp_path, content)
+    assert len(ViewSet.load(tmp_path)) == 3
+
+
+# --- what can be wrong --------------------------------------------------------------------------------------------
+
+
+FRAME_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "absolute path": ({"file_path": "/etc/passwd"}, "leaves the capture folder"),
+    "parent path": ({"file_path": "images/../../secret.png"}, "leaves the capture folder"),
+    "windows drive": ({"file_path": "C:\\pictures\\a.png"}, "leaves the capture folder"),
+    "windows parent": ({"file_path": "..\\a.png"}, "leaves the capture folder"),
+    "parent mask": ({"mask_path": "../mask.png"}, "leaves the capture folder"),
+    "no path": ({"file_path": None}, "file_path is missing"),
+    "empty path": ({"file_path": ""}, "file_path is missing"),
+    "dot path": ({"file_path": "."}, "file_path"),
+    "path of another type": ({"file_path": 7}, "file_path is missing"),
+    "mask of another type": ({"mask_path": 7}, "mask_path"),
+    "no matrix": ({"transform_matrix": None}, "transform_matrix"),
+    "matrix of words": ({"transform_matrix": [["a"] * 4] * 4}, "transform_matrix is not a matrix of numbers"),
+    "ragged matrix": ({"transform_matrix": [[1, 2], [3]]}, "transform_matrix is not a matrix of numbers"),
+    "small matrix": ({"transform_matrix": [[1, 0], [0, 1]]}, "transform_matrix"),
+    "matrix of huge integers": ({"transform_matrix": [[10**400] * 4] * 4}, "transform_matrix"),
+    "matrix with NaN": ({"transform_matrix": [[math.nan] * 4] * 4}, "finite 4x4"),
+    "mirrored": ({"transform_matrix": np.diag([-1.0, 1, 1, 1]).tolist()}, "mirrored"),
+    "scaled": ({"transform_matrix": np.diag([2.0, 2, 2, 1]).tolist()}, "not orthonormal"),
+    "NaN focal length": ({"fl_x": math.nan}, "fl_x is not a finite number"),
+    "infinite principal point": ({"cx": math.inf}, "cx is not a finite number"),
+    "huge integer": ({"cy": 10**400}, "cy is not a finite number"),
+    "size in words": ({"w": "12"}, "w is not a finite number"),
+    "truth as size": ({"h": True}, "h is not a finite number"),
+    "negative focal length": ({"fl_y": -5}, "positive size and focal length"),
+    "zero size": ({"w": 0}, "positive size and focal length"),
+    "bad weight": ({"viewloom_weight": "much"}, "viewloom_weight is not a finite number"),
+    "distortion": ({"k1": 0.01}, "lens distortion is not supported"),
+    "tangential distortion": ({"p2": -0.01}, "lens distortion is not supported"),
+    "bad distortion": ({"k2": "none"}, "k2 is not a finite number"),
+    "fisheye": ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE.*not supported"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), FRAME_FAULTS.values(), ids=FRAME_FAULTS)
+def test_faults_of_a_frame_name_file_and_frame(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    content = written(tmp_path)
+    content["frames"][1].update(change)
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match=message) as caught:
+        ViewSet.load(tmp_path)
+    assert str(tmp_path / "transforms.json") in str(caught.value)
+    assert "frame 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["file_path", "transform_matrix", "fl_x", "fl_y", "cx", "cy", "w", "h"])
+def test_missing_keys_are_named(tmp_path: Path, key: str) -> None:
+    content = written(tmp_path)
+    del content["frames"][2][key]
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match=rf"frame 2: {key} is missing"):
+        ViewSet.load(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "is not a capture file"), ("{", "is not a capture file"), ("[]", "is not a capture file"),
+    ("7", "is not a capture file"),
+    ("{}", "is not a capture file"), ('{"frames": []}', "lists no frames"), ('{"frames": null}', "lists no frames"),
+    ('{"frames": {"a": 1}}', "is not a capture file"), ('{"frames": 3}', "is not a capture file"),
+    ('{"frames": ["a.png"]}', "frame 0: is not an object"),
+])
+def test_files_that_are_no_captures(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "transforms.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        ViewSet.load(tmp_path)
+
+
+def test_a_capture_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(InputError, match="is not a capture file"):
+        ViewSet.load(tmp_path)
+
+
+def test_a_folder_without_a_capture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"transforms\.json is missing"):
+        ViewSet.load(tmp_path)
+
+
+def test_facts_of_another_type(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    content["viewloom"] = ["surprise"]
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match="viewloom"):
+        ViewSet.load(tmp_path)
+
+
+def test_masks_for_some_frames_only(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    del content["frames"][0]["mask_path"]
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match=r"2 of 3 frames have a mask.*for all frames or for none"):
+        ViewSet.load(tmp_path)
+
+
+def test_two_frames_of_one_name(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    content["frames"].append(content["frames"][1])
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match="two views have the same name 'view_01'"):
+        ViewSet.load(tmp_path)
+
+
+def test_pictures_that_are_missing_or_of_another_size(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "images" / "view_00.png").unlink()
+    Image.new("RGB", (SIZE + 1, SIZE)).save(tmp_path / "images" / "view_01.png")
+    Image.new("L", (SIZE, SIZE + 2)).save(tmp_path / "masks" / "view_02.png")
+    loaded = ViewSet.load(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        loaded.views[0].rgba()
+    with pytest.raises(InputError, match=r"the picture is 13x12, its camera says 12x12.*transforms\.json"):
+        loaded.views[1].rgba()
+    with pytest.raises(InputError, match="the mask is 12x14, its picture 12x12"):
+        loaded.views[2].rgba()
+
+
+def test_a_first_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    content = written(tmp_path, masks=False)
+    (tmp_path / "images" / "view_00.png").write_bytes(b"nothing")
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match="cannot be read"):
+        ViewSet.load(tmp_path)
+
+
+def test_a_view_of_nothing() -> None:
+    with pytest.raises(InputError, match="a: a view has neither pixels nor a file"):
+        View("a", orbit_camera(0.0, 0.0)).rgba()
+
+
+def test_an_unfinished_save_has_no_capture_file(tmp_path: Path) -> None:
+    """The JSON comes last: a folder with one is whole."""
+    broken = ViewSet((*views(1), View("lost", orbit_camera(0.0, 0.0))), has_masks=True)
+    with pytest.raises(InputError):
+        broken.save(tmp_path)
+    assert not (tmp_path / "transforms.json").exists()
+
+
+# --- anything at all ----------------------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=4), children, max_size=3),
+    max_leaves=6)
+KEYS = ("file_path", "mask_path", "transform_matrix", "fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "viewloom_weight",
+        "camera_model")
+PLACES = [*((k, key) for k in (0, 1, 2, None) for key in KEYS), (None, "frames"), (None, "viewloom"), (0, None)]
+
+
+def loaded_or_refusal(folder: Path) -> ViewSet | InputError:
+    """A view set, or the error that says why not; any other error passes through."""
+    try:
+        return ViewSet.load(folder)
+    except InputError as error:
+        return error
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+@settings(max_examples=300)
+@given(place=st.sampled_from(PLACES), value=json_values)
+def test_any_change_is_read_or_refused(sound: tuple[Path, dict[str, Any]], place: tuple[int | None, str | None],
+                                       value: object) -> None:
+    """Whatever stands anywhere in a capture file, the answer is a view set or an InputError."""
+    folder, content = sound[0], copy.deepcopy(sound[1])
+    index, key = place
+    if key is None:
+        content["frames"][index] = value
+    else:
+        (content if index is None else content["frames"][index])[key] = value
+    rewrite(folder, content)
+    answer = loaded_or_refusal(folder)
+    if isinstance(answer, InputError):
+        assert str(folder) in str(answer) or "same name" in str(answer)
+    else:
+        assert all(np.isfinite(view.camera.c2w).all() for view in answer)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A capture folder whose file is rewritten again and again, and the sound content."""
+    folder = tmp_path_factory.mktemp("capture")
+    return folder, written(folder)
