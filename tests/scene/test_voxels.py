@@ -72,9 +72,20 @@ def test_a_bowl_stays_hollow() -> None:
     profile = np.array([[0, -0.3], [0.3, -0.3], [0.5, 0.3], [0.42, 0.3], [0.25, -0.2], [0, -0.2]])
     solid, _ = carve_solid(MeshRenderer(mesh_of(lathe(profile))), RESOLUTION, views=30)
     radius, height = np.linalg.norm(POINTS[..., :2], axis=-1), POINTS[..., 2]
-    hollow = (radius < 0.2) & (height > -0.2 + 2 * VOXEL) & (height < 0.3)
+    hollow = (radius < 0.2) & (height > -0.2 + VOXEL) & (height < 0.3)
     assert solid[hollow].mean() < 0.02
     assert solid[(radius < 0.25) & (height > -0.28) & (height < -0.22)].all()
+
+
+@pytest.mark.parametrize("shift", [-0.45, 0.0, 0.45])
+def test_a_plate_of_one_and_a_half_voxels_is_whole_wherever_it_lies(shift: float) -> None:
+    """Its voxel centres are seen from grazing cameras too, where a pixel's depth is a rough one."""
+    vertices, faces = box((0.5, 0.5, 0.75 * VOXEL))
+    height = (0.5 + shift) * VOXEL
+    solid, _ = carve_solid(MeshRenderer(mesh_of((vertices + np.array([0, 0, height]), faces))), RESOLUTION)
+    offset = np.abs(POINTS[8:24, 8:24, :, 2] - height)
+    assert solid[8:24, 8:24][offset < 0.5 * VOXEL].all()
+    assert not solid[8:24, 8:24][offset > 1.3 * VOXEL].any()
 
 
 def test_hidden_insides_are_filled() -> None:
