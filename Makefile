@@ -58,7 +58,7 @@ $(VALIDATOR)/node_modules/installed.stamp: $(VALIDATOR)/package-lock.json | $(VE
 # A stamp is newer than the locks that its environment was installed from. torch's companions are left to pip, hence no
 # --no-deps on the locks; on the project itself it keeps pip from choosing anything that the locks do not name.
 $(VENV)/core.stamp: requirements/core.lock pyproject.toml | $(BIN)/pip
-	@echo "Installing viewloom into $(VENV): once, a few minutes, 1 to 6 GB depending on the build of torch."
+	@echo "Installing viewloom into $(VENV): once, a few minutes, 1.5 GB, or 5.5 GB where pip takes the CUDA build of torch."
 	$(BIN)/python -m pip install -r requirements/core.lock
 	$(BIN)/python -m pip install --no-deps -e .
 	touch $@

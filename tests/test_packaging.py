@@ -72,7 +72,8 @@ def test_locks_hold_versions_and_nothing_else(name: str) -> None:
         assert not COMPANIONS.match(requirement.name), f"{requirement.name} belongs to torch's own metadata"
 
 
-@pytest.mark.parametrize("environment", list(environments()), ids=lambda e: f"{e['python_version']}-{e['sys_platform']}")
+@pytest.mark.parametrize("environment", list(environments()),
+                         ids=lambda e: f"{e['python_version']}-{e['sys_platform']}")
 def test_core_lock_fulfils_the_project_everywhere(environment: dict[str, str]) -> None:
     chosen = pins(locked("core.lock"), environment)
     for text in PROJECT["project"]["dependencies"]:
