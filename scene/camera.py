@@ -154,14 +154,14 @@ def look_at(centre: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"] | Non
 def orbit_camera(azimuth: float, elevation: float, radius: float = DEFAULT_RADIUS, *, size: int = 128,
                  fov: float = ZERO123_FOV) -> Camera:
     """A square camera on a sphere about the origin, looking at the origin (radians, world units, pixels)."""
-    centre = radius * np.array([math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth),
-                                math.sin(elevation)])
+    if not all(math.isfinite(value) for value in (azimuth, elevation, radius)):
+        raise InputError(f"an orbit needs finite numbers, got {azimuth}, {elevation}, {radius}")
+    ca, sa, ce, se = math.cos(azimuth), math.sin(azimuth), math.cos(elevation), math.sin(elevation)
+    # Not by look_at: at the pole, and a rounding error beyond it, only the azimuth knows the heading.
+    c2w = np.array([[-sa, -se * ca, ce * ca, radius * ce * ca], [ca, -se * sa, ce * sa, radius * ce * sa],
+                    [0, ce, se, radius * se], [0, 0, 0, 1.0]])
     focal = size / 2 / math.tan(fov / 2)
-    if abs(math.cos(elevation)) < 1e-9:
-        # look_at cannot know the heading of a camera at the pole; the azimuth tells it.
-        pose = look_at(np.array([0.0, 0.0, centre[2]]))
-        return Camera(pose, focal, focal, size / 2, size / 2, size, size).rotated_about_z(azimuth)
-    return Camera(look_at(centre), focal, focal, size / 2, size / 2, size, size)
+    return Camera(c2w, focal, focal, size / 2, size / 2, size, size)
 
 
 def orbit_of(camera: Camera) -> tuple[float, float, float]:

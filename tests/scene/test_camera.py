@@ -134,12 +134,25 @@ def test_poles_are_the_limit_along_the_azimuth(pole: int, azimuth: float) -> Non
     near = orbit_camera(azimuth, pole * (math.pi / 2 - 1e-7))
     assert at.c2w == pytest.approx(near.c2w, abs=1e-6)
     assert at.forward == pytest.approx([0, 0, -pole])
+    beyond = orbit_camera(azimuth, float(np.float32(pole * math.pi / 2)))  # single precision rounds past the pole
+    assert beyond.c2w == pytest.approx(at.c2w, abs=1e-6)
 
 
 @given(azimuths, elevations, radii, st.floats(-7, 7))
 def test_rotated_about_z_adds_to_the_azimuth(azimuth: float, elevation: float, radius: float, angle: float) -> None:
     turned = orbit_camera(azimuth, elevation, radius).rotated_about_z(angle)
     assert turned.c2w == pytest.approx(orbit_camera(azimuth + angle, elevation, radius).c2w, abs=1e-9)
+
+
+@given(azimuths, elevations, radii)
+def test_looking_at_the_origin_is_the_orbit_camera(azimuth: float, elevation: float, radius: float) -> None:
+    camera = orbit_camera(azimuth, elevation, radius)
+    assert look_at(camera.centre) == pytest.approx(camera.c2w, abs=1e-9)
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_looking_straight_down_or_up_has_the_heading_of_azimuth_zero(side: float) -> None:
+    assert look_at(np.array([0, 0, side])) == pytest.approx(orbit_camera(0.0, side * math.pi / 2, 1.0).c2w, abs=1e-9)
 
 
 @given(arrays(np.float64, 3, elements=st.floats(-2, 2)), arrays(np.float64, 3, elements=st.floats(3, 5)))
