@@ -227,7 +227,8 @@ def picture_volume(volume: CoarseVolume, photo: Float[Tensor, "b 4 p p"], poses:
     centre, directions = poses.rays(size)
     points = centre[..., None, None, :] + directions * pictures.distance[:, :, 0, ..., None]
     pixels, _ = source.project(points.reshape(b, -1, 3))
-    grid = (pixels * 2 - 1).reshape(b, v * size, size, 2)
+    # Background points stand at their own camera's centre, which the photo's camera may share: 0 / 0 there.
+    grid = (pixels * 2 - 1).nan_to_num(2.0).clamp(-2, 2).reshape(b, v * size, size, 2)
     span = (points.reshape(b, -1, 3) - source.c2w[:, None, :3, 3]).norm(dim=-1).reshape(b, v, 1, size, size)
     seen_at = F.grid_sample(front, grid, mode="nearest", align_corners=False).reshape(b, v, 1, size, size)
     looked = F.grid_sample(photo.float(), grid, align_corners=False).reshape(b, 4, v, size, size).movedim(1, 2)
