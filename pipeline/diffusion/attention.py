@@ -27,7 +27,8 @@ from torch import Tensor
 from scene.errors import InputError
 
 Place = Literal["encoder", "mid", "decoder"]
-Heads = Float[Tensor, "rows heads tokens dim"]
+Heads = Float[Tensor, "rows heads _ dim"]
+"""Tokens are not named: hooks may widen keys and values."""
 Scores = Float[Tensor, "rows heads queries keys"]
 
 
@@ -197,7 +198,7 @@ class SharedViews(AttentionHook):
             return q, torch.cat([k, self._first(k)], 2), torch.cat([v, self._first(v)], 2)
         return q, k, v
 
-    def _grouped(self, x: Heads) -> Float[Tensor, "objects rows heads tokens dim"]:
+    def _grouped(self, x: Heads) -> Float[Tensor, "objects views heads tokens dim"]:
         if x.shape[0] % self.rows:
             raise InputError(f"{x.shape[0]} rows are not whole groups of {self.rows} views")
         return x.unflatten(0, (-1, self.rows))

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import logging
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.diffusion.attention import SharedViews
@@ -136,7 +136,7 @@ class ViewDiffusion:
             return None
         return SharedViews(views + int(c.source_row), c.source_row, resolutions)
 
-    def predict(self, z: Float[Tensor, "o v c h w"], t: Float[Tensor, "o v"], given: Conditions) -> Float[Tensor, "o v c h w"]:
+    def predict(self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions) -> Float[Tensor, "o v c h w"]:
         """The U-Net's raw prediction for the views of each object; hooks must be installed by the caller.
 
         Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scene.errors import InputError
@@ -55,6 +55,9 @@ class NoiseSchedule:
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in ("epsilon", "v_prediction"):
             raise InputError(f"prediction type {prediction!r} is not supported", fix="Use epsilon or v_prediction.")
+        if prediction == "epsilon" and float(abar[-1]) == 0:
+            raise InputError("a schedule with zero terminal SNR cannot be run with epsilon prediction: its first step would "
+                             "divide by zero", fix="Use v_prediction.")
         final = 1.0 if config.get("set_alpha_to_one", True) else float(abar[0])
         return cls(abar.float(), prediction, final)  # type: ignore[arg-type]
 
@@ -65,19 +68,19 @@ class NoiseSchedule:
         """Signal level at a timestep; :data:`FINAL` is the clean end."""
         return self.final_abar if t == FINAL else float(self.abar[t])
 
-    def log_snr(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def log_snr(self, t: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Logarithm of the signal-to-noise ratio at timesteps."""
         abar = self.abar.to(t.device)[t]
         return (abar.clamp(min=1e-12) / (1 - abar)).log()
 
     def add_noise(self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"],
-                  t: Float[Tensor, "b"]) -> Float[Tensor, "b *s"]:
+                  t: Int[Tensor, "b"]) -> Float[Tensor, "b *s"]:
         """The forward process at a timestep per row."""
         abar = self._rows(t, clean)
         return abar.sqrt() * clean + (1 - abar).sqrt() * noise
 
     def target(self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"],
-               t: Float[Tensor, "b"]) -> Float[Tensor, "b *s"]:
+               t: Int[Tensor, "b"]) -> Float[Tensor, "b *s"]:
         """What the network should predict."""
         if self.prediction == "epsilon":
             return noise
@@ -137,7 +140,7 @@ def trailing_timesteps(steps: int, count: int = 1000) -> list[int]:
 
 def leading_timesteps(steps: int, count: int = 1000, offset: int = 1) -> list[int]:
     """Zero123's spacing in diffusers: multiples of ``count // steps`` plus an offset, from the top."""
-    if not 1 <= steps <= count:
-        raise InputError(f"the number of steps must lie in 1..{count}, got {steps}")
+    if not 1 <= steps <= count - offset:
+        raise InputError(f"the number of steps must lie in 1..{count - offset}, got {steps}")
     stride = count // steps
     return [k * stride + offset for k in reversed(range(steps))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -240,7 +240,7 @@ class ViewTask:
         self.model.save_pretrained(folder)
 
 
-def shifted_timesteps(model: ViewDiffusion, shift: float, count: int = 4096) -> Float[Tensor, "n"]:
+def shifted_timesteps(model: ViewDiffusion, shift: float, count: int = 4096) -> Int[Tensor, "n"]:
     """Timesteps whose logSNR is that of evenly spread timesteps, lowered by ``shift``."""
     schedule = model.schedule
     everywhere = torch.linspace(0, len(schedule) - 1, count).round().long()
