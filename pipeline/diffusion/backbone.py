@@ -101,7 +101,7 @@ class ViewDiffusion:
             held = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()}
             conditioning = Conditioning(**held)
             scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"cannot be read ({error})", where=index_path) from error
         parts = {name: load_part(kind, folder / name) for name, kind in _PARTS.items()
                  if name != "coarse" or (folder / name).is_dir()}

@@ -8,6 +8,7 @@ The same trunk estimates the photo's camera: elevation, focal length and princip
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, image_size: int = 64, resolution: int = 32, channels: tuple[int, int, int] = (64, 128, 192),
+    def __init__(self, image_size: int = 64, resolution: int = 32, channels: Sequence[int] = (64, 128, 192),
                  fine_channels: int = 32) -> None:
         super().__init__()
         a, b, c = channels

@@ -94,7 +94,7 @@ def orbit_c2w(orbits: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
     return torch.stack([right, up, back, last], -1)
 
 
-def pose_tokens(sources: Float[Tensor, "*b 4"], orbits: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4"]:
+def pose_tokens(sources: Float[Tensor, "*#b 4"], orbits: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*#b 4"]:
     """Zero123's ``[dtheta, sin dphi, cos dphi, dr]`` of orbit targets, for sources at azimuth 0 and the default radius."""
     azimuth, elevation, radius = orbits.unbind(-1)
     return torch.stack([sources[..., 0] - elevation, azimuth.sin(), azimuth.cos(), radius - DEFAULT_RADIUS], -1)
