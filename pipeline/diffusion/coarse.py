@@ -197,9 +197,11 @@ def render_volume(volume: CoarseVolume, poses: Poses, size: int, *, samples: int
     cover = weight.sum(-1)
     distance = (weight * t).sum(-1) / cover.clamp(min=1e-4)
     surface = centre[..., None, None, :] + directions * distance[..., None]
-    solid = _look_up(torch.cat([volume.colours * volume.occupancy[:, None], volume.occupancy[:, None]], 1),
+    # Solid voxels count most; the rest keeps rays whose mean depth lies between two surfaces from going black.
+    count = volume.occupancy[:, None] + 1e-3
+    solid = _look_up(torch.cat([volume.colours * count, count], 1),
                      surface.reshape(b, v * size, size, 1, 3)).reshape(b, 4, v, size, size).movedim(1, 2)
-    colour = solid[:, :, :3] / solid[:, :, 3:].clamp(min=1e-3)
+    colour = solid[:, :, :3] / solid[:, :, 3:].clamp(min=1e-6)
     cover, distance = cover[:, :, None], distance[:, :, None]
     return VolumePictures(colour.clamp(0, 1) * cover, cover, torch.where(cover > 0.05, distance, 0.0),
                           torch.zeros_like(cover))
