@@ -96,9 +96,11 @@ def four_levels(size: int = 16) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=size, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(32, 64, 64, 64),
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=16, attention_head_dim=8).eval()
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=16,
+        attention_head_dim=8).eval()
 
 
+Network = Callable[[], UNet2DConditionModel]
 NETWORKS = [three_levels, four_levels]
 
 
@@ -123,8 +125,7 @@ def some_rows(count: int, size: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("hooks", [
     [], [Idle()], [Scored()], [Idle(), Scored("mid"), Idle()], [Scaled(2.0), Scaled(0.5)],
 ], ids=["none", "idle", "scores", "several", "undone"])
-def test_hooks_that_do_nothing_equal_diffusers_own_processor(network: Callable[[], UNet2DConditionModel],
-                                                             hooks: list[AttentionHook]) -> None:
+def test_hooks_that_do_nothing_equal_diffusers_own_processor(network: Network, hooks: list[AttentionHook]) -> None:
     unet = network()
     rows = some_rows(3, unet.config["sample_size"])
     with torch.no_grad():
@@ -169,8 +170,7 @@ def test_attention_is_softmax_of_scaled_products() -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("factor", [1, 2])
-def test_layers_run_in_the_order_and_at_the_resolution_of_their_names(network: Callable[[], UNet2DConditionModel],
-                                                                      factor: int) -> None:
+def test_layers_run_in_the_order_and_at_the_resolution_of_their_names(network: Network, factor: int) -> None:
     """Also on latents of another size than the config's."""
     unet, recorder = network(), Recorder()
     size = factor * unet.config["sample_size"]
@@ -248,13 +248,13 @@ class TestSharedViews:
         other[row] = some_rows(1, rows.shape[-1], seed=9)[0]
         return other
 
-    def test_the_source_row_is_as_if_alone(self, network: Callable[[], UNet2DConditionModel]) -> None:
+    def test_the_source_row_is_as_if_alone(self, network: Network) -> None:
         unet = network()
         rows = self.rows(unet)
         shared = run(unet, rows, [SharedViews(3)])
         assert torch.allclose(shared[[0, 3]], run(unet, rows[[0, 3]]), atol=ATOL)
 
-    def test_views_read_their_source_and_nothing_else(self, network: Callable[[], UNet2DConditionModel]) -> None:
+    def test_views_read_their_source_and_nothing_else(self, network: Network) -> None:
         unet = network()
         rows = self.rows(unet)
         shared = run(unet, rows, [SharedViews(3)])
@@ -263,21 +263,20 @@ class TestSharedViews:
         for other in (2, 3, 4):
             assert torch.allclose(run(unet, self.changed(rows, other), [SharedViews(3)])[1], shared[1], atol=ATOL)
 
-    def test_one_view_gives_the_same_alone_or_among_others(self, network: Callable[[], UNet2DConditionModel]) -> None:
+    def test_one_view_gives_the_same_alone_or_among_others(self, network: Network) -> None:
         unet = network()
         rows = self.rows(unet)
         shared = run(unet, rows, [SharedViews(3)])
         assert torch.allclose(run(unet, rows[[0, 2]], [SharedViews(2)])[1], shared[2], atol=ATOL)
 
     @pytest.mark.parametrize("source_row", [False, True])
-    def test_joint_rows_that_are_identical_equal_separate_ones(self, network: Callable[[], UNet2DConditionModel],
-                                                               source_row: bool) -> None:
+    def test_joint_rows_that_are_identical_equal_separate_ones(self, network: Network, source_row: bool) -> None:
         unet = network()
         rows = self.rows(unet)[[0, 0, 0, 1, 1, 1]]
         joint = run(unet, rows, [SharedViews(3, source_row=source_row, joint=EVERYWHERE)])
         assert torch.allclose(joint, run(unet, rows), atol=ATOL)
 
-    def test_joint_rows_read_all_rows_of_their_object(self, network: Callable[[], UNet2DConditionModel]) -> None:
+    def test_joint_rows_read_all_rows_of_their_object(self, network: Network) -> None:
         unet = network()
         rows, hook = self.rows(unet), SharedViews(3, source_row=False, joint=EVERYWHERE)
         joint = run(unet, rows, [hook])
@@ -286,12 +285,12 @@ class TestSharedViews:
         for other in (3, 4, 5):
             assert torch.allclose(run(unet, self.changed(rows, other), [hook])[0], joint[0], atol=ATOL)
 
-    def test_joint_rows_have_no_order(self, network: Callable[[], UNet2DConditionModel]) -> None:
+    def test_joint_rows_have_no_order(self, network: Network) -> None:
         unet = network()
         rows, hook, order = self.rows(unet), SharedViews(3, source_row=False, joint=EVERYWHERE), [2, 0, 1, 3, 5, 4]
         assert torch.allclose(run(unet, rows[order], [hook]), run(unet, rows, [hook])[order], atol=ATOL)
 
-    def test_joint_sharing_is_confined_to_its_resolutions(self, network: Callable[[], UNet2DConditionModel]) -> None:
+    def test_joint_sharing_is_confined_to_its_resolutions(self, network: Network) -> None:
         unet = network()
         rows, lowest = self.rows(unet), unet.config["sample_size"] // 2 ** (len(unet.config["block_out_channels"]) - 1)
         nowhere = run(unet, rows, [SharedViews(3, source_row=False, joint=(999,))])
@@ -300,6 +299,22 @@ class TestSharedViews:
         everywhere = run(unet, rows, [SharedViews(3, source_row=False, joint=EVERYWHERE)])
         assert (deep - nowhere).abs().max() > 1e-5
         assert (everywhere - deep).abs().max() > 1e-4
+
+
+def test_keys_and_values_are_widened_by_the_source_or_by_all() -> None:
+    """Rows of two objects, counted: what each row reads, in which order."""
+    layer = Layer("mid", 4, 0)
+    k = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 2, 3, 5)
+    v = k + 100
+    q, wide_k, wide_v = SharedViews(3).project(layer, k, k, v)
+    assert torch.equal(q, k)
+    read = torch.tensor([[0, 0], [1, 0], [2, 0], [3, 3], [4, 3], [5, 3]]).repeat_interleave(3, 1)
+    assert torch.equal(wide_k[:, 0, :, 0], read)
+    assert torch.equal(wide_v[:, 1, :, 4], read + 100)
+    _, joint_k, joint_v = SharedViews(3, joint=(4,)).project(layer, k, k, v)
+    everything = torch.tensor([[0, 1, 2]] * 3 + [[3, 4, 5]] * 3).repeat_interleave(3, 1)
+    assert torch.equal(joint_k[:, 1, :, 0], everything)
+    assert torch.equal(joint_v[:, 0, :, 0], everything + 100)
 
 
 def test_rows_must_come_in_whole_groups() -> None:

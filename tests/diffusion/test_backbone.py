@@ -1,4 +1,4 @@
-"""The view model: checkpoints that come back as they went, or say what is wrong with them; inputs in the right channels."""
+"""The view model: checkpoints that come back as they went or say what is wrong; inputs in the right channels."""
 
 from __future__ import annotations
 
@@ -154,13 +154,13 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS, INDEX = "diffusion_pytorch_model.safetensors", "model_index.json"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no index": (lambda f: (f / "model_index.json").unlink(), "no model_index.json here.*diffusers layout"),
-    "index no JSON": (lambda f: (f / "model_index.json").write_text("{"), r"model_index\.json: cannot be read"),
-    "index of another type": (lambda f: (f / "model_index.json").write_text("[]"), r"model_index\.json: cannot be read"),
-    "facts of another type": (lambda f: edit_json(f / "model_index.json", viewloom=3), "cannot be read"),
-    "unknown condition": (lambda f: edit_json(f / "model_index.json", viewloom={"conditioning": {"depth": True}}),
+    "no index": (lambda f: (f / INDEX).unlink(), "no model_index.json here.*diffusers layout"),
+    "index no JSON": (lambda f: (f / INDEX).write_text("{"), r"model_index\.json: cannot be read"),
+    "index of another type": (lambda f: (f / INDEX).write_text("[]"), r"model_index\.json: cannot be read"),
+    "facts of another type": (lambda f: edit_json(f / INDEX, viewloom=3), "cannot be read"),
+    "unknown condition": (lambda f: edit_json(f / INDEX, viewloom={"conditioning": {"depth": True}}),
                           "cannot be read.*depth"),
     "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "cannot be read.*scheduler_config"),
     "no U-Net": (lambda f: shutil.rmtree(f / "unet"), "unet: a part of the checkpoint is missing"),
@@ -176,7 +176,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "NaN": (lambda f: edit_weights(f / "cc_projection", make_nan),
             r"cc_projection: holds weights that are not finite: \['projection.bias'\]"),
     "another shape": (lambda f: edit_weights(f / "cc_projection", widen), "cc_projection: cannot be loaded"),
-    "channels that do not fit": (lambda f: edit_json(f / "model_index.json", viewloom={}),
+    "channels that do not fit": (lambda f: edit_json(f / INDEX, viewloom={}),
                                  "22 input channels, its conditioning needs 8"),
 }
 
@@ -201,13 +201,13 @@ def test_parts_must_fit_the_conditioning(make_model: Make) -> None:
 # --- predictions ------------------------------------------------------------------------------------------------------
 
 
-def seen_by(model: ViewDiffusion, z: torch.Tensor, given: Conditions) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def seen_by(model: ViewDiffusion, z: torch.Tensor, given: Conditions) -> tuple[torch.Tensor, ...]:
     """Rows, timesteps and tokens that reach the U-Net."""
     seen: list[tuple[torch.Tensor, ...]] = []
     handle = model.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     predicted(model, z, given)
     handle.remove()
-    return seen[0]  # type: ignore[return-value]
+    return seen[0]
 
 
 def test_plain_rows_are_noise_then_source(make_model: Make) -> None:
@@ -224,7 +224,8 @@ def test_plain_rows_are_noise_then_source(make_model: Make) -> None:
 def test_plain_predictions_are_the_u_nets(make_model: Make) -> None:
     model, z, given = make_model(), torch.randn(1, 2, 4, 8, 8), some_conditions(1, 2)
     with torch.no_grad():
-        direct = model.unet(torch.cat([z[0], given.source.expand(2, -1, -1, -1)], 1), 500, given.tokens[0][:, None]).sample
+        rows = torch.cat([z[0], given.source.expand(2, -1, -1, -1)], 1)
+        direct = model.unet(rows, 500, given.tokens[0][:, None]).sample
     assert torch.allclose(predicted(model, z, given)[0], direct, atol=1e-6)
 
 
@@ -232,10 +233,10 @@ def test_every_condition_has_its_channels_and_the_source_its_row(make_model: Mak
     model, z, given = make_model(FULL), torch.randn(2, 3, 4, 8, 8), some_conditions()
     rows, times, tokens = seen_by(model, z, given)
     rows, tokens = rows.unflatten(0, (2, 4)), tokens.unflatten(0, (2, 4))[:, :, 0]
-    for name, value, channels in (("noise", z, slice(0, 4)), ("source", given.source[:, None].expand_as(z), slice(4, 8)),
-                                  ("coarse", given.coarse, slice(8, 12)), ("visible", given.visible, slice(12, 16)),
-                                  ("rays", given.rays, slice(16, 22))):
-        assert torch.equal(rows[:, 1:, channels], value), name
+    wide = given.source[:, None].expand_as(z)
+    for name, value, start in (("noise", z, 0), ("source", wide, 4), ("coarse", given.coarse, 8),
+                               ("visible", given.visible, 12), ("rays", given.rays, 16)):
+        assert torch.equal(rows[:, 1:, start:start + value.shape[2]], value), name
     source = torch.cat([given.source_clean, given.source, given.source, torch.ones(2, 4, 8, 8), given.source_rays], 1)
     assert torch.equal(rows[:, 0], source)
     assert torch.equal(tokens[:, 0], given.source_token)
@@ -274,4 +275,5 @@ def test_tokens_join_embedding_and_pose(make_model: Make) -> None:
     model = make_model()
     embedding, poses = torch.randn(2, 16), torch.randn(2, 3, 4)
     tokens = model.tokens(embedding, poses)
-    assert torch.allclose(tokens[1, 2], model.cc_projection.projection(torch.cat([embedding[1], poses[1, 2]])), atol=1e-6)
+    expected = model.cc_projection.projection(torch.cat([embedding[1], poses[1, 2]]))
+    assert torch.allclose(tokens[1, 2], expected, atol=1e-6)

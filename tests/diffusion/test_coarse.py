@@ -22,7 +22,8 @@ from scene.voxels import voxel_centres
 
 CPU = torch.device("cpu")
 IMAGE, RESOLUTION = 32, 8
-SOURCES = [(0.0, 1.1, 0.5, 0.5), (0.6, 1.1, 0.5, 0.5), (-0.2, 1.3, 0.45, 0.56)]
+Description = tuple[float, float, float, float]
+SOURCES: list[Description] = [(0.0, 1.1, 0.5, 0.5), (0.6, 1.1, 0.5, 0.5), (-0.2, 1.3, 0.45, 0.56)]
 
 
 def small_model(seed: int = 0) -> CoarseVolumeModel:
@@ -31,7 +32,7 @@ def small_model(seed: int = 0) -> CoarseVolumeModel:
     return CoarseVolumeModel(image_size=IMAGE, resolution=RESOLUTION, channels=(16, 16, 16), fine_channels=8).eval()
 
 
-def camera_of(description: tuple[float, float, float, float], size: int) -> Camera:
+def camera_of(description: Description, size: int) -> Camera:
     """The camera of a source description."""
     elevation, focal, cx, cy = description
     return Camera(orbit_camera(0.0, elevation, DEFAULT_RADIUS).c2w, focal * size, focal * size, cx * size, cy * size,
@@ -61,7 +62,7 @@ def test_grid_points_are_voxel_centres() -> None:
 
 @pytest.mark.parametrize("description", SOURCES)
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_frustum_is_placed_where_its_camera_looks(description: tuple[float, float, float, float], axis: int) -> None:
+def test_the_frustum_is_placed_where_its_camera_looks(description: Description, axis: int) -> None:
     """A coordinate written at every cell of the frustum is read back at every voxel that the camera sees."""
     model, camera = small_model(), camera_of(description, IMAGE)
     frustum = np.zeros((5, RESOLUTION, IMAGE, IMAGE))
@@ -91,7 +92,7 @@ def test_copied_colours_are_those_of_the_photo_pixel_behind_which_a_voxel_lies()
     pixels, _ = camera.project(voxel_centres(RESOLUTION))
     seen = ((pixels > 1) & (pixels < IMAGE - 1)).all(-1)
     expected = (pixels[seen] - 0.5) / (IMAGE - 1)
-    assert colours[0, :2].numpy()[:, seen].T == pytest.approx(expected, abs=1e-3)
+    assert pytest.approx(expected, abs=1e-3) == colours[0, :2].numpy()[:, seen].T
 
 
 def test_own_colours_are_the_heads() -> None:
@@ -134,7 +135,7 @@ VIEWS = torch.tensor([[0.0, 0.0, 1.5], [1.2, 0.5, 1.5], [-2.5, -0.3, 2.0], [3.0,
 SIZE = 48
 
 
-def ball(colour: Callable[[np.ndarray], np.ndarray], source: tuple[float, float, float, float] = SOURCES[0]) -> CoarseVolume:
+def ball(colour: Callable[[np.ndarray], np.ndarray], source: Description = SOURCES[0]) -> CoarseVolume:
     """A sphere beside the origin, with a soft rim of one voxel."""
     points = voxel_centres(32)
     occupancy = np.clip((RADIUS - np.linalg.norm(points - CENTRE, axis=-1)) / VOXEL + 0.5, 0, 1)
@@ -184,6 +185,19 @@ def test_pictures_of_a_sphere_show_its_outline_distance_and_colours(k: int) -> N
     assert (pictures.distance[0, 0, 0].numpy()[alpha < 0.01] == 0).all()
 
 
+def test_rays_through_two_thin_surfaces_keep_their_colour() -> None:
+    """Their mean depth lies in the empty space between."""
+    points = voxel_centres(32)
+    sheets = np.isclose(np.abs(points[..., 0]), 8.5 * VOXEL) * 0.1
+    volume = CoarseVolume(torch.from_numpy(sheets[None]).float(), torch.full((1, 3, 32, 32, 32), 0.8),
+                          torch.tensor([SOURCES[0]]))
+    pictures = render_volume(volume, Poses.of_orbits(torch.tensor([[[0.0, 0.0, 1.5]]])), SIZE)
+    alpha = pictures.alpha[0, 0, 0]
+    seen = alpha > 0.2
+    assert seen.sum() > 100
+    assert float(((pictures.colour[0, 0] / alpha.clamp(min=1e-4))[:, seen] - 0.8).abs().max()) < 0.01
+
+
 def test_volumes_and_views_of_a_batch_do_not_mix() -> None:
     one, two = ball(by_place), ball(grey)
     two = CoarseVolume(two.occupancy.flip(1), two.colours, two.source)
@@ -214,7 +228,7 @@ RED = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_photo_paints_the_side_it_sees(source: tuple[float, float, float, float]) -> None:
+def test_the_photo_paints_the_side_it_sees(source: Description) -> None:
     volume = ball(grey, source)
     elevation = source[0]
     towards = np.array([math.cos(elevation), 0, math.sin(elevation)]) * DEFAULT_RADIUS - CENTRE
@@ -248,11 +262,26 @@ def test_from_its_own_camera_the_picture_is_the_photo() -> None:
     assert float(white[0][:, outside].min()) > 0.98  # and not NaN, though background rays begin at the same point
 
 
+def test_half_covered_photo_pixels_do_not_paint_white_rims() -> None:
+    """A red ball in front of white, photographed and painted with its photo, is red up to its edge."""
+    def red(points: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(RED[:, 0, 0].numpy(), points.shape).copy()
+
+    volume = ball(red)
+    poses = Poses.of_sources(volume.source).reshape(1, 1)
+    pictures = picture_volume(volume, photo_of(volume, RED, size=24), poses, SIZE)
+    alpha = pictures.alpha[0, 0, 0]
+    assert ((alpha > 0.3) & (alpha < 0.95)).sum() > 50
+    colour = (pictures.colour[0, 0] / alpha.clamp(min=1e-4))[:, alpha > 0.3]
+    assert float((colour - RED[:, :, 0]).abs().max()) < 0.06
+
+
 def test_what_hides_behind_the_first_surface_is_not_painted() -> None:
     """Two plates one behind the other: the far one keeps its own colour."""
     points = voxel_centres(32)
-    plates = ((np.abs(np.abs(points[..., 0]) - 0.3) < 0.05) & (np.abs(points[..., 1:]) < 0.4).all(-1)).astype(np.float32)
-    volume = CoarseVolume(torch.from_numpy(plates[None]), torch.full((1, 3, 32, 32, 32), 0.5), torch.tensor([SOURCES[0]]))
+    plates = (np.abs(np.abs(points[..., 0]) - 0.3) < 0.05) & (np.abs(points[..., 1:]) < 0.4).all(-1)
+    volume = CoarseVolume(torch.from_numpy(plates[None]).float(), torch.full((1, 3, 32, 32, 32), 0.5),
+                          torch.tensor([SOURCES[0]]))
     side = orbit_camera(0.9, 0.5, 1.6, size=SIZE)
     pictures = picture_volume(volume, photo_of(volume, RED), Poses.of([side]).reshape(1, 1), SIZE)
     origins, directions = side.rays()

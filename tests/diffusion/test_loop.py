@@ -138,6 +138,14 @@ def test_guidance_replaces_the_clean_estimate(kind: str) -> None:
     assert torch.allclose(out, clean, atol=1e-4)
 
 
+def test_guidance_keeps_the_latents_and_moves_the_noise() -> None:
+    """Half way down: the guided clean estimate with the noise that explains the latents it was made from."""
+    schedule, clean, z = SCHEDULES["v"], torch.randn(1, *SHAPE), torch.randn(1, *SHAPE)
+    out = denoise(network, z, schedule, [(800, 300)], noise=RowNoise.of([0]), guide=lambda z, estimate, t: clean)
+    assert torch.allclose(out, schedule.ddim(clean, schedule.noise_of(z, clean, 800), 800, 300), atol=1e-5)
+    assert not torch.allclose(schedule.split(network(z, 800), z, 800)[1], schedule.noise_of(z, clean, 800), atol=0.1)
+
+
 def test_an_idle_guide_changes_nothing() -> None:
     start, pairs = torch.randn(1, *SHAPE), timestep_pairs([900, 500, 20])
     for schedule in SCHEDULES.values():

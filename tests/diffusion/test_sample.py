@@ -63,7 +63,8 @@ def test_conditions_of_a_plain_model(make_model: Make) -> None:
     source = orbit_camera(0.0, float(SOURCE[0, 0]), DEFAULT_RADIUS)
     poses = np.stack([zero123_pose(source, orbit_camera(*orbit)) for orbit in ORBITS.tolist()])
     assert torch.allclose(given.tokens, model.tokens(embedding, torch.from_numpy(poses)[None].float()), atol=1e-5)
-    assert torch.allclose(given.source_token, model.tokens(embedding, torch.tensor([[[0.0, 0, 1, 0]]]))[:, 0], atol=1e-6)
+    identity = model.tokens(embedding, torch.tensor([[[0.0, 0, 1, 0]]]))[:, 0]
+    assert torch.allclose(given.source_token, identity, atol=1e-6)
 
 
 def test_conditions_of_a_full_model(make_model: Make) -> None:
@@ -114,7 +115,8 @@ def test_guidance_of_one_needs_half_the_passes(make_model: Make) -> None:
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
-def test_guidance_extrapolates_from_the_null(make_model: Make, monkeypatch: pytest.MonkeyPatch, guidance: float) -> None:
+def test_guidance_extrapolates_from_the_null(make_model: Make, monkeypatch: pytest.MonkeyPatch,
+                                             guidance: float) -> None:
     """The network sees a constant of its own for each kind of input: the guided prediction is known."""
     model, seen = make_model(), []
     given = conditions(model)
