@@ -47,9 +47,11 @@ class SampleStore:
         s, t, r = settings.size, settings.targets, settings.volume
         shapes: dict[str, tuple[tuple[int, ...], type]] = {
             "source": ((s, s, 4), np.uint8), "source_camera": ((4,), np.float32), "targets": ((t, s, s, 4), np.uint8),
-            "target_cameras": ((t, 3), np.float32), "solid": ((r * r * r // 8,), np.uint8),
+            "target_cameras": ((t, 3), np.float32), "solid": (((r**3 + 7) // 8,), np.uint8),
             "solid_colours": ((r, r, r, 3), np.uint8)}
         self.written = 0
+        self.failure: BaseException | None = None
+        """What the stream that fills the store died of; reading raises it."""
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             header = folder / _HEADER
@@ -58,8 +60,10 @@ class SampleStore:
                 if held["settings"] != json.loads(json.dumps(asdict(settings))):
                     raise InputError("the folder holds samples of other settings", where=folder,
                                      fix="Use another folder, or delete this one.")
-                self.written = held["written"]
                 self.capacity = max(capacity, held["capacity"])
+                # A ring that has turned goes on behind its last place when it grows, or there would be a gap.
+                grows = self.capacity > held["capacity"]
+                self.written = min(held["written"], held["capacity"]) if grows else held["written"]
         self._arrays: dict[str, np.ndarray] = {}
         for name, (shape, dtype) in shapes.items():
             full = (self.capacity, *shape)
@@ -107,11 +111,12 @@ class SampleStore:
         partial.replace(self.folder / _HEADER)
 
     def batch(self, index: Int[np.ndarray, "b"]) -> SampleBatch:
-        """Copies of the samples at the given places."""
+        """Copies of the samples at the given places, in rising order."""
+        self._check()
         index = np.sort(np.asarray(index))
         r = self.settings.volume
         parts = {name: np.asarray(array[index]) for name, array in self._arrays.items()}
-        parts["solid"] = np.unpackbits(parts["solid"], axis=1).reshape(len(index), r, r, r)
+        parts["solid"] = np.unpackbits(parts["solid"], axis=1, count=r**3).reshape(len(index), r, r, r)
         return SampleBatch(**parts)
 
     def batch_all(self) -> SampleBatch:
@@ -120,14 +125,21 @@ class SampleStore:
 
     def images(self, rng: np.random.Generator, count: int) -> UInt8[np.ndarray, "b s s 4"]:
         """Random single images, sources and targets alike."""
+        self._check()
         index = rng.integers(len(self), size=count)
         which = rng.integers(self.settings.targets + 1, size=count)
         sources, targets = self._arrays["source"], self._arrays["targets"]
         return np.stack([sources[i] if w == 0 else targets[i, w - 1] for i, w in zip(index, which, strict=True)])
 
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
 
 class Refill:
     """Fills a store from a stream in a background thread, for as long as the ``with`` block lasts.
+
+    If the stream fails, reading from the store raises its error.
 
     Args:
         store: the store to fill.
@@ -138,7 +150,6 @@ class Refill:
     def __init__(self, store: SampleStore, samples: Iterator[Sample], first: int) -> None:
         self.store, self._samples, self._first = store, samples, first
         self._stop, self._ready = threading.Event(), threading.Event()
-        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
@@ -149,23 +160,19 @@ class Refill:
                     self._ready.set()
                 if self._stop.is_set():
                     return
-        except BaseException as error:  # handed to the training thread below
-            self._error = error
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that reads the store
+            self.store.failure = error
         finally:
             self._ready.set()
             close = getattr(self._samples, "close", None)
             if close is not None:
                 close()
 
-    def check(self) -> None:
-        """Raise what the background thread died of, if it died."""
-        if self._error is not None:
-            raise self._error
-
     def __enter__(self) -> Refill:
         self._thread.start()
         self._ready.wait()
-        self.check()
+        if self.store.failure is not None:
+            raise self.store.failure
         return self
 
     def __exit__(self, *_: object) -> None:
