@@ -106,7 +106,7 @@ class ObjectSource:
         stretch = np.exp(rng.normal(0, 0.1, 3)) * np.where(rng.random(3) < (0.5, 0, 0), -1, 1)
         turn = rotation("z", rng.uniform(0, 2 * math.pi))
         space = mesh.vertices if mesh.texture_space is None else mesh.texture_space
-        vertices, _ = moved((mesh.vertices * stretch, mesh.faces), (0, 0, 0), turn)
+        vertices, _ = moved((mesh.vertices * stretch, mesh.faces), (0.0, 0.0, 0.0), turn)
         mesh = replace(mesh, vertices=vertices.astype(np.float32), texture_space=space if mesh.solid else None)
         light = WORLD_LIGHT
         if rng.random() < self.mix.relight:

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, runtime_checkable
@@ -158,7 +158,7 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
         InputError: no budget was given.
         ViewloomError: the loss is not finite.
     """
-    if settings.minutes is None and settings.samples is None:
+    if (settings.minutes or 0) <= 0 and (settings.samples or 0) <= 0:
         raise InputError("training needs a budget", fix="Give --minutes or --samples.")
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -252,7 +252,7 @@ class Curve:
                     self.rows = list(csv.DictReader(file))
                 break
 
-    def add(self, row: dict[str, float]) -> None:
+    def add(self, row: Mapping[str, float | int]) -> None:
         """Append a row and redraw the plot."""
         self.rows.append({k: f"{v:.6g}" for k, v in row.items()})
         names = list(dict.fromkeys(k for r in self.rows for k in r))
