@@ -1,0 +1,219 @@
+"""The trainer on a straight line: budgets, averages, resuming."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.training.trainer import Curve, Ema, Progress, TrainSettings, learning_rate, train
+from scene.errors import InputError, ViewloomError
+
+
+class Line:
+    """Fit y = 3 x - 1."""
+
+    def __init__(self, model: nn.Linear, batch: int = 8, spoil: bool = False) -> None:
+        self.model, self.batch, self.spoil, self.saved = model, batch, spoil, list[float]()
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        while True:
+            yield torch.rand(self.batch, 1)
+
+    def loss(self, batch: torch.Tensor) -> tuple[torch.Tensor, int, dict[str, float]]:
+        error = (self.model(batch) - (3 * batch - 1)).square().mean()
+        return error * (float("nan") if self.spoil else 1.0), len(batch), {"half": 0.5}
+
+    def evaluate(self) -> dict[str, float]:
+        x = torch.linspace(0, 1, 5)[:, None]
+        return {"error": float((self.model(x) - (3 * x - 1)).square().mean())}
+
+    def save(self, folder: Path) -> None:
+        torch.save(self.model.state_dict(), folder / "line.pt")
+
+
+def settings_for(out: Path, **changes: object) -> TrainSettings:
+    """Small, exact, on the CPU."""
+    plain = TrainSettings(out, samples=800, lr=0.05, warmup=5, ema=50, device="cpu", precision="fp32")
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def fit(settings: TrainSettings, model: nn.Linear | None = None, **options: object) -> tuple[nn.Linear, Progress]:
+    """Train a line."""
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1) if model is None else model
+    return model, train(model, lambda device: Line(model, **options), settings)  # type: ignore[arg-type]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_spends_its_samples_and_learns(tmp_path: Path) -> None:
+    _, done = fit(settings_for(tmp_path))
+    assert done.samples == 800
+    rows = rows_of(tmp_path / "curve.csv")
+    assert rows[-1]["samples"] == "800"
+    assert float(rows[-1]["error"]) < 0.05
+    assert {"samples", "minutes", "loss", "half", "error"} <= rows[0].keys()
+    held = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert held["samples"] == 800
+    assert held["held_out"]["error"] == pytest.approx(float(rows[-1]["error"]), rel=1e-4)
+
+
+def test_a_run_stops_at_the_minutes(tmp_path: Path) -> None:
+    _, done = fit(settings_for(tmp_path, samples=None, minutes=0.01))
+    assert 0.008 <= done.minutes < 0.1
+    assert done.samples > 8
+
+
+def test_measurements_come_at_intervals(tmp_path: Path) -> None:
+    fit(settings_for(tmp_path, samples=80, every_minutes=0.0))
+    assert [int(row["samples"]) for row in rows_of(tmp_path / "curve.csv")] == list(range(8, 81, 8))
+
+
+def test_the_average_is_measured_and_saved_and_the_live_weights_go_on(tmp_path: Path) -> None:
+    model, _ = fit(settings_for(tmp_path, samples=80, ema=10**6, decay=0.0))
+    saved = torch.load(tmp_path / "model" / "line.pt")
+    assert float((saved["weight"] - model.weight.detach()).abs()) > 1e-3
+    again = nn.Linear(1, 1)
+    again.load_state_dict(saved)
+    error = float(rows_of(tmp_path / "curve.csv")[-1]["error"])
+    assert error == pytest.approx(Line(again).evaluate()["error"], rel=1e-3)
+
+
+def test_resuming_continues_counts_and_curve(tmp_path: Path) -> None:
+    fit(settings_for(tmp_path / "a"))
+    model = nn.Linear(1, 1)
+    model.load_state_dict(torch.load(tmp_path / "a" / "model" / "line.pt"))
+    _, done = fit(settings_for(tmp_path / "b", samples=400, resume=tmp_path / "a" / "model", warmup=0), model)
+    assert done.samples == 1200
+    rows = rows_of(tmp_path / "b" / "curve.csv")
+    assert [row["samples"] for row in rows] == ["800", "1200"]
+    assert float(rows[1]["error"]) < 2 * float(rows[0]["error"]) + 1e-3
+    held = json.loads((tmp_path / "b" / "model" / "training.json").read_text())
+    assert held["samples"] == 1200
+    assert done.minutes > json.loads((tmp_path / "a" / "model" / "training.json").read_text())["minutes"]
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    one, _ = fit(settings_for(tmp_path / "a", samples=80))
+    two, _ = fit(settings_for(tmp_path / "b", samples=80))
+    other, _ = fit(settings_for(tmp_path / "c", samples=80, seed=1))
+    assert torch.equal(one.weight, two.weight)
+    assert not torch.equal(one.weight, other.weight)
+
+
+def test_mixed_precision_trains_too(tmp_path: Path) -> None:
+    _, done = fit(settings_for(tmp_path, precision="bf16"))
+    assert done.samples == 800
+    assert float(rows_of(tmp_path / "curve.csv")[-1]["error"]) < 0.1
+
+
+@pytest.mark.parametrize("budget", [{}, {"samples": 0}, {"minutes": 0.0}, {"minutes": -1.0, "samples": 0}])
+def test_a_run_needs_a_budget(tmp_path: Path, budget: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"needs a budget.*--minutes or --samples"):
+        fit(replace(settings_for(tmp_path), **{"samples": None, "minutes": None, **budget}))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ViewloomError, match=r"gradient is not finite at step 0.*lower --lr"):
+        fit(settings_for(tmp_path), spoil=True)
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate_warms_up_holds_and_falls() -> None:
+    settings = TrainSettings(Path("x"), lr=2.0, warmup=10, decay=0.25)
+    rates: Callable[[int, float], float] = lambda step, share: learning_rate(settings, step, share)  # noqa: E731
+    assert [rates(k, 0.0) for k in (0, 4, 9, 10, 500)] == pytest.approx([0.2, 1.0, 2.0, 2.0, 2.0])
+    assert [rates(500, s) for s in (0.5, 0.75, 0.875, 1.0, 1.2)] == pytest.approx([2.0, 2.0, 1.0, 0.0, 0.0])
+    assert learning_rate(replace(settings, warmup=0, decay=0.0), 0, 0.99) == 2.0
+
+
+@given(st.integers(1, 64), st.integers(200, 2000))
+def test_the_average_forgets_half_within_its_half_life(step: int, half_life: int) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    ema = Ema(model, half_life, seen=10**9)
+    nn.init.ones_(model.weight)
+    steps = math.ceil(half_life / step)
+    for _ in range(steps):
+        ema.update(step)
+    assert float(ema.average["weight"]) == pytest.approx(1 - 0.5 ** (steps * step / half_life), abs=1e-3)
+    assert float(model.weight) == 1
+
+
+def test_early_weights_are_forgotten_sooner() -> None:
+    averages = []
+    for seen in (0, 10**9):
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        ema = Ema(model, 20_000, seen)
+        nn.init.ones_(model.weight)
+        for _ in range(50):
+            ema.update(16)
+        averages.append(float(ema.average["weight"]))
+    assert averages[0] > 0.95
+    assert averages[1] < 0.05
+
+
+def test_averages_are_applied_for_a_block_only() -> None:
+    model = nn.Linear(2, 2)
+    ema = Ema(model, 10, 100)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        model.weight += 1
+    live = model.weight.detach().clone()
+
+    def fail_within() -> None:
+        with ema.applied():
+            assert torch.equal(model.weight, before["weight"])
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        fail_within()
+    assert torch.equal(model.weight, live)
+
+
+def test_progress_is_read_and_written(tmp_path: Path) -> None:
+    assert Progress.of(None) == Progress.of(tmp_path) == Progress()
+    Progress(70, 1.25).save(tmp_path, held_out={"a": 1})
+    assert Progress.of(tmp_path) == Progress(70, 1.25)
+
+
+def test_curves_take_new_columns_and_go_on_where_they_were(tmp_path: Path) -> None:
+    curve = Curve(tmp_path / "run", None)
+    curve.add({"samples": 1, "a": 0.5})
+    curve.add({"samples": 2, "a": 0.25, "b": 3.0})
+    expected = [{"samples": "1", "a": "0.5", "b": ""}, {"samples": "2", "a": "0.25", "b": "3"}]
+    assert rows_of(tmp_path / "run" / "curve.csv") == expected
+    again = Curve(tmp_path / "run", None)
+    again.add({"samples": 3, "b": 2.0})
+    assert rows_of(tmp_path / "run" / "curve.csv")[:2] == expected
+    for resumed in (tmp_path / "run", tmp_path / "run" / "model"):
+        assert len(Curve(tmp_path / resumed.name / "next", resumed).rows) == 3
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_curves_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="curves are drawn only where matplotlib is installed")
+    curve = Curve(tmp_path, None)
+    curve.add({"samples": 1, "minutes": 0.1, "a": 0.5, "late": float("nan")})
+    curve.add({"samples": 2, "minutes": 0.2, "a": 0.3, "b": 1.0, "c": 2.0, "d": 3.0})
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
