@@ -142,16 +142,17 @@ def test_single_images_are_sources_and_targets_alike() -> None:
 
 
 class Source:
-    """An iterator of samples that can fail and knows when it was closed."""
+    """An iterator of samples that can fail, once it may, and knows when it was closed."""
 
     def __init__(self, fail_at: int | None = None) -> None:
-        self.fail_at, self.count, self.closed = fail_at, 0, threading.Event()
+        self.fail_at, self.count, self.closed, self.may_fail = fail_at, 0, threading.Event(), threading.Event()
 
     def __iter__(self) -> Iterator[Sample]:
         return self
 
     def __next__(self) -> Sample:
         if self.count == self.fail_at:
+            self.may_fail.wait(10)
             raise RuntimeError("the renderer broke")
         self.count += 1
         return made_up(self.count)
@@ -171,15 +172,19 @@ def test_refilling_waits_for_the_first_samples_and_stops_with_the_block() -> Non
 
 
 def test_a_stream_that_breaks_before_the_start_is_an_error() -> None:
+    source = Source(fail_at=2)
+    source.may_fail.set()
     with pytest.raises(RuntimeError, match="the renderer broke"):
-        Refill(SampleStore(TINY, 8), Source(fail_at=2), first=5).__enter__()
+        Refill(SampleStore(TINY, 8), source, first=5).__enter__()
 
 
 def test_a_stream_that_breaks_later_stops_the_training() -> None:
     """Rather than train on the same samples for the rest of the night."""
     store, source = SampleStore(TINY, 8), Source(fail_at=20)
-    with Refill(store, source, first=5) as refill:
-        refill._thread.join(5)
+    with Refill(store, source, first=5):
+        assert len(store.batch(np.array([0]))) == 1
+        source.may_fail.set()
+        assert source.closed.wait(10)
         with pytest.raises(RuntimeError, match="the renderer broke"):
             store.batch(np.array([0]))
         with pytest.raises(RuntimeError, match="the renderer broke"):
