@@ -16,19 +16,21 @@ from scene.files import written_aside
 
 
 class GridField(nn.Module):
-    """Signed distance = fixed start + learned change; colour = learned. Both are trilinear grids over ``[-half, half]^3``.
+    """Signed distance = fixed start + learned change; colour = learned. Trilinear grids over ``[-reach, reach]^3``.
 
     The start keeps the hull's full resolution throughout, so thin parts survive while the change is still coarse.
 
     Args:
         start: signed distance to begin with, axes (x, y, z), positive outside, world units.
-        half: half side of the cube.
+        reach: half side of the cube.
         resolution: of the learned grids; raised with :meth:`refine`.
     """
 
-    def __init__(self, start: Float[Tensor, "r r r"], half: float, resolution: int) -> None:
+    start: Tensor
+
+    def __init__(self, start: Float[Tensor, "r r r"], reach: float, resolution: int) -> None:
         super().__init__()
-        self.half = half
+        self.reach = reach  # nn.Module.half is a method
         self.register_buffer("start", start[None, None].contiguous())
         self.change = nn.Parameter(torch.zeros(1, 1, resolution, resolution, resolution))
         self.colour = nn.Parameter(torch.full((1, 3, resolution, resolution, resolution), 0.0))
@@ -55,12 +57,14 @@ class GridField(nn.Module):
     def dense(self, resolution: int) -> Float[Tensor, "r r r"]:
         """Signed distance on a grid of voxel centres."""
         size = (resolution,) * 3
-        return (F.interpolate(self.start, size, mode="trilinear", align_corners=False)
-                + F.interpolate(self.change, size, mode="trilinear", align_corners=False))[0, 0].detach()
+        return (
+            F.interpolate(self.start, size, mode="trilinear", align_corners=False)
+            + F.interpolate(self.change, size, mode="trilinear", align_corners=False)
+        )[0, 0].detach()
 
     def _grid(self, points: Tensor) -> Tensor:
         # grid_sample wants the last array axis (z) first.
-        return (points.reshape(1, 1, 1, -1, 3) / self.half).flip(-1)
+        return (points.reshape(1, 1, 1, -1, 3) / self.reach).flip(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +94,13 @@ class Surface:
         import json
 
         with written_aside(path) as partial, partial.open("wb") as file:
-            np.savez(file, sdf=self.sdf.astype(np.float32), colour=np.round(self.colour * 255).astype(np.uint8),
-                     half=np.float64(self.half), facts=np.array(json.dumps(self.facts, sort_keys=True)))
+            np.savez(
+                file,
+                sdf=self.sdf.astype(np.float32),
+                colour=np.round(self.colour * 255).astype(np.uint8),
+                half=np.float64(self.half),
+                facts=np.array(json.dumps(self.facts, sort_keys=True)),
+            )
 
     @classmethod
     def load(cls, path: Path) -> Surface:
@@ -100,7 +109,11 @@ class Surface:
 
         try:
             with np.load(path, allow_pickle=False) as data:
-                return cls(data["sdf"], data["colour"].astype(np.float32) / 255, float(data["half"]),
-                           json.loads(str(data["facts"])))
+                return cls(
+                    data["sdf"],
+                    data["colour"].astype(np.float32) / 255,
+                    float(data["half"]),
+                    json.loads(str(data["facts"])),
+                )
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"is not a stored surface ({error})", where=path) from error

@@ -34,9 +34,14 @@ class _Rays:
     around: Float[Tensor, "a"] = field(init=False)
 
 
-def fit_surface(views: ViewSet, settings: FitSettings = FitSettings(), *,
-                prior: Float[np.ndarray, "p p p"] | None = None, device: torch.device = torch.device("cpu"),
-                on_step: Callable[[int, int], None] | None = None) -> Surface:
+def fit_surface(
+    views: ViewSet,
+    settings: FitSettings = FitSettings(),
+    *,
+    prior: Float[np.ndarray, "p p p"] | None = None,
+    device: torch.device = torch.device("cpu"),
+    on_step: Callable[[int, int], None] | None = None,
+) -> Surface:
     """Fit a surface to masked views of a normalised object.
 
     A fit whose outlines agree clearly less with the masks than the hull's do has lost parts; then the hull is returned,
@@ -55,20 +60,28 @@ def fit_surface(views: ViewSet, settings: FitSettings = FitSettings(), *,
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     rays = RaySet.of(views, settings.image_side).to(device)
-    hull = visual_hull(rays, settings.resolution, settings.half, vote=settings.vote,
-                       prior=None if prior is None else _padded(prior, settings.half), prior_weight=settings.prior_weight)
+    hull = visual_hull(
+        rays,
+        settings.resolution,
+        settings.half,
+        vote=settings.vote,
+        prior=None if prior is None else _padded(prior, settings.half),
+        prior_weight=settings.prior_weight,
+    )
     grid = GridField(torch.from_numpy(hull.sdf), settings.half, settings.levels[0]).to(device)
     pixels = _pixels(rays)
     with torch.no_grad():
-        grid.colour += torch.logit(_mean_colour(pixels).clamp(0.02, 0.98)).view(1, 3, 1, 1, 1)
+        grid.colour.add_(torch.logit(_mean_colour(pixels).clamp(0.02, 0.98)).view(1, 3, 1, 1, 1))
     voxel = 2 * settings.half / settings.resolution
     total, done = sum(settings.iterations), 0
     last: dict[str, float] = {}
     for level, (resolution, iterations) in enumerate(zip(settings.levels, settings.iterations, strict=True)):
         if level:
             grid.refine(resolution)
-        optimiser = torch.optim.Adam([{"params": [grid.change], "lr": settings.step * voxel},
-                                      {"params": [grid.colour], "lr": 0.15}], betas=(0.9, 0.95))
+        optimiser = torch.optim.Adam(
+            [{"params": [grid.change], "lr": settings.step * voxel}, {"params": [grid.colour], "lr": 0.15}],
+            betas=(0.9, 0.95),
+        )
         for step in range(iterations):
             share = done / max(1, total - 1)
             soft, sharp = settings.sharpness
@@ -85,8 +98,9 @@ def fit_surface(views: ViewSet, settings: FitSettings = FitSettings(), *,
     return _result(grid, hull, rays, settings, last)
 
 
-def _loss(grid: GridField, pixels: _Rays, settings: FitSettings, sharpness: float, keep: float,
-          generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+def _loss(
+    grid: GridField, pixels: _Rays, settings: FitSettings, sharpness: float, keep: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
     index = _draw(pixels, settings.rays, generator)
     origin, direction = pixels.origin[index], pixels.direction[index]
     t = _sections(grid, origin, direction, settings, sharpness, generator)
@@ -100,29 +114,47 @@ def _loss(grid: GridField, pixels: _Rays, settings: FitSettings, sharpness: floa
     colour = (weights[..., None] * grid.rgb((ends[:, 1:] + ends[:, :-1]) / 2)).sum(1)
     true_alpha, confidence = pixels.alpha[index], pixels.weight[index]
     # On white, so that colour errors at outlines do not fight the mask.
-    error = (colour + (1 - cover[:, None]) - pixels.colour[index] * true_alpha[:, None] - (1 - true_alpha[:, None])).abs().mean(-1)
+    error = (
+        (colour + (1 - cover[:, None]) - pixels.colour[index] * true_alpha[:, None] - (1 - true_alpha[:, None]))
+        .abs()
+        .mean(-1)
+    )
     front = true_alpha > 0.5
     colour_loss = trimmed_mean(error[front], keep, confidence[front])
     entropy = F.binary_cross_entropy(cover.clamp(1e-3, 1 - 1e-3), true_alpha, reduction="none")
     mask_loss = trimmed_mean(entropy, max(keep, 0.9) if keep < 1 else 1.0, confidence)
     whole = F.interpolate(grid.start, grid.change.shape[2:], mode="trilinear", align_corners=False) + grid.change
-    cell = 2 * grid.half / whole.shape[-1]
-    slope = torch.stack([(whole[..., 2:, 1:-1, 1:-1] - whole[..., :-2, 1:-1, 1:-1]),
-                         (whole[..., 1:-1, 2:, 1:-1] - whole[..., 1:-1, :-2, 1:-1]),
-                         (whole[..., 1:-1, 1:-1, 2:] - whole[..., 1:-1, 1:-1, :-2])]) / (2 * cell)
+    cell = 2 * grid.reach / whole.shape[-1]
+    slope = torch.stack(
+        [
+            (whole[..., 2:, 1:-1, 1:-1] - whole[..., :-2, 1:-1, 1:-1]),
+            (whole[..., 1:-1, 2:, 1:-1] - whole[..., 1:-1, :-2, 1:-1]),
+            (whole[..., 1:-1, 1:-1, 2:] - whole[..., 1:-1, 1:-1, :-2]),
+        ]
+    ) / (2 * cell)
     near = (whole[..., 1:-1, 1:-1, 1:-1].abs() < 4 * cell).float()
     eikonal = (((slope.square().sum(0) + 1e-12).sqrt() - 1).square() * near).sum() / near.sum().clamp(min=1)
     change = grid.change
     rough = sum(change.diff(n=2, dim=d).square().mean() for d in (2, 3, 4)) / cell**2
     loss = colour_loss + settings.mask_weight * mask_loss + settings.eikonal * eikonal + settings.smooth * rough
-    return loss, {"colour": float(colour_loss.detach()), "mask": float(mask_loss.detach()), "eikonal": float(eikonal.detach())}
+    return loss, {
+        "colour": float(colour_loss.detach()),
+        "mask": float(mask_loss.detach()),
+        "eikonal": float(eikonal.detach()),
+    }
 
 
 @torch.no_grad()
-def _sections(grid: GridField, origin: Tensor, direction: Tensor, settings: FitSettings, sharpness: float,
-              generator: torch.Generator) -> Float[Tensor, "r s"]:
+def _sections(
+    grid: GridField,
+    origin: Tensor,
+    direction: Tensor,
+    settings: FitSettings,
+    sharpness: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "r s"]:
     """Section ends along rays: a third spread over the box, the rest where the surface is now."""
-    near, far = box_span(origin, direction, grid.half)
+    near, far = box_span(origin, direction, grid.reach)
     far = torch.maximum(far, near + 1e-3)
     probes = 2 * settings.samples
     device = origin.device
@@ -193,9 +225,13 @@ def _result(grid: GridField, hull: Hull, rays: RaySet, settings: FitSettings, la
     with torch.no_grad():
         colour = torch.sigmoid(grid.colour)[0].movedim(0, -1).cpu().numpy()
     facts: dict[str, object] = {
-        "vote": hull.vote, "mask_agreement": round(hull.agreement, 4), "fit_outline_iou": round(fit_score, 4),
-        "hull_outline_iou": round(hull_score, 4), "kept": "hull" if keep_hull else "fit",
-        **{f"loss_{k}": round(v, 5) for k, v in last.items()}}
+        "vote": hull.vote,
+        "mask_agreement": round(hull.agreement, 4),
+        "fit_outline_iou": round(fit_score, 4),
+        "hull_outline_iou": round(hull_score, 4),
+        "kept": "hull" if keep_hull else "fit",
+        **{f"loss_{k}": round(v, 5) for k, v in last.items()},
+    }
     return Surface(hull.sdf if keep_hull else fitted.numpy(), colour, settings.half, facts)
 
 
@@ -207,11 +243,13 @@ def hull_surface(views: ViewSet, settings: FitSettings = FitSettings()) -> Surfa
     return Surface(hull.sdf, grey, settings.half, {"vote": hull.vote, "mask_agreement": round(hull.agreement, 4)})
 
 
-def prior_surface(occupancy: Float[np.ndarray, "p p p"], colours: Float[np.ndarray, "p p p 3"],
-                  settings: FitSettings = FitSettings()) -> Surface:
+def prior_surface(
+    occupancy: Float[np.ndarray, "p p p"], colours: Float[np.ndarray, "p p p 3"], settings: FitSettings = FitSettings()
+) -> Surface:
     """A coarse volume as a surface of its own: the mesh of last resort."""
-    wide = F.interpolate(_padded(occupancy, settings.half)[None, None], (settings.resolution,) * 3, mode="trilinear",
-                         align_corners=False)[0, 0].numpy()
+    wide = F.interpolate(
+        _padded(occupancy, settings.half)[None, None], (settings.resolution,) * 3, mode="trilinear", align_corners=False
+    )[0, 0].numpy()
     sdf = signed_distance(wide, min(0.5, float(wide.max()) * 0.5), settings.half)
     painted = np.stack([_padded(colours[..., k], settings.half).numpy() for k in range(3)], -1)
     return Surface(sdf, painted, settings.half, {"kept": "coarse volume"})

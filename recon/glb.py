@@ -1,4 +1,4 @@
-"""GLB files for AR and VR: upright, in metres, facing +Z, standing on the origin; written byte for byte reproducibly."""
+"""GLB files for AR and VR: upright, in metres, facing +Z, standing on the origin; the same bytes every time."""
 
 from __future__ import annotations
 
@@ -41,10 +41,20 @@ class _Builder:
         self.views.append(entry)
         return len(self.views) - 1
 
-    def accessor(self, array: np.ndarray, kind: Literal["SCALAR", "VEC2", "VEC3", "VEC4"], component: int, target: int,
-                 bounds: bool = False) -> int:
-        entry: dict[str, Any] = {"bufferView": self.view(array.tobytes(), target), "componentType": component,
-                                 "count": len(array), "type": kind}
+    def accessor(
+        self,
+        array: np.ndarray,
+        kind: Literal["SCALAR", "VEC2", "VEC3", "VEC4"],
+        component: int,
+        target: int,
+        bounds: bool = False,
+    ) -> int:
+        entry: dict[str, Any] = {
+            "bufferView": self.view(array.tobytes(), target),
+            "componentType": component,
+            "count": len(array),
+            "type": kind,
+        }
         if bounds:
             entry["min"], entry["max"] = array.min(axis=0).tolist(), array.max(axis=0).tolist()
         self.accessors.append(entry)
@@ -66,8 +76,12 @@ def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
     return matrix @ turn
 
 
-def glb_bytes(mesh: TexturedMesh, settings: GlbSettings = GlbSettings(), extras: dict[str, Any] | None = None,
-              generator: str = "viewloom") -> bytes:
+def glb_bytes(
+    mesh: TexturedMesh,
+    settings: GlbSettings = GlbSettings(),
+    extras: dict[str, Any] | None = None,
+    generator: str = "viewloom",
+) -> bytes:
     """A binary glTF 2.0 asset: one node, one mesh, one material with one embedded JPEG.
 
     Args:
@@ -83,40 +97,65 @@ def glb_bytes(mesh: TexturedMesh, settings: GlbSettings = GlbSettings(), extras:
     faces = mesh.faces[_has_area(position, mesh.faces)]
     wide = len(position) > 65535
     build = _Builder()
-    indices = build.accessor(faces.astype(np.uint32 if wide else np.uint16).reshape(-1), "SCALAR",
-                             _UINT if wide else _USHORT, _INDEX_DATA)
-    attributes = {"POSITION": build.accessor(position, "VEC3", _FLOAT, _VERTEX_DATA, bounds=True),
-                  "NORMAL": build.accessor(normal, "VEC3", _FLOAT, _VERTEX_DATA),
-                  "TEXCOORD_0": build.accessor(mesh.uv.astype(np.float32), "VEC2", _FLOAT, _VERTEX_DATA)}
+    indices = build.accessor(
+        faces.astype(np.uint32 if wide else np.uint16).reshape(-1), "SCALAR", _UINT if wide else _USHORT, _INDEX_DATA
+    )
+    attributes = {
+        "POSITION": build.accessor(position, "VEC3", _FLOAT, _VERTEX_DATA, bounds=True),
+        "NORMAL": build.accessor(normal, "VEC3", _FLOAT, _VERTEX_DATA),
+        "TEXCOORD_0": build.accessor(mesh.uv.astype(np.float32), "VEC2", _FLOAT, _VERTEX_DATA),
+    }
     image = build.view(_jpeg(mesh.texture, settings.jpeg_quality))
     material: dict[str, Any] = {
-        "name": "surface", "doubleSided": False,
+        "name": "surface",
+        "doubleSided": False,
         # glTF's defaults make metal, which is black wherever a viewer has no surroundings to mirror.
-        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0}}
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
+    }
     if settings.unlit:
         material["extensions"] = {"KHR_materials_unlit": {}}
     content: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": generator,
-                  "extras": {**(extras or {}), "world_from_asset": np.linalg.inv(matrix).round(9).tolist()}},
-        "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0, "name": "object"}],
-        "meshes": [{"name": "object", "primitives": [{"attributes": attributes, "indices": indices, "material": 0, "mode": 4}]}],
-        "materials": [material], "textures": [{"source": 0, "sampler": 0}],
+        "asset": {
+            "version": "2.0",
+            "generator": generator,
+            "extras": {**(extras or {}), "world_from_asset": np.linalg.inv(matrix).round(9).tolist()},
+        },
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": "object"}],
+        "meshes": [
+            {"name": "object", "primitives": [{"attributes": attributes, "indices": indices, "material": 0, "mode": 4}]}
+        ],
+        "materials": [material],
+        "textures": [{"source": 0, "sampler": 0}],
         "images": [{"bufferView": image, "mimeType": "image/jpeg", "name": "base_colour"}],
         # Linear with mip maps, clamped.
         "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
-        "accessors": build.accessors, "bufferViews": build.views}
+        "accessors": build.accessors,
+        "bufferViews": build.views,
+    }
     if settings.unlit:
         content["extensionsUsed"] = ["KHR_materials_unlit"]
     build.blob.extend(b"\0" * (-len(build.blob) % 4))
     content["buffers"] = [{"byteLength": len(build.blob)}]
     text = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
     text += b" " * (-len(text) % 4)
-    body = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(build.blob), 0x004E4942) + bytes(build.blob)
+    body = (
+        struct.pack("<II", len(text), 0x4E4F534A)
+        + text
+        + struct.pack("<II", len(build.blob), 0x004E4942)
+        + bytes(build.blob)
+    )
     return struct.pack("<III", 0x46546C67, 2, 12 + len(body)) + body
 
 
-def write_glb(path: Path, mesh: TexturedMesh, settings: GlbSettings = GlbSettings(),
-              extras: dict[str, Any] | None = None, generator: str = "viewloom") -> None:
+def write_glb(
+    path: Path,
+    mesh: TexturedMesh,
+    settings: GlbSettings = GlbSettings(),
+    extras: dict[str, Any] | None = None,
+    generator: str = "viewloom",
+) -> None:
     """Write a GLB aside and rename it; see :func:`glb_bytes`."""
     write_bytes(path, glb_bytes(mesh, settings, extras, generator))
 

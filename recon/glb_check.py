@@ -19,8 +19,13 @@ Severity = Literal["error", "warning", "info", "hint"]
 _JSON_CHUNK, _BIN_CHUNK = 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_REFERENCES = (("scenes", "nodes", "nodes"), ("nodes", "children", "nodes"), ("nodes", "mesh", "meshes"),
-               ("textures", "source", "images"), ("textures", "sampler", "samplers"))
+_REFERENCES = (
+    ("scenes", "nodes", "nodes"),
+    ("nodes", "children", "nodes"),
+    ("nodes", "mesh", "meshes"),
+    ("textures", "source", "images"),
+    ("textures", "sampler", "samplers"),
+)
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 # The Khronos validator's tolerance for unit vectors.
 _UNIT_TOLERANCE = 0.00674
@@ -98,8 +103,13 @@ def check_glb(data: bytes) -> list[Finding]:
     except _BrokenError:
         return check.findings
     # One malformed object must not hide the others: each is checked on its own.
-    steps = [("bufferViews", _check_view), ("accessors", _check_accessor), ("images", _check_image),
-             ("meshes", _check_mesh), ("materials", _check_material)]
+    steps = [
+        ("bufferViews", _check_view),
+        ("accessors", _check_accessor),
+        ("images", _check_image),
+        ("meshes", _check_mesh),
+        ("materials", _check_material),
+    ]
     for kind, step in steps:
         for index, item in enumerate(check.listed(kind)):
             try:
@@ -212,8 +222,9 @@ def _check_accessor(check: _Checker, index: int, item: dict[str, Any], where: st
         return
     for key, actual in (("min", array.min(axis=0)), ("max", array.max(axis=0))):
         if key in item and not np.array_equal(np.asarray(item[key], np.float64).astype(dtype), actual):
-            check.error(f"ACCESSOR_{key.upper()}_MISMATCH", f"{where}/{key}",
-                        f"{item[key]}, the data say {actual.tolist()}")
+            check.error(
+                f"ACCESSOR_{key.upper()}_MISMATCH", f"{where}/{key}", f"{item[key]}, the data say {actual.tolist()}"
+            )
 
 
 def _check_image(check: _Checker, index: int, item: dict[str, Any], where: str) -> None:
@@ -267,8 +278,11 @@ def _check_primitive(check: _Checker, item: dict[str, Any], where: str) -> None:
             length = np.linalg.norm(array.astype(np.float64), axis=1)
             wrong = np.nonzero(~(np.abs(length - 1) <= _UNIT_TOLERANCE))[0]
             if len(wrong):
-                check.error("ACCESSOR_VECTOR3_NON_UNIT", f"/accessors/{index}",
-                            f"{len(wrong)} normals are not of unit length; number {wrong[0]}: {length[wrong[0]]:.4g}")
+                check.error(
+                    "ACCESSOR_VECTOR3_NON_UNIT",
+                    f"/accessors/{index}",
+                    f"{len(wrong)} normals are not of unit length; number {wrong[0]}: {length[wrong[0]]:.4g}",
+                )
     if len(counts) > 1:
         check.error("MESH_PRIMITIVE_UNEQUAL_ACCESSOR_COUNT", where, f"attributes of {sorted(counts)} vertices")
     if "material" in item:
@@ -290,8 +304,11 @@ def _check_indices(check: _Checker, accessor: int, vertices: int, mode: int) -> 
         check.error("ACCESSOR_INDEX_PRIMITIVE_RESTART", where, f"uses the reserved index {np.iinfo(array.dtype).max}")
     beyond = np.nonzero(values >= vertices)[0]
     if len(beyond):
-        check.error("ACCESSOR_INDEX_OOB", where, f"{len(beyond)} indices reach beyond {vertices} vertices; "
-                    f"number {beyond[0]}: {values[beyond[0]]}")
+        check.error(
+            "ACCESSOR_INDEX_OOB",
+            where,
+            f"{len(beyond)} indices reach beyond {vertices} vertices; number {beyond[0]}: {values[beyond[0]]}",
+        )
     if mode != _TRIANGLES:
         return
     if len(values) % 3:

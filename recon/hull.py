@@ -32,8 +32,9 @@ class Hull:
     agreement: float
 
 
-def vote_inside(rays: RaySet, resolution: int, half: float, prior: Float[Tensor, "p p p"] | None = None,
-                prior_weight: float = 0.0) -> Float[np.ndarray, "r r r"]:
+def vote_inside(
+    rays: RaySet, resolution: int, half: float, prior: Float[Tensor, "p p p"] | None = None, prior_weight: float = 0.0
+) -> Float[np.ndarray, "r r r"]:
     """Share of views whose mask covers each voxel, weighted by the views' confidence.
 
     Views that do not see a voxel at all do not vote. A voxel that no view sees is outside.
@@ -54,7 +55,9 @@ def vote_inside(rays: RaySet, resolution: int, half: float, prior: Float[Tensor,
         total += rays.weight[k] * seen
     inside = torch.where(total > 0, votes / total.clamp(min=1e-6), 0.0)
     if prior is not None and prior_weight > 0:
-        wide = F.interpolate(prior[None, None].float().to(device), (resolution,) * 3, mode="trilinear", align_corners=False)[0, 0]
+        wide = F.interpolate(
+            prior[None, None].float().to(device), (resolution,) * 3, mode="trilinear", align_corners=False
+        )[0, 0]
         inside = (inside + prior_weight * wide.reshape(-1)) / (1 + prior_weight)
     return inside.reshape(resolution, resolution, resolution).cpu().numpy()
 
@@ -72,8 +75,15 @@ def signed_distance(inside: Float[np.ndarray, "r r r"], level: float, half: floa
     return (ndimage.gaussian_filter(distance, 0.6) * voxel).astype(np.float32)
 
 
-def visual_hull(rays: RaySet, resolution: int, half: float, *, vote: float | None = None,
-                prior: Float[Tensor, "p p p"] | None = None, prior_weight: float = 0.0) -> Hull:
+def visual_hull(
+    rays: RaySet,
+    resolution: int,
+    half: float,
+    *,
+    vote: float | None = None,
+    prior: Float[Tensor, "p p p"] | None = None,
+    prior_weight: float = 0.0,
+) -> Hull:
     """The hull whose outlines match the masks best.
 
     Args:
@@ -114,8 +124,9 @@ def outline_agreement(rays: RaySet, inside: Float[Tensor, "r r r"], level: float
     return total / max(weight, 1e-6)
 
 
-def box_span(origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"],
-             half: float) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+def box_span(
+    origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"], half: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Where rays enter and leave the cube ``[-half, half]``; leaving before entering means a miss."""
     safe = torch.where(direction.abs() < 1e-9, torch.full_like(direction, 1e-9), direction)
     a, b = (-half - origin) / safe, (half - origin) / safe

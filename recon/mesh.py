@@ -49,7 +49,7 @@ def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
 
 
 def drop_specks(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[Vertices, Faces]:
-    """Keep the connected components whose area is at least ``share`` of the largest one's, and the vertices they use."""
+    """Keep the connected components with at least ``share`` of the largest one's area, and the vertices they use."""
     label = face_components(faces, len(vertices))
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.bincount(label, np.linalg.norm(np.cross(b - a, c - a), axis=1))
@@ -74,15 +74,17 @@ def face_components(faces: Faces, count: int) -> Int[np.ndarray, "f"]:
 def decimate(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
     """Quadric decimation to at most ``target`` faces, kept closed.
 
-    The decimator now and then leaves edges with four faces; other targets are then tried, and the mesh stays as it is if
-    none of them is clean.
+    The decimator now and then leaves edges with four faces; other targets are then tried, and the mesh stays as it is
+    if none of them is clean.
     """
     if len(faces) <= target:
         return vertices, faces
     for attempt in (1.0, 0.97, 0.94, 0.9, 0.85):
         points, triangles = fast_simplification.simplify(
-            np.ascontiguousarray(vertices, np.float64), np.ascontiguousarray(faces, np.int64),
-            target_count=int(target * attempt))
+            np.ascontiguousarray(vertices, np.float64),
+            np.ascontiguousarray(faces, np.int64),
+            target_count=int(target * attempt),
+        )
         points, triangles = compact(np.asarray(points, np.float64), np.asarray(triangles, np.int64))
         boundary, crowded = _edge_faults(triangles)
         if boundary == 0 and crowded == 0:
@@ -127,9 +129,17 @@ def mesh_health(vertices: Vertices, faces: Faces) -> MeshHealth:
     boundary, crowded = _edge_faults(faces)
     edges = len(np.unique(_edges(faces), axis=0))
     size = vertices.max(axis=0) - vertices.min(axis=0)
-    return MeshHealth(len(vertices), len(faces), int(face_components(faces, len(vertices)).max()) + 1,
-                      boundary == 0 and crowded == 0, boundary, crowded, len(vertices) - edges + len(faces),
-                      signed_volume(vertices, faces), (float(size[0]), float(size[1]), float(size[2])))
+    return MeshHealth(
+        len(vertices),
+        len(faces),
+        int(face_components(faces, len(vertices)).max()) + 1,
+        boundary == 0 and crowded == 0,
+        boundary,
+        crowded,
+        len(vertices) - edges + len(faces),
+        signed_volume(vertices, faces),
+        (float(size[0]), float(size[1]), float(size[2])),
+    )
 
 
 def _edges(faces: Faces) -> Int[np.ndarray, "e 2"]:

@@ -22,7 +22,7 @@ from scene.voxels import carve_solid
 
 @dataclass(frozen=True)
 class MeshScores:
-    """Chamfer is the mean of both directions; F-scores are at 1 % and 5 % of the longest side; IoU is of 64^3 solids."""
+    """Chamfer: mean of both directions; F-scores: at 1 % and 5 % of the longest side; IoU: of 64^3 solids."""
 
     chamfer: float
     f_score_1: float
@@ -36,8 +36,9 @@ def unit_box(vertices: Vertices) -> Vertices:
     return (vertices - (low + high) / 2) / (high - low).max()
 
 
-def sample_surface(vertices: Vertices, faces: Faces, count: int,
-                   seed: int = 0) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "n"]]:
+def sample_surface(
+    vertices: Vertices, faces: Faces, count: int, seed: int = 0
+) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "n"]]:
     """Points drawn evenly by area, and the faces they lie on."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -51,8 +52,15 @@ def sample_surface(vertices: Vertices, faces: Faces, count: int,
     return a[face] + u * (b[face] - a[face]) + v * (c[face] - a[face]), face
 
 
-def distance_to_mesh(points: Float[np.ndarray, "n 3"], vertices: Vertices, faces: Faces, *, candidates: int = 12,
-                     density: int = 100_000, seed: int = 1) -> Float[np.ndarray, "n"]:
+def distance_to_mesh(
+    points: Float[np.ndarray, "n 3"],
+    vertices: Vertices,
+    faces: Faces,
+    *,
+    candidates: int = 12,
+    density: int = 100_000,
+    seed: int = 1,
+) -> Float[np.ndarray, "n"]:
     """Distance from points to a triangle mesh.
 
     The triangles of the ``candidates`` nearest of ``density`` surface samples are measured exactly, so there is no
@@ -70,7 +78,9 @@ def distance_to_mesh(points: Float[np.ndarray, "n 3"], vertices: Vertices, faces
     return best
 
 
-def point_triangle_distance(points: Float[np.ndarray, "n 3"], triangles: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n"]:
+def point_triangle_distance(
+    points: Float[np.ndarray, "n 3"], triangles: Float[np.ndarray, "n 3 3"]
+) -> Float[np.ndarray, "n"]:
     """Distance of each point to its triangle: to the face if the point projects into it, else to the nearest edge."""
     a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     ab, ac, ap = b - a, c - a, points - a
@@ -92,16 +102,27 @@ def _point_segment(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np
     return np.linalg.norm(points - start - np.clip(t, 0, 1)[:, None] * along, axis=1)
 
 
-def compare_meshes(vertices: Vertices, faces: Faces, true_vertices: Vertices, true_faces: Faces, *, samples: int = 20_000,
-                   seed: int = 0) -> MeshScores:
+def compare_meshes(
+    vertices: Vertices,
+    faces: Faces,
+    true_vertices: Vertices,
+    true_faces: Faces,
+    *,
+    samples: int = 20_000,
+    seed: int = 0,
+) -> MeshScores:
     """Scores of a mesh against the true one under the module's protocol."""
     mine, true = unit_box(vertices), unit_box(true_vertices)
     there = distance_to_mesh(sample_surface(mine, faces, samples, seed)[0], true, true_faces)
     back = distance_to_mesh(sample_surface(true, true_faces, samples, seed + 7)[0], mine, faces)
     solids = [_solid(v, f) for v, f in ((mine, faces), (true, true_faces))]
     either = (solids[0] | solids[1]).sum()
-    return MeshScores(float((there.mean() + back.mean()) / 2), _f_score(there, back, 0.01), _f_score(there, back, 0.05),
-                      float((solids[0] & solids[1]).sum() / max(1, either)))
+    return MeshScores(
+        float((there.mean() + back.mean()) / 2),
+        _f_score(there, back, 0.01),
+        _f_score(there, back, 0.05),
+        float((solids[0] & solids[1]).sum() / max(1, either)),
+    )
 
 
 def _f_score(there: np.ndarray, back: np.ndarray, threshold: float) -> float:

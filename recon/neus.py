@@ -1,7 +1,7 @@
 """NeuS: rendering weights from signed distances, and the robust colour loss for generated views.
 
-Source: NeuS (Wang et al. 2021), equation 13, in the discrete form of its public code; as in Neuralangelo's code the small
-constant is added to the denominator only, so that rays through empty space have no opacity and depth is unbiased.
+Source: NeuS (Wang et al. 2021), equation 13, in the discrete form of its public code; as in Neuralangelo's code the
+small constant is added to the denominator only, so that rays through empty space have no opacity and depth is unbiased.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def neus_alpha(sdf: Float[Tensor, "*r n"], slope: Float[Tensor, "*r n"], length: Float[Tensor, "*r n"],
-               sharpness: float | Tensor) -> Float[Tensor, "*r n"]:
+def neus_alpha(
+    sdf: Float[Tensor, "*r n"], slope: Float[Tensor, "*r n"], length: Float[Tensor, "*r n"], sharpness: float | Tensor
+) -> Float[Tensor, "*r n"]:
     """Opacity of ray sections.
 
     Args:

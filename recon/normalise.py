@@ -43,8 +43,11 @@ def normalise_capture(views: ViewSet, max_side: int = 128) -> tuple[ViewSet, Mat
         points = np.stack(np.nonzero(solid), axis=-1)
         # Voxel corners, so that a thin object keeps its extent.
         corners = np.concatenate([axis[points] - 1 / resolution, axis[points] + 1 / resolution])
-        matrix = normalising_transform(corners) @ matrix if resolution == 64 else \
-            normalising_transform(corners, 0.9) @ matrix
+        matrix = (
+            normalising_transform(corners) @ matrix
+            if resolution == 64
+            else normalising_transform(corners, 0.9) @ matrix
+        )
     return transformed(views, matrix), matrix
 
 
@@ -74,5 +77,3 @@ def transformed(views: ViewSet, matrix: Mat4) -> ViewSet:
         c2w[:3, :3] = matrix[:3, :3] / scale @ c2w[:3, :3]
         moved.append(replace(view, camera=replace(view.camera, c2w=c2w)))
     return replace(views, views=tuple(moved))
-
-

@@ -47,8 +47,9 @@ class RaySet:
             camera = view.camera
             longest = max(camera.width, camera.height)
             if longest > max_side:
-                camera = camera.resized(max(1, round(camera.width * max_side / longest)),
-                                        max(1, round(camera.height * max_side / longest)))
+                camera = camera.resized(
+                    max(1, round(camera.width * max_side / longest)), max(1, round(camera.height * max_side / longest))
+                )
                 rgba = _reduced(rgba, camera.width, camera.height)
             values = torch.from_numpy(rgba.astype(np.float32) / 255)
             cameras.append(camera)
@@ -63,18 +64,32 @@ class RaySet:
 
     def to(self, device: torch.device) -> RaySet:
         """The same views on a device."""
-        return RaySet(self.cameras, tuple(c.to(device) for c in self.colour), tuple(a.to(device) for a in self.alpha),
-                      self.weight.to(device))
+        return RaySet(
+            self.cameras,
+            tuple(c.to(device) for c in self.colour),
+            tuple(a.to(device) for a in self.alpha),
+            self.weight.to(device),
+        )
 
-    def flat(self) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n"],
-                            Float[Tensor, "n"]]:
+    def flat(
+        self,
+    ) -> tuple[
+        Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n"], Float[Tensor, "n"]
+    ]:
         """Origins, unit directions, colours, alphas and weights of all pixels of all views."""
         parts = []
         for k, camera in enumerate(self.cameras):
             origin, direction = camera.rays()
             count = camera.width * camera.height
-            parts.append((self._tensor(origin), self._tensor(direction), self.colour[k].reshape(-1, 3),
-                          self.alpha[k].reshape(-1), self.weight[k].expand(count)))
+            parts.append(
+                (
+                    self._tensor(origin),
+                    self._tensor(direction),
+                    self.colour[k].reshape(-1, 3),
+                    self.alpha[k].reshape(-1),
+                    self.weight[k].expand(count),
+                )
+            )
         o, d, c, a, w = (torch.cat(column) for column in zip(*parts, strict=True))
         return o, d, c, a, w
 
@@ -86,8 +101,9 @@ class RaySet:
         x = camera.cx + camera.fx * local[:, 0] / depth
         y = camera.cy - camera.fy * local[:, 1] / depth
         grid = torch.stack([x / camera.width, y / camera.height], -1) * 2 - 1
-        cover = F.grid_sample(self.alpha[k][None, None], grid[None, None], padding_mode="border",
-                              align_corners=False)[0, 0, 0]
+        cover = F.grid_sample(self.alpha[k][None, None], grid[None, None], padding_mode="border", align_corners=False)[
+            0, 0, 0
+        ]
         seen = (depth > 0) & (grid.abs() <= 1).all(-1)
         return torch.where(seen, cover, 0.0), seen.float()
 
@@ -107,8 +123,10 @@ class RaySet:
 def _reduced(rgba: np.ndarray, width: int, height: int) -> np.ndarray:
     values = rgba.astype(np.float32)
     values[..., :3] *= values[..., 3:] / 255
-    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(values[..., k])).resize((width, height), Image.Resampling.BOX))
-              for k in range(4)]
+    planes = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(values[..., k])).resize((width, height), Image.Resampling.BOX))
+        for k in range(4)
+    ]
     alpha = planes[3]
     colour = np.stack(planes[:3], -1) / np.maximum(alpha / 255, 1e-3)[..., None]
     return np.clip(np.round(np.concatenate([colour, alpha[..., None]], -1)), 0, 255).astype(np.uint8)

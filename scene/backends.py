@@ -29,26 +29,61 @@ class Backend:
 
 BACKENDS: tuple[Backend, ...] = (
     Backend("embreex", "embreex", "ray casting on the CPU", "open3d is used", "pip install embreex"),
-    Backend("open3d", "open3d", "ray casting, mesh tools", "embreex and trimesh are used",
-            "pip install viewloom[open3d] (Debian and Ubuntu: apt install libusb-1.0-0 libgl1 libgomp1 libx11-6)"),
-    Backend("tinycudann", "tinycudann", "hash grids on an NVIDIA GPU", "a torch hash grid is used",
-            "no package index has it: build it from the NVlabs/tiny-cuda-nn repository with a CUDA compiler"),
-    Backend("pytorch3d", "pytorch3d", "GPU rasterisation", "Embree ray casting is used",
-            "no package index has it: build it from the facebookresearch/pytorch3d repository"),
-    Backend("transformers", "transformers", "CLIP encoders of public checkpoints", "only the nano models load",
-            "pip install viewloom[checkpoints]"),
-    Backend("nerfstudio", "nerfstudio", "nerfstudio method plug-in and viewer", "the built-in fit is used",
-            "pip install viewloom[nerfstudio]"),
-    Backend("pycolmap", "pycolmap", "camera poses for photos without any", "captures need poses",
-            "pip install viewloom[capture]"),
-    Backend("controlnet_aux", "controlnet-aux", "pose and depth detectors for editing", "controls must be given",
-            "pip install viewloom[edit]"),
+    Backend(
+        "open3d",
+        "open3d",
+        "ray casting, mesh tools",
+        "embreex and trimesh are used",
+        "pip install viewloom[open3d] (Debian and Ubuntu: apt install libusb-1.0-0 libgl1 libgomp1 libx11-6)",
+    ),
+    Backend(
+        "tinycudann",
+        "tinycudann",
+        "hash grids on an NVIDIA GPU",
+        "a torch hash grid is used",
+        "no package index has it: build it from the NVlabs/tiny-cuda-nn repository with a CUDA compiler",
+    ),
+    Backend(
+        "pytorch3d",
+        "pytorch3d",
+        "GPU rasterisation",
+        "Embree ray casting is used",
+        "no package index has it: build it from the facebookresearch/pytorch3d repository",
+    ),
+    Backend(
+        "transformers",
+        "transformers",
+        "CLIP encoders of public checkpoints",
+        "only the nano models load",
+        "pip install viewloom[checkpoints]",
+    ),
+    Backend(
+        "nerfstudio",
+        "nerfstudio",
+        "nerfstudio method plug-in and viewer",
+        "the built-in fit is used",
+        "pip install viewloom[nerfstudio]",
+    ),
+    Backend(
+        "pycolmap",
+        "pycolmap",
+        "camera poses for photos without any",
+        "captures need poses",
+        "pip install viewloom[capture]",
+    ),
+    Backend(
+        "controlnet_aux",
+        "controlnet-aux",
+        "pose and depth detectors for editing",
+        "controls must be given",
+        "pip install viewloom[edit]",
+    ),
     Backend("gradio", "gradio", "the web page", "the command line works", "pip install viewloom[web]"),
     Backend("ray", "ray", "batches on a cluster", "batches run on this machine", "pip install viewloom[batch]"),
 )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def optional_module(name: str) -> ModuleType | None:
     """Import an optional package; None when it is absent or cannot load (for instance for want of a system library)."""
     try:
@@ -62,8 +97,10 @@ def require(name: str) -> ModuleType:
     module = optional_module(name)
     if module is None:
         known = {b.module: b for b in BACKENDS}.get(name)
-        raise MissingBackendError(f"{name} is not installed" if known is None else f"{name} is needed for {known.purpose}",
-                                  fix=None if known is None else f"Get it: {known.install}")
+        raise MissingBackendError(
+            f"{name} is not installed" if known is None else f"{name} is needed for {known.purpose}",
+            fix=None if known is None else f"Get it: {known.install}",
+        )
     return module
 
 
@@ -93,6 +130,8 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]})",
-                         fix="Use --device auto or cpu; `viewloom doctor` lists what torch sees.") from error
+        raise InputError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]})",
+            fix="Use --device auto or cpu; `viewloom doctor` lists what torch sees.",
+        ) from error
     return device

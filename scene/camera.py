@@ -3,7 +3,7 @@
 * Camera axes: OpenGL and nerfstudio. x right, y up, z backwards; the camera looks along -z.
 * World: right-handed, z up. Objects are centred at the origin and their bounding sphere has radius
   :data:`OBJECT_RADIUS`. A photo's camera stands at azimuth 0, that is on the +x side.
-* Pixels: continuous coordinates, x to the right, y down, pixel (0, 0) spans [0, 1) x [0, 1), so its centre is (0.5, 0.5).
+* Pixels: continuous coordinates, x right, y down; pixel (0, 0) spans [0, 1) x [0, 1), so its centre is (0.5, 0.5).
 * Angles: radians, unless a name ends in ``_deg``. Elevation is measured from the horizon, azimuth about +z from +x.
 
 Every other convention (OpenCV, COLMAP, Zero123's polar one, glTF) is reached through a named function here.
@@ -24,7 +24,7 @@ OBJECT_RADIUS = 0.6
 ZERO123_FOV = 2 * math.atan(32 / 2 / 35)
 """Field of view of Zero123's training cameras (35 mm lens, 32 mm sensor): 49.134 degrees, in radians."""
 DEFAULT_RADIUS = 1.5
-"""Distance from which views are generated: the near end of Zero123's 1.5 to 2.2, where objects are largest in the frame."""
+"""Distance from which views are generated: the near end of Zero123's 1.5 to 2.2, where objects look largest."""
 
 Mat4 = Float[np.ndarray, "4 4"]
 Points = Float[np.ndarray, "*n 3"]
@@ -55,14 +55,20 @@ class Camera:
             raise InputError(f"a camera pose must be a finite 4x4 matrix, got {c2w.shape}")
         rotation = c2w[:3, :3]
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-4:
-            raise InputError("a camera pose must hold a rotation, but its upper 3x3 block is not orthonormal",
-                             fix="Remove scale or shear from the matrix.")
+            raise InputError(
+                "a camera pose must hold a rotation, but its upper 3x3 block is not orthonormal",
+                fix="Remove scale or shear from the matrix.",
+            )
         if np.linalg.det(rotation) < 0:
-            raise InputError("a camera pose is mirrored (determinant -1)",
-                             fix="Negate one axis: left-handed poses are not supported.")
+            raise InputError(
+                "a camera pose is mirrored (determinant -1)",
+                fix="Negate one axis: left-handed poses are not supported.",
+            )
         if min(self.width, self.height) < 1 or not (self.fx > 0 and self.fy > 0):
-            raise InputError(f"a camera needs a positive size and focal length, got {self.width}x{self.height}, "
-                             f"fx={self.fx}, fy={self.fy}")
+            raise InputError(
+                f"a camera needs a positive size and focal length, got {self.width}x{self.height}, "
+                f"fx={self.fx}, fy={self.fy}"
+            )
         object.__setattr__(self, "c2w", c2w)
 
     @property
@@ -118,13 +124,21 @@ class Camera:
     def resized(self, width: int, height: int) -> Camera:
         """The same camera for an image resampled to another size."""
         sx, sy = width / self.width, height / self.height
-        return replace(self, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy,
-                       width=width, height=height)
+        return replace(
+            self, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
+        )
 
     def cropped(self, scale: float, offset: tuple[float, float], size: int) -> Camera:
         """The camera of the image after ``new_pixel = scale * old_pixel + offset``, cut to a square of ``size``."""
-        return replace(self, fx=self.fx * scale, fy=self.fy * scale, cx=self.cx * scale + offset[0],
-                       cy=self.cy * scale + offset[1], width=size, height=size)
+        return replace(
+            self,
+            fx=self.fx * scale,
+            fy=self.fy * scale,
+            cx=self.cx * scale + offset[0],
+            cy=self.cy * scale + offset[1],
+            width=size,
+            height=size,
+        )
 
     def rotated_about_z(self, angle: float) -> Camera:
         """The camera after the world turned by ``angle`` radians about +z."""
@@ -151,15 +165,22 @@ def look_at(centre: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"] | Non
     return c2w
 
 
-def orbit_camera(azimuth: float, elevation: float, radius: float = DEFAULT_RADIUS, *, size: int = 128,
-                 fov: float = ZERO123_FOV) -> Camera:
+def orbit_camera(
+    azimuth: float, elevation: float, radius: float = DEFAULT_RADIUS, *, size: int = 128, fov: float = ZERO123_FOV
+) -> Camera:
     """A square camera on a sphere about the origin, looking at the origin (radians, world units, pixels)."""
     if not all(math.isfinite(value) for value in (azimuth, elevation, radius)):
         raise InputError(f"an orbit needs finite numbers, got {azimuth}, {elevation}, {radius}")
     ca, sa, ce, se = math.cos(azimuth), math.sin(azimuth), math.cos(elevation), math.sin(elevation)
     # Not by look_at: at the pole, and a rounding error beyond it, only the azimuth knows the heading.
-    c2w = np.array([[-sa, -se * ca, ce * ca, radius * ce * ca], [ca, -se * sa, ce * sa, radius * ce * sa],
-                    [0, ce, se, radius * se], [0, 0, 0, 1.0]])
+    c2w = np.array(
+        [
+            [-sa, -se * ca, ce * ca, radius * ce * ca],
+            [ca, -se * sa, ce * sa, radius * ce * sa],
+            [0, ce, se, radius * se],
+            [0, 0, 0, 1.0],
+        ]
+    )
     focal = size / 2 / math.tan(fov / 2)
     return Camera(c2w, focal, focal, size / 2, size / 2, size, size)
 
@@ -201,7 +222,7 @@ def colmap_from_c2w(c2w: Mat4) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarr
 def zero123_pose(source: Camera, target: Camera) -> Float[np.ndarray, "4"]:
     """Zero123's relative pose ``[dtheta, sin dphi, cos dphi, dr]``, theta measured down from +z, target minus source.
 
-    Raising the camera gives a negative dtheta; moving it to the right a positive dphi; the identity is ``[0, 0, 1, 0]``.
+    Raising the camera gives a negative dtheta, moving it right a positive dphi; the identity is ``[0, 0, 1, 0]``.
     Source: Zero-1-to-3, ldm/data/simple.py.
     """
     azimuth_s, elevation_s, radius_s = orbit_of(source)

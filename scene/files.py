@@ -27,8 +27,11 @@ def written_aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and Path(os.fsdecode(error.filename)) not in (partial, path, path.parent):
             raise
-        raise OutputError(f"cannot be written ({error.strerror or error})", where=path,
-                          fix="Check free space and permissions, or choose another output folder.") from error
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            where=path,
+            fix="Check free space and permissions, or choose another output folder.",
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -29,8 +29,15 @@ class Framing:
         return Framing(self.scale * k, (self.offset[0] * k, self.offset[1] * k), size)
 
 
-def framing_of_box(left: float, top: float, right: float, bottom: float, size: int,
-                   fill: float = DEFAULT_FILL, shift: tuple[float, float] = (0.0, 0.0)) -> Framing:
+def framing_of_box(
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    size: int,
+    fill: float = DEFAULT_FILL,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> Framing:
     """Centre a box and scale its longest side to ``fill`` of the frame.
 
     Args:
@@ -43,16 +50,20 @@ def framing_of_box(left: float, top: float, right: float, bottom: float, size: i
     if not (side > 0 and math.isfinite(side)):
         raise InputError("the object's bounding box is empty")
     scale = fill * size / side
-    return Framing(scale, (size * (0.5 + shift[0]) - scale * (left + right) / 2,
-                           size * (0.5 + shift[1]) - scale * (top + bottom) / 2), size)
+    return Framing(
+        scale,
+        (size * (0.5 + shift[0]) - scale * (left + right) / 2, size * (0.5 + shift[1]) - scale * (top + bottom) / 2),
+        size,
+    )
 
 
 def framing_of_mask(mask: Bool[np.ndarray, "h w"], size: int, fill: float = DEFAULT_FILL) -> Framing:
     """Centre the bounding box of a mask in the frame; see :func:`framing_of_box`."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     if not len(rows):
-        raise InputError("the mask is empty: no object was found",
-                         fix="Give a cut-out with alpha, or a mask with --mask.")
+        raise InputError(
+            "the mask is empty: no object was found", fix="Give a cut-out with alpha, or a mask with --mask."
+        )
     left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     return framing_of_box(float(left), float(top), float(right), float(bottom), size, fill)
 
@@ -72,8 +83,14 @@ def apply_framing(rgba: UInt8[np.ndarray, "h w 4"], framing: Framing) -> UInt8[n
     pad_high = [max(0, math.ceil(low + side - extent) + 2) for low, extent in ((left, width), (top, height))]
     padded = np.pad(premultiplied, ((pad[1], pad_high[1]), (pad[0], pad_high[0]), (0, 0)))
     box = (left + pad[0], top + pad[1], left + pad[0] + side, top + pad[1] + side)
-    planes = [np.asarray(Image.fromarray(np.ascontiguousarray(padded[..., k])).resize(
-        (framing.size, framing.size), Image.Resampling.BICUBIC, box=box)) for k in range(4)]
+    planes = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(padded[..., k])).resize(
+                (framing.size, framing.size), Image.Resampling.BICUBIC, box=box
+            )
+        )
+        for k in range(4)
+    ]
     alpha = planes[3]
     # The unclipped alpha overshoots just as the colour does, so that their quotient does not ring along edges.
     colour = np.stack(planes[:3], axis=-1) / np.maximum(alpha[..., None] / 255, 1e-3)

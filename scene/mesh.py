@@ -53,8 +53,11 @@ class ColouredMesh:
     def transformed(self, matrix: Mat4) -> ColouredMesh:
         """The mesh under a 4x4 similarity of positive determinant; a solid texture moves with it."""
         space = self.vertices if self.texture_space is None else self.texture_space
-        return replace(self, vertices=apply_transform(matrix, self.vertices).astype(self.vertices.dtype),
-                       texture_space=space if self.solid else None)
+        return replace(
+            self,
+            vertices=apply_transform(matrix, self.vertices).astype(self.vertices.dtype),
+            texture_space=space if self.solid else None,
+        )
 
     def normalised(self) -> ColouredMesh:
         """The mesh centred, in the bounding sphere of the project's one normalisation."""

@@ -33,8 +33,11 @@ def psnr(image: Image, truth: Image, mask: Bool[np.ndarray, "h w"] | None = None
 
 def ssim(image: Image, truth: Image) -> float:
     """Structural similarity over the whole picture (scikit-image, Gaussian window of sigma 1.5)."""
-    return float(structural_similarity(image, truth, channel_axis=-1, data_range=1.0, gaussian_weights=True,
-                                       sigma=1.5, use_sample_covariance=False))
+    return float(
+        structural_similarity(
+            image, truth, channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
 
 
 def mask_iou(mask: Bool[np.ndarray, "*s"], truth: Bool[np.ndarray, "*s"]) -> float:
@@ -46,10 +49,14 @@ def mask_iou(mask: Bool[np.ndarray, "*s"], truth: Bool[np.ndarray, "*s"]) -> flo
 def view_scores(rgba: Float[np.ndarray, "h w 4"], truth: Float[np.ndarray, "h w 4"]) -> dict[str, float]:
     """Scores of one generated view against the true one.
 
-    ``foreground_psnr`` counts the pixels of the **true** mask, both pictures composited on white, so that a missing part
-    costs as much as a wrong colour; ``psnr`` and ``ssim`` count the whole frame; ``iou`` compares alpha >= 0.5.
+    ``foreground_psnr`` counts the pixels of the **true** mask, both pictures composited on white, so that a missing
+    part costs as much as a wrong colour; ``psnr`` and ``ssim`` count the whole frame; ``iou`` compares alpha >= 0.5.
     """
     image, reference = (x[..., :3] * x[..., 3:] + 1 - x[..., 3:] for x in (rgba, truth))
     mask = truth[..., 3] >= 0.5
-    return {"psnr": psnr(image, reference), "foreground_psnr": psnr(image, reference, mask),
-            "ssim": ssim(image, reference), "iou": mask_iou(rgba[..., 3] >= 0.5, mask)}
+    return {
+        "psnr": psnr(image, reference),
+        "foreground_psnr": psnr(image, reference, mask),
+        "ssim": ssim(image, reference),
+        "iou": mask_iou(rgba[..., 3] >= 0.5, mask),
+    }

@@ -17,7 +17,7 @@ MAX_SIDE = 4096
 def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w 4"]:
     """Read a picture as 8-bit straight-alpha RGBA, upright.
 
-    Applies the EXIF orientation; converts grey, palette, CMYK and 16-bit pictures; of an animation the first frame counts.
+    Applies the EXIF orientation; converts grey, palette, CMYK and 16-bit pictures; takes an animation's first frame.
 
     Args:
         path: any format Pillow reads.
@@ -37,10 +37,13 @@ def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w
                 image.thumbnail((max_side, max_side), Image.Resampling.BOX)
             return np.array(image.convert("RGBA"))
     except Image.DecompressionBombError as error:
-        raise InputError("the picture has too many pixels", where=path, fix="Reduce it below 170 megapixels.") from error
+        raise InputError(
+            "the picture has too many pixels", where=path, fix="Reduce it below 170 megapixels."
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"cannot be read as a picture ({error})", where=path,
-                         fix="Save it again as PNG, JPEG or WebP.") from error
+        raise InputError(
+            f"cannot be read as a picture ({error})", where=path, fix="Save it again as PNG, JPEG or WebP."
+        ) from error
 
 
 def load_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
@@ -51,8 +54,11 @@ def load_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     """
     rgba = load_rgba(path)
     if rgba.shape[1::-1] != size:
-        raise InputError(f"the mask is {rgba.shape[1]}x{rgba.shape[0]}, its picture {size[0]}x{size[1]}", where=path,
-                         fix="Save the mask at the picture's size.")
+        raise InputError(
+            f"the mask is {rgba.shape[1]}x{rgba.shape[0]}, its picture {size[0]}x{size[1]}",
+            where=path,
+            fix="Save the mask at the picture's size.",
+        )
     if rgba[..., 3].min() < 255:
         return rgba[..., 3]
     return np.round(rgba[..., :3].mean(axis=-1)).astype(np.uint8)

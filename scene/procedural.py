@@ -84,7 +84,7 @@ def random_colour(rng: Rng) -> Colour:
 
 
 def random_axes(rng: Rng) -> tuple[Colour, Colour, Colour]:
-    """A random rotation as three rows; half of the time the coordinate axes, since made things have aligned patterns."""
+    """A random rotation as three rows; half of the time the coordinate axes: made things have aligned patterns."""
     if rng.random() < 0.5:
         rows = np.eye(3)[rng.permutation(3)]
     else:
@@ -95,10 +95,22 @@ def random_axes(rng: Rng) -> tuple[Colour, Colour, Colour]:
 def random_pattern(rng: Rng) -> Pattern:
     """A pattern with random kind, colour, scale and direction."""
     kinds: list[Literal["stripes", "checks", "gradient", "noise", "spots"]] = [
-        "stripes", "checks", "gradient", "noise", "noise", "spots"]
-    phase = tuple(float(x) for x in rng.uniform(0, 2 * math.pi, 3))
-    return Pattern(kinds[rng.integers(len(kinds))], random_colour(rng), float(rng.uniform(1.0, 5.0)),
-                   random_axes(rng), phase, float(rng.uniform(0.5, 1.0)))  # type: ignore[arg-type]
+        "stripes",
+        "checks",
+        "gradient",
+        "noise",
+        "noise",
+        "spots",
+    ]
+    a, b, c = (float(x) for x in rng.uniform(0, 2 * math.pi, 3))
+    return Pattern(
+        kinds[rng.integers(len(kinds))],
+        random_colour(rng),
+        float(rng.uniform(1.0, 5.0)),
+        random_axes(rng),
+        (a, b, c),
+        float(rng.uniform(0.5, 1.0)),
+    )
 
 
 def random_recolour(rng: Rng) -> Recolour:
@@ -133,13 +145,18 @@ def lathe(profile: Float[np.ndarray, "p 2"], segments: int = 32) -> Part:
     angle = np.arange(segments) * 2 * math.pi / segments
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     inner = profile[1:-1]
-    body = np.concatenate([inner[:, None, :1] * ring, np.broadcast_to(inner[:, None, 1:], (len(inner), segments, 1))], -1)
+    body = np.concatenate(
+        [inner[:, None, :1] * ring, np.broadcast_to(inner[:, None, 1:], (len(inner), segments, 1))], -1
+    )
     vertices = np.concatenate([body.reshape(-1, 3), [[0, 0, profile[0, 1]], [0, 0, profile[-1, 1]]]])
     low, high = len(vertices) - 2, len(vertices) - 1
     k = np.arange(segments)
     after = (k + 1) % segments
     last = (len(inner) - 1) * segments
-    caps = [np.stack([np.full(segments, low), after, k], 1), np.stack([np.full(segments, high), last + k, last + after], 1)]
+    caps = [
+        np.stack([np.full(segments, low), after, k], 1),
+        np.stack([np.full(segments, high), last + k, last + after], 1),
+    ]
     return vertices, np.concatenate([_grid_faces(len(inner), segments), *caps])
 
 
@@ -152,8 +169,14 @@ def superellipsoid(e1: float, e2: float, size: Colour, rings: int = 16, segments
         return np.sign(x) * np.abs(x) ** e
 
     flat = power(np.cos(latitude), e1)[:, None]
-    body = np.stack([flat * power(np.cos(angle), e2), flat * power(np.sin(angle), e2),
-                     np.broadcast_to(power(np.sin(latitude), e1)[:, None], (len(latitude), segments))], -1)
+    body = np.stack(
+        [
+            flat * power(np.cos(angle), e2),
+            flat * power(np.sin(angle), e2),
+            np.broadcast_to(power(np.sin(latitude), e1)[:, None], (len(latitude), segments)),
+        ],
+        -1,
+    )
     vertices, faces = lathe(np.concatenate([[[0, -1]], np.stack([flat[:, 0], latitude], 1), [[0, 1]]]), segments)
     vertices = vertices.copy()
     vertices[:-2] = body.reshape(-1, 3)
@@ -163,8 +186,10 @@ def superellipsoid(e1: float, e2: float, size: Colour, rings: int = 16, segments
 def box(size: Colour) -> Part:
     """A box with half sizes ``size``."""
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float) * np.asarray(size)
+    # fmt: off
     faces = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
                       [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])
+    # fmt: on
     return corners, faces
 
 
@@ -181,8 +206,14 @@ def torus(major: float, minor: float, rings: int = 24, segments: int = 12) -> Pa
     a = np.arange(rings + 1) % rings * 2 * math.pi / rings
     b = np.arange(segments) * 2 * math.pi / segments
     flat = major + minor * np.cos(b)
-    vertices = np.stack([np.cos(a)[:-1, None] * flat, np.sin(a)[:-1, None] * flat,
-                         np.broadcast_to(minor * np.sin(b), (rings, segments))], -1).reshape(-1, 3)
+    vertices = np.stack(
+        [
+            np.cos(a)[:-1, None] * flat,
+            np.sin(a)[:-1, None] * flat,
+            np.broadcast_to(minor * np.sin(b), (rings, segments)),
+        ],
+        -1,
+    ).reshape(-1, 3)
     return vertices, (_grid_faces(rings + 1, segments) % (rings * segments))[:, ::-1]
 
 
@@ -231,8 +262,12 @@ def _vessel(rng: Rng) -> ColouredMesh:
     parts = [(lathe(profile), random_colour(rng))]
     if rng.random() < 0.5:
         size = rng.uniform(0.2, 0.35)
-        parts.append((moved(torus(size, 0.06), (float(radii[4]), 0.0, float(heights[4])), rotation("x", math.pi / 2)),
-                      random_colour(rng)))
+        parts.append(
+            (
+                moved(torus(size, 0.06), (float(radii[4]), 0.0, float(heights[4])), rotation("x", math.pi / 2)),
+                random_colour(rng),
+            )
+        )
     return assemble(parts)
 
 
@@ -250,7 +285,12 @@ def _stack(rng: Rng) -> ColouredMesh:
 
 def _furniture(rng: Rng) -> ColouredMesh:
     wood, cloth = random_colour(rng), random_colour(rng)
-    wide, deep, height, thick = rng.uniform(0.3, 0.8), rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.7), rng.uniform(0.03, 0.1)
+    wide, deep, height, thick = (
+        rng.uniform(0.3, 0.8),
+        rng.uniform(0.3, 0.6),
+        rng.uniform(0.3, 0.7),
+        rng.uniform(0.03, 0.1),
+    )
     leg = rng.uniform(0.03, 0.07)
     parts = [(moved(box((wide, deep, thick)), (0.0, 0.0, height)), cloth)]
     for sx in (-1, 1):
@@ -269,25 +309,50 @@ def _furniture(rng: Rng) -> ColouredMesh:
 def _lamp(rng: Rng) -> ColouredMesh:
     height = rng.uniform(0.8, 1.8)
     low, top = rng.uniform(0.3, 0.55), rng.uniform(0.12, 0.35)
-    return assemble([(cylinder(rng.uniform(0.2, 0.4), 0.08), random_colour(rng)),
-                     (moved(cylinder(0.045, height), (0.0, 0.0, height / 2)), random_colour(rng)),
-                     (moved(cylinder(low, 0.5, top), (0.0, 0.0, height)), random_colour(rng))])
+    return assemble(
+        [
+            (cylinder(rng.uniform(0.2, 0.4), 0.08), random_colour(rng)),
+            (moved(cylinder(0.045, height), (0.0, 0.0, height / 2)), random_colour(rng)),
+            (moved(cylinder(low, 0.5, top), (0.0, 0.0, height)), random_colour(rng)),
+        ]
+    )
 
 
 def _creature(rng: Rng) -> ColouredMesh:
     skin, belly = random_colour(rng), random_colour(rng)
     length, girth = rng.uniform(0.35, 0.7), rng.uniform(0.2, 0.4)
     head, leg = rng.uniform(0.16, 0.32), rng.uniform(0.2, 0.45)
-    parts = [(moved(superellipsoid(1.0, 1.0, (length, girth, girth)), (0.0, 0.0, leg + girth * 0.6)), skin),
-             (moved(superellipsoid(1.0, 1.0, (head * rng.uniform(0.9, 1.3), head, head)),
-                    (length, 0.0, leg + girth + head * 0.6)), belly if rng.random() < 0.4 else skin)]
+    parts = [
+        (moved(superellipsoid(1.0, 1.0, (length, girth, girth)), (0.0, 0.0, leg + girth * 0.6)), skin),
+        (
+            moved(
+                superellipsoid(1.0, 1.0, (head * rng.uniform(0.9, 1.3), head, head)),
+                (length, 0.0, leg + girth + head * 0.6),
+            ),
+            belly if rng.random() < 0.4 else skin,
+        ),
+    ]
     for sy in (-1, 1):
         for x in (-0.6, 0.6):
             parts.append((moved(cylinder(0.08, leg * 1.3), (x * length, sy * girth * 0.55, leg * 0.6)), skin))
-        parts.append((moved(superellipsoid(1.0, 1.0, (0.06, 0.03, head * 0.8)),
-                            (length, sy * head * 0.6, leg + girth + head * 1.4)), belly))
-        parts.append((moved(superellipsoid(1.0, 1.0, (0.04, 0.04, 0.04)),
-                            (length + head * 0.9, sy * head * 0.4, leg + girth + head * 0.75)), (0.05, 0.05, 0.05)))
+        parts.append(
+            (
+                moved(
+                    superellipsoid(1.0, 1.0, (0.06, 0.03, head * 0.8)),
+                    (length, sy * head * 0.6, leg + girth + head * 1.4),
+                ),
+                belly,
+            )
+        )
+        parts.append(
+            (
+                moved(
+                    superellipsoid(1.0, 1.0, (0.04, 0.04, 0.04)),
+                    (length + head * 0.9, sy * head * 0.4, leg + girth + head * 0.75),
+                ),
+                (0.05, 0.05, 0.05),
+            )
+        )
     parts.append((moved(superellipsoid(1.0, 1.0, (0.25, 0.05, 0.05)), (-length - 0.1, 0.0, leg + girth)), belly))
     return assemble(parts)
 
@@ -298,13 +363,23 @@ def _vehicle(rng: Rng) -> ColouredMesh:
     wheel = rng.uniform(0.14, 0.24)
     e = float(np.exp(rng.uniform(-2.2, -0.8)))
     cabin = (length * rng.uniform(0.3, 0.6), width * 0.9, rng.uniform(0.12, 0.3))
-    parts = [(moved(superellipsoid(e, e, (length, width, height)), (0.0, 0.0, wheel + height)), paint),
-             (moved(superellipsoid(e, e, cabin), (rng.uniform(-0.3, 0.2) * length, 0.0, wheel + 2 * height + cabin[2] * 0.7)),
-              glass)]
+    parts = [
+        (moved(superellipsoid(e, e, (length, width, height)), (0.0, 0.0, wheel + height)), paint),
+        (
+            moved(
+                superellipsoid(e, e, cabin), (rng.uniform(-0.3, 0.2) * length, 0.0, wheel + 2 * height + cabin[2] * 0.7)
+            ),
+            glass,
+        ),
+    ]
     for sx in (-1, 1):
         for sy in (-1, 1):
-            parts.append((moved(cylinder(wheel, 0.14), (sx * length * 0.62, sy * width, wheel), rotation("x", math.pi / 2)),
-                          tyre))
+            parts.append(
+                (
+                    moved(cylinder(wheel, 0.14), (sx * length * 0.62, sy * width, wheel), rotation("x", math.pi / 2)),
+                    tyre,
+                )
+            )
     return assemble(parts)
 
 
@@ -314,7 +389,9 @@ def _plant(rng: Rng) -> ColouredMesh:
     leaf = random_colour(rng)
     for _ in range(rng.integers(1, 6)):
         size = rng.uniform(0.2, 0.45)
-        part = cylinder(size, size * 2, 0.0) if rng.random() < 0.3 else superellipsoid(1.0, 1.0, (size, size, size * 0.9))
+        part = (
+            cylinder(size, size * 2, 0.0) if rng.random() < 0.3 else superellipsoid(1.0, 1.0, (size, size, size * 0.9))
+        )
         parts.append((moved(part, (*rng.uniform(-0.3, 0.3, 2), trunk + rng.uniform(0, 0.5))), leaf))
     if rng.random() < 0.5:
         parts.append((cylinder(rng.uniform(0.2, 0.35), 0.4, rng.uniform(0.25, 0.45)), random_colour(rng)))
@@ -328,8 +405,15 @@ def _ring(rng: Rng) -> ColouredMesh:
 
 
 FAMILIES: dict[str, Callable[[Rng], ColouredMesh]] = {
-    "blob": _blob, "vessel": _vessel, "stack": _stack, "furniture": _furniture, "lamp": _lamp, "creature": _creature,
-    "vehicle": _vehicle, "plant": _plant, "ring": _ring,
+    "blob": _blob,
+    "vessel": _vessel,
+    "stack": _stack,
+    "furniture": _furniture,
+    "lamp": _lamp,
+    "creature": _creature,
+    "vehicle": _vehicle,
+    "plant": _plant,
+    "ring": _ring,
 }
 
 

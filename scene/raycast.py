@@ -45,8 +45,12 @@ class EmbreeCaster:
 
     def cast(self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]) -> Hits:
         """First hits of rays."""
-        out = self._scene.run(np.ascontiguousarray(origins, dtype=np.float32),
-                              np.ascontiguousarray(directions, dtype=np.float32), query="INTERSECT", output=1)
+        out = self._scene.run(
+            np.ascontiguousarray(origins, dtype=np.float32),
+            np.ascontiguousarray(directions, dtype=np.float32),
+            query="INTERSECT",
+            output=1,
+        )
         face = out["primID"].astype(np.int64)
         face[out["geomID"] < 0] = -1
         distance = np.where(face >= 0, out["tfar"], np.inf).astype(np.float32)

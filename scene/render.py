@@ -64,8 +64,9 @@ class MeshRenderer:
         smooth: shade with interpolated vertex normals instead of face normals.
     """
 
-    def __init__(self, mesh: ColouredMesh, light: Light = WORLD_LIGHT, *, smooth: bool = False,
-                 caster: RayCaster | None = None) -> None:
+    def __init__(
+        self, mesh: ColouredMesh, light: Light = WORLD_LIGHT, *, smooth: bool = False, caster: RayCaster | None = None
+    ) -> None:
         self.mesh, self.light = mesh, light
         self.caster = mesh_caster(mesh.vertices, mesh.faces) if caster is None else caster
         self._face_normals = mesh.face_normals().astype(np.float32)
@@ -105,7 +106,9 @@ class MeshRenderer:
             return
         index = np.arange(samples)
         # A rank-1 lattice: distinct rows and columns for every sample, so near-vertical edges get all levels.
-        offsets = np.stack([(index + 0.5) / samples, (index * _lattice_step(samples) % samples + 0.5) / samples], axis=1)
+        offsets = np.stack(
+            [(index + 0.5) / samples, (index * _lattice_step(samples) % samples + 0.5) / samples], axis=1
+        )
         pixels = np.stack([xs, ys], axis=1)[:, None, :] + offsets
         origins, directions = camera.rays(pixels.reshape(-1, 2))
         sampled = self._shade(origins, directions)[0].reshape(len(ys), samples, 4)
@@ -135,8 +138,9 @@ class MeshRenderer:
         return rgba, hits.distance, normal
 
 
-def render_mesh(mesh: ColouredMesh, camera: Camera, light: Light = WORLD_LIGHT, *, smooth: bool = False,
-                samples: int = 4) -> Rendering:
+def render_mesh(
+    mesh: ColouredMesh, camera: Camera, light: Light = WORLD_LIGHT, *, smooth: bool = False, samples: int = 4
+) -> Rendering:
     """Draw one view of a mesh; use :class:`MeshRenderer` for several."""
     return MeshRenderer(mesh, light, smooth=smooth).render(camera, samples=samples)
 

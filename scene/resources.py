@@ -1,4 +1,4 @@
-"""Where the files that come with the project lie: in a checkout beside the rooms, in an installation inside the package."""
+"""Where the files that come with the project lie: beside the rooms in a checkout, inside the package when installed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ def default_weights() -> Path:
     """
     folder = shipped("weights") / "nano"
     if not (folder / "model_index.json").is_file():
-        raise CheckpointError("the embedded weights are missing", where=folder,
-                              fix="Install the complete package, or name a checkpoint with --views.weights.")
+        raise CheckpointError(
+            "the embedded weights are missing",
+            where=folder,
+            fix="Install the complete package, or name a checkpoint with --views.weights.",
+        )
     return folder

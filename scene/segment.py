@@ -41,8 +41,9 @@ def _segment(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
     solid = _grab_cut(small)
     solid = _tidy(solid)
     if not 0.002 < solid.mean() < 0.98:
-        raise InputError("no object stands out from the background",
-                         fix="Give a cut-out with alpha (PNG), or a mask with --mask.")
+        raise InputError(
+            "no object stands out from the background", fix="Give a cut-out with alpha (PNG), or a mask with --mask."
+        )
     soft = cv2.resize(np.where(solid, 255.0, 0.0).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     # Interpolated steps are as wide as a working pixel: steepen them to about one photo pixel.
     soft = (soft - 127.5) * max(1.0, 0.7 / scale) + 127.5

@@ -56,8 +56,11 @@ class View:
         rgba = load_rgba(self.image_path)
         size = (self.camera.width, self.camera.height)
         if rgba.shape[1::-1] != size:
-            raise InputError(f"the picture is {rgba.shape[1]}x{rgba.shape[0]}, its camera says {size[0]}x{size[1]}",
-                             where=self.image_path, fix="Correct w and h (and the intrinsics) in transforms.json.")
+            raise InputError(
+                f"the picture is {rgba.shape[1]}x{rgba.shape[0]}, its camera says {size[0]}x{size[1]}",
+                where=self.image_path,
+                fix="Correct w and h (and the intrinsics) in transforms.json.",
+            )
         if self.mask_path is not None:
             rgba[..., 3] = load_mask(self.mask_path, size)
         return rgba
@@ -98,9 +101,16 @@ class ViewSet:
             rgba = view.rgba()
             camera = view.camera
             frame: dict[str, Any] = {
-                "file_path": f"images/{view.name}.png", "fl_x": camera.fx, "fl_y": camera.fy, "cx": camera.cx,
-                "cy": camera.cy, "w": camera.width, "h": camera.height, "transform_matrix": camera.c2w.tolist(),
-                "viewloom_weight": view.weight}
+                "file_path": f"images/{view.name}.png",
+                "fl_x": camera.fx,
+                "fl_y": camera.fy,
+                "cx": camera.cx,
+                "cy": camera.cy,
+                "w": camera.width,
+                "h": camera.height,
+                "transform_matrix": camera.c2w.tolist(),
+                "viewloom_weight": view.weight,
+            }
             with written_aside(folder / frame["file_path"]) as path:
                 Image.fromarray(rgba if self.has_masks else rgba[..., :3]).save(path)
             if self.has_masks:
@@ -140,11 +150,21 @@ class ViewSet:
             image = _inside(path.parent, frame, "file_path", where)
             mask = _inside(path.parent, frame, "mask_path", where) if frame.get("mask_path") else None
             masked += mask is not None
-            views.append(View(image.stem, _camera(content, frame, where), image_path=image, mask_path=mask,
-                              weight=_number(frame, content, "viewloom_weight", where, 1.0)))
+            views.append(
+                View(
+                    image.stem,
+                    _camera(content, frame, where),
+                    image_path=image,
+                    mask_path=mask,
+                    weight=_number(frame, content, "viewloom_weight", where, 1.0),
+                )
+            )
         if masked not in (0, len(views)):
-            raise InputError(f"{masked} of {len(views)} frames have a mask", where=path,
-                             fix="Give a mask_path for all frames or for none.")
+            raise InputError(
+                f"{masked} of {len(views)} frames have a mask",
+                where=path,
+                fix="Give a mask_path for all frames or for none.",
+            )
         return cls(tuple(views), bool(masked) or _has_alpha(views[0]), facts)
 
     def with_weights(self, weights: list[float]) -> ViewSet:
@@ -158,16 +178,18 @@ def _inside(folder: Path, frame: dict[str, Any], key: str, where: str) -> Path:
         raise InputError(f"{key} is missing or names no file", where=where)
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
-        raise InputError(f"the path {name!r} leaves the capture folder", where=where,
-                         fix="Use paths relative to transforms.json.")
+        raise InputError(
+            f"the path {name!r} leaves the capture folder", where=where, fix="Use paths relative to transforms.json."
+        )
     path = folder / pure
     if not path.is_file() and path.with_suffix(".png").is_file():
         return path.with_suffix(".png")  # NeRF-synthetic files leave the ending out
     return path
 
 
-def _number(frame: dict[str, Any], content: dict[str, Any], key: str, where: str,
-            default: float | None = None) -> float:
+def _number(
+    frame: dict[str, Any], content: dict[str, Any], key: str, where: str, default: float | None = None
+) -> float:
     value = frame.get(key, content.get(key, default))
     if value is None:
         raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")
@@ -194,14 +216,19 @@ def _camera(content: dict[str, Any], frame: dict[str, Any], where: str) -> Camer
         raise InputError(f"transform_matrix must have 4 rows of 4 numbers, its shape is {c2w.shape}", where=where)
     model = frame.get("camera_model", content.get("camera_model"))
     if model is not None and model not in _PINHOLES:
-        raise InputError(f"camera model {model!r} is not supported", where=where,
-                         fix="Undistort the pictures to a pinhole camera first.")
+        raise InputError(
+            f"camera model {model!r} is not supported",
+            where=where,
+            fix="Undistort the pictures to a pinhole camera first.",
+        )
     distortion = [abs(_number(frame, content, key, where, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
     if max(distortion) > 0:
         raise InputError("lens distortion is not supported yet", where=where, fix="Undistort the pictures first.")
     values = {key: _number(frame, content, key, where) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
     try:
-        return Camera(c2w, values["fl_x"], values["fl_y"], values["cx"], values["cy"], int(values["w"]), int(values["h"]))
+        return Camera(
+            c2w, values["fl_x"], values["fl_y"], values["cx"], values["cy"], int(values["w"]), int(values["h"])
+        )
     except InputError as error:
         raise InputError(error.what, where=where, fix=error.fix) from error
 

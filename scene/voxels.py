@@ -24,8 +24,9 @@ def sphere_cameras(count: int, size: int, radius: float = 1.5) -> list[Camera]:
     return [orbit_camera(golden * k, math.asin(h), radius, size=size) for k, h in enumerate(heights)]
 
 
-def carve_solid(renderer: MeshRenderer, resolution: int, *, views: int = 14, size: int | None = None,
-                colours: bool = False) -> tuple[Bool[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"] | None]:
+def carve_solid(
+    renderer: MeshRenderer, resolution: int, *, views: int = 14, size: int | None = None, colours: bool = False
+) -> tuple[Bool[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"] | None]:
     """Occupancy of a normalised mesh: what no camera can see through or in front of.
 
     Open meshes get the solid that their outside suggests, bowls stay hollow, and hidden interiors are filled.

@@ -83,16 +83,20 @@ def main(arguments: Arguments) -> None:
             x += t.width
     arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(arguments.sheet, quality=88)
-    print("| photo | triangles | watertight | glTF errors, warnings | checked by | mask agreement | surface |\n"
-          "|---|---|---|---|---|---|---|")
+    print(
+        "| photo | triangles | watertight | glTF errors, warnings | checked by | mask agreement | surface |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     for result in results:
         if result.error is not None:
             print(f"| {result.name} | failed: {result.error} |")
             continue
         facts = json.loads((result.folder / "asset" / "asset.json").read_text(encoding="utf-8"))
-        print(f"| {result.name} | {facts['health']['faces']} | {facts['health']['watertight']} | "
-              f"{facts['validator_errors']}, {facts['validator_warnings']} | {facts['validator']} | "
-              f"{facts['surface'].get('mask_agreement', '-')} | {facts['surface'].get('kept')} |")
+        print(
+            f"| {result.name} | {facts['health']['faces']} | {facts['health']['watertight']} | "
+            f"{facts['validator_errors']}, {facts['validator_warnings']} | {facts['validator']} | "
+            f"{facts['surface'].get('mask_agreement', '-')} | {facts['surface'].get('kept')} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Which stage costs most: the same fitter on val objects, from better and worse views.
 
 Rows: true views at the cameras that jobs use; the same through the VAE; the same shifted by about 2 px each; generated
-views with the photo's true and with its predicted camera; and for comparison the hull of the true masks, the coarse volume
-alone, an extruded outline of the photo, and a sphere.
+views with the photo's true and with its predicted camera; and for comparison the hull of the true masks, the coarse
+volume alone, an extruded outline of the photo, and a sphere.
 
 Meshes are scored by the protocol of recon/metrics.py: longest side 1, centred, no registration, 20,000 points a side,
 distances to triangles, IoU on 64^3 solids.
@@ -106,12 +106,16 @@ class Bench:
         source = source_camera(self.model, photo) if predict else true
         volume = coarse_volume(self.model, photo, source)
         given = view_conditions(self.model, photo, source, torch.from_numpy(self.orbits[None]).float(), volume)
-        out = decode_views(self.model, sample_latents(self.model, given, self.arguments.views.sampling))[0].cpu().numpy()
+        out = (
+            decode_views(self.model, sample_latents(self.model, given, self.arguments.views.sampling))[0].cpu().numpy()
+        )
         prior = None if volume is None else volume.occupancy[0].cpu().numpy()
         settings = self.arguments.views
         away = (1 - np.cos(self.orbits[:, 0])) / 2
         weights = settings.front_weight + (settings.back_weight - settings.front_weight) * away
-        elevation, focal, cx, cy = (float(v) * s for v, s in zip(source[0], (1, *[self.model.image_size] * 3), strict=True))
+        elevation, focal, cx, cy = (
+            float(v) * s for v, s in zip(source[0], (1, *[self.model.image_size] * 3), strict=True)
+        )
         stand = orbit_camera(0.0, elevation, size=self.model.image_size)
         photo_camera: Camera = replace(stand, fx=focal, fy=focal, cx=cx, cy=cy)
         return self._fit(to_bytes(out), weights.tolist(), View("photo", photo_camera, self.sample.source), prior)
@@ -119,11 +123,14 @@ class Bench:
     def coarse(self) -> Surface:
         """The coarse volume as a mesh, true camera."""
         photo = torch.from_numpy(self.sample.source[None])
-        volume = coarse_volume(self.model, photo, torch.from_numpy(self.sample.source_camera[None]).to(self.model.device))
+        volume = coarse_volume(
+            self.model, photo, torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
+        )
         if volume is None:
             raise SystemExit("this checkpoint has no coarse volume")
-        return prior_surface(volume.occupancy[0].cpu().numpy(), volume.colours[0].movedim(0, -1).cpu().numpy(),
-                             self.arguments.fit)
+        return prior_surface(
+            volume.occupancy[0].cpu().numpy(), volume.colours[0].movedim(0, -1).cpu().numpy(), self.arguments.fit
+        )
 
     def hull(self) -> Surface:
         """The hull of the true masks."""
@@ -134,13 +141,15 @@ class Bench:
         camera = orbit_camera(0.0, float(self.sample.source_camera[0]), size=64)
         mask = cv2.resize(self.sample.source[..., 3], (64, 64), interpolation=cv2.INTER_AREA) >= 128
         rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-        shorter = min(np.ptp(rows), np.ptp(columns)) + 1
+        shorter = int(min(np.ptp(rows), np.ptp(columns))) + 1
         grid = np.zeros((64, 64, 64), np.float32)
         low = max(1, 32 - shorter // 2)
-        grid[:, :, low:64 - low] = mask[:, :, None]
+        grid[:, :, low : 64 - low] = mask[:, :, None]
         from recon.hull import signed_distance
 
-        vertices, faces = extract_mesh(Surface(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0, {}))
+        vertices, faces = extract_mesh(
+            Surface(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0, {})
+        )
         # Array axes (row, column, depth) are image down, right and away from the camera.
         local = np.stack([vertices[:, 1], -vertices[:, 0], -vertices[:, 2]], axis=-1)
         return local @ camera.c2w[:3, :3].T, faces
@@ -150,12 +159,19 @@ class Bench:
         return superellipsoid(1, 1, (OBJECT_RADIUS,) * 3, 32, 64)
 
     def _set(self, rgba: np.ndarray, weights: list[float] | None = None, photo: View | None = None) -> ViewSet:
-        views = [View(f"view_{k:02d}", camera, rgba[k], weight=1.0 if weights is None else weights[k])
-                 for k, camera in enumerate(self.cameras)]
+        views = [
+            View(f"view_{k:02d}", camera, rgba[k], weight=1.0 if weights is None else weights[k])
+            for k, camera in enumerate(self.cameras)
+        ]
         return ViewSet(tuple(views if photo is None else [photo, *views]), True)
 
-    def _fit(self, rgba: np.ndarray, weights: list[float] | None = None, photo: View | None = None,
-             prior: np.ndarray | None = None) -> Surface:
+    def _fit(
+        self,
+        rgba: np.ndarray,
+        weights: list[float] | None = None,
+        photo: View | None = None,
+        prior: np.ndarray | None = None,
+    ) -> Surface:
         return fit_surface(self._set(rgba, weights, photo), self.arguments.fit, prior=prior)
 
 
@@ -173,12 +189,16 @@ def main(arguments: Arguments) -> None:
     pool = ObjectPool(arguments.objects, "val")
     chosen = np.linspace(0, len(pool) - 1, min(arguments.count, len(pool))).round().astype(int)
     rows: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
-        "(a) true views": Bench.true_views, "(b) true views through the VAE": Bench.vae_views,
+        "(a) true views": Bench.true_views,
+        "(b) true views through the VAE": Bench.vae_views,
         "(c) true views shifted by 2 px": Bench.shifted_views,
         "(d) generated views, true camera": lambda bench: bench.generated(predict=False),
         "(d') generated views, predicted camera": lambda bench: bench.generated(predict=True),
-        "hull of the true masks": Bench.hull, "coarse volume alone, true camera": Bench.coarse,
-        "extruded outline": Bench.silhouette, "sphere": Bench.sphere}
+        "hull of the true masks": Bench.hull,
+        "coarse volume alone, true camera": Bench.coarse,
+        "extruded outline": Bench.silhouette,
+        "sphere": Bench.sphere,
+    }
     scores: dict[str, list[MeshScores]] = {name: [] for name in rows if not arguments.only or name in arguments.only}
     for index in track(chosen, "objects"):
         bench = Bench(model, pool, int(index), arguments)
@@ -187,9 +207,13 @@ def main(arguments: Arguments) -> None:
     print(f"\n{len(chosen)} val objects, {len(ring_orbits(arguments.views.rings))} views of {model.image_size} px\n")
     print("| fitted from | Chamfer (mean) | Chamfer (median) | F at 1 % | F at 5 % | IoU |\n|---|---|---|---|---|---|")
     for name, found in scores.items():
-        columns = {key: np.array([asdict(s)[key] for s in found]) for key in ("chamfer", "f_score_1", "f_score_5", "iou")}
-        print(f"| {name} | {columns['chamfer'].mean():.4f} | {np.median(columns['chamfer']):.4f} | "
-              f"{columns['f_score_1'].mean():.3f} | {columns['f_score_5'].mean():.3f} | {columns['iou'].mean():.3f} |")
+        columns = {
+            key: np.array([asdict(s)[key] for s in found]) for key in ("chamfer", "f_score_1", "f_score_5", "iou")
+        }
+        print(
+            f"| {name} | {columns['chamfer'].mean():.4f} | {np.median(columns['chamfer']):.4f} | "
+            f"{columns['f_score_1'].mean():.3f} | {columns['f_score_5'].mean():.3f} | {columns['iou'].mean():.3f} |"
+        )
     if arguments.out is not None:
         arguments.out.write_text(json.dumps({k: [asdict(s) for s in v] for k, v in scores.items()}), encoding="utf-8")
 

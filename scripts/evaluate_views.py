@@ -1,7 +1,7 @@
 """Score generated views on the pool's val split, beside simple baselines.
 
-Every object is photographed once (recentred and rescaled as `prepare` does) and has eight target views around it, at the
-default radius, elevations -10 to 50 degrees; cameras follow from the seed. Scores are means over objects with 95 %
+Every object is photographed once (recentred and rescaled as `prepare` does) and has eight target views around it, at
+the default radius, elevations -10 to 50 degrees; cameras follow from the seed. Scores are means over objects with 95 %
 bootstrap intervals. ``foreground_psnr`` counts the pixels of the true mask, on white.
 
 Example: python scripts/evaluate_views.py --objects DATA/meshes_train --samples-dir SAMPLES
@@ -59,7 +59,9 @@ class Arguments:
     """Write the scores of every object as JSON."""
 
 
-def mean_images(store: SampleStore, azimuths: int = 12, elevations: int = 6) -> Callable[[Float[np.ndarray, "3"]], Pictures]:
+def mean_images(
+    store: SampleStore, azimuths: int = 12, elevations: int = 6
+) -> Callable[[Float[np.ndarray, "3"]], Pictures]:
     """The mean of all training targets at about the same pose: the best guess that does not look at the photo."""
     size = store.settings.size
     total = np.zeros((azimuths, elevations, size, size, 4))
@@ -83,11 +85,13 @@ def mean_images(store: SampleStore, azimuths: int = 12, elevations: int = 6) -> 
     return lambda pose: mean[cell(pose)]
 
 
-def generated(model: ViewDiffusion, batch: SampleBatch, k: int, sampling: SamplingSettings, *, predict: bool) -> Pictures:
+def generated(
+    model: ViewDiffusion, batch: SampleBatch, k: int, sampling: SamplingSettings, *, predict: bool
+) -> Pictures:
     """Views of one object; with the predicted camera the targets keep their place relative to the photo."""
-    photo = torch.from_numpy(batch.source[k:k + 1])
-    truth = torch.from_numpy(batch.source_camera[k:k + 1]).to(model.device)
-    orbits = torch.from_numpy(batch.target_cameras[k:k + 1]).to(model.device).clone()
+    photo = torch.from_numpy(batch.source[k : k + 1])
+    truth = torch.from_numpy(batch.source_camera[k : k + 1]).to(model.device)
+    orbits = torch.from_numpy(batch.target_cameras[k : k + 1]).to(model.device).clone()
     source = truth
     if predict:
         source = source_camera(model, photo)
@@ -99,11 +103,13 @@ def generated(model: ViewDiffusion, batch: SampleBatch, k: int, sampling: Sampli
 @torch.no_grad()
 def coarse_only(model: ViewDiffusion, batch: SampleBatch, k: int) -> Pictures:
     """The coarse volume's pictures, which the U-Net is given."""
-    photo = images_from_rgba(torch.from_numpy(batch.source[k:k + 1]).to(model.device), 4)
-    source = torch.from_numpy(batch.source_camera[k:k + 1]).to(model.device)
-    volume = coarse_volume(model, torch.from_numpy(batch.source[k:k + 1]), source)
+    photo = images_from_rgba(torch.from_numpy(batch.source[k : k + 1]).to(model.device), 4)
+    source = torch.from_numpy(batch.source_camera[k : k + 1]).to(model.device)
+    volume = coarse_volume(model, torch.from_numpy(batch.source[k : k + 1]), source)
     assert volume is not None
-    pictures = picture_volume(volume, photo, Poses.of_orbits(torch.from_numpy(batch.target_cameras[k:k + 1]).to(model.device)))
+    pictures = picture_volume(
+        volume, photo, Poses.of_orbits(torch.from_numpy(batch.target_cameras[k : k + 1]).to(model.device))
+    )
     colour = pictures.colour / pictures.alpha.clamp(min=1e-3)
     size = model.image_size
     rgba = F.interpolate(torch.cat([colour, pictures.alpha], 2)[0], (size, size), mode="bilinear")
@@ -130,7 +136,8 @@ def main(arguments: Arguments) -> None:
     count = min(len(batch), arguments.limit or len(batch))
     methods: dict[str, Callable[[int], Pictures]] = {
         "ours, true camera": lambda k: generated(model, batch, k, arguments.sampling, predict=False),
-        "ours, predicted camera": lambda k: generated(model, batch, k, arguments.sampling, predict=True)}
+        "ours, predicted camera": lambda k: generated(model, batch, k, arguments.sampling, predict=True),
+    }
     if not arguments.ours_only:
         methods["copy of the photo"] = lambda k: np.repeat(batch.source[k][None].astype(np.float32) / 255, 8, axis=0)
         if arguments.samples_dir is not None:
@@ -143,8 +150,10 @@ def main(arguments: Arguments) -> None:
     for name, method in methods.items():
         rows[name] = []
         for k in track(range(count), name):
-            scores = [view_scores(rgba, true.astype(np.float32) / 255)
-                      for rgba, true in zip(method(k), batch.targets[k], strict=True)]
+            scores = [
+                view_scores(rgba, true.astype(np.float32) / 255)
+                for rgba, true in zip(method(k), batch.targets[k], strict=True)
+            ]
             rows[name].append({key: float(np.mean([s[key] for s in scores])) for key in scores[0]})
     keys = ["foreground_psnr", "iou", "ssim", "psnr"]
     print(f"\n{count} objects x {batch.targets.shape[1]} views, {arguments.sampling}\n")

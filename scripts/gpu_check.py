@@ -108,8 +108,9 @@ def main(arguments: Arguments) -> int:
     held_out = store.batch(np.arange(4))
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        train_settings = TrainSettings(out=Path(folder), samples=arguments.steps * 32, batch=8, device=str(device),
-                                       every_minutes=1e9, warmup=20)
+        train_settings = TrainSettings(
+            out=Path(folder), samples=arguments.steps * 32, batch=8, device=str(device), every_minutes=1e9, warmup=20
+        )
         task: list[ViewTask] = []
 
         def make(on: torch.device) -> ViewTask:
@@ -123,7 +124,8 @@ def main(arguments: Arguments) -> int:
         with torch.no_grad():
             after = np.mean([float(task[0].loss(draw(np.random.default_rng(k)))[0]) for k in range(8)])
         seconds = time.monotonic() - start
-        print(f"trained {arguments.steps} steps of 32 views in {seconds:.1f} s ({arguments.steps * 32 / seconds:.0f} views/s)")
+        rate = arguments.steps * 32 / seconds
+        print(f"trained {arguments.steps} steps of 32 views in {seconds:.1f} s ({rate:.0f} views/s)")
         check("loss after over loss before", float(after / before), 0.9)
 
     views = orbit_views()

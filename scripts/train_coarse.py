@@ -44,10 +44,16 @@ def main(arguments: Arguments) -> None:
     if settings.resume is not None:
         model = CoarseVolumeModel.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     with contextlib.ExitStack() as stack:
-        store, held_out = open_data(stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held,
-                                    settings.seed)
-        train(model, lambda device: CoarseTask(model, store, held_out.batch_all(), settings.batch, device, arguments.loss,
-                                               settings.seed), settings)
+        store, held_out = open_data(
+            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, settings.seed
+        )
+        train(
+            model,
+            lambda device: CoarseTask(
+                model, store, held_out.batch_all(), settings.batch, device, arguments.loss, settings.seed
+            ),
+            settings,
+        )
 
 
 if __name__ == "__main__":

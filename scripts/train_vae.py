@@ -1,7 +1,8 @@
 """Train the nano VAE, on a CPU or a GPU.
 
-From stored samples:   python scripts/train_vae.py --samples-dir SAMPLES --objects DATA/meshes_train --out OUT --minutes 90
-Rendering on the fly:  python scripts/train_vae.py --objects DATA/meshes_train --workers 14 --out OUT --minutes 9
+Stored samples:        python scripts/train_vae.py --objects DATA/meshes_train --samples-dir SAMPLES --out OUT
+Rendering on the fly:  python scripts/train_vae.py --objects DATA/meshes_train --workers 14 --out OUT
+Either way, add a budget such as --minutes 60.
 Continue the shipped:  add --resume weights/nano/vae
 """
 
@@ -44,15 +45,28 @@ def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     torch.manual_seed(settings.seed)
-    vae = nano_vae() if settings.resume is None else AutoencoderKL.from_pretrained(
-        settings.resume, low_cpu_mem_usage=False).float()
+    vae = (
+        nano_vae()
+        if settings.resume is None
+        else AutoencoderKL.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
+    )
     with contextlib.ExitStack() as stack:
-        store, held_out = open_data(stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held,
-                                    settings.seed, SampleSettings(volume=0))
+        store, held_out = open_data(
+            stack,
+            arguments.objects,
+            arguments.samples_dir,
+            arguments.workers,
+            arguments.held,
+            settings.seed,
+            SampleSettings(volume=0),
+        )
         held = held_out.batch_all()
         images = np.concatenate([held.source, held.targets[:, 0], held.targets[:, 4]])
-        train(vae, lambda device: VaeTask(vae, store, images, settings.batch, device, arguments.loss, settings.seed),
-              settings)
+        train(
+            vae,
+            lambda device: VaeTask(vae, store, images, settings.batch, device, arguments.loss, settings.seed),
+            settings,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Train the nano view U-Net, on a CPU or a GPU; the VAE and the coarse volume must be trained before and stay fixed.
+r"""Train the nano view U-Net, on a CPU or a GPU; the VAE and the coarse volume must be trained before and stay fixed.
 
-From stored samples:   python scripts/train_views.py --weights weights/nano --objects DATA/meshes_train \\
+From stored samples:   python scripts/train_views.py --weights weights/nano --objects DATA/meshes_train \
                            --samples-dir SAMPLES --out OUT --minutes 240 --batch 8
 Rendering on the fly:  leave out --samples-dir, add --workers 14 --batch 64
 Continue the shipped:  add --resume weights/nano
@@ -36,7 +36,7 @@ from scene.backends import pick_device
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the nano view U-Net."""
+    r"""Train the nano view U-Net."""
 
     train: TrainSettings
     """Budget, rates and checkpoints."""
@@ -65,7 +65,9 @@ def build(arguments: Arguments) -> ViewDiffusion:
     unet, encoder, projection = nano_parts(arguments.conditioning)
     vae = load_part(AutoencoderKL, arguments.weights / "vae")
     coarse = load_part(CoarseVolumeModel, arguments.weights / "coarse") if arguments.conditioning.coarse else None
-    return ViewDiffusion(unet, vae, encoder, projection, arguments.conditioning, NANO_SCHEDULER, coarse, licence="Apache-2.0")
+    return ViewDiffusion(
+        unet, vae, encoder, projection, arguments.conditioning, NANO_SCHEDULER, coarse, licence="Apache-2.0"
+    )
 
 
 def fingerprint(arguments: Arguments) -> str:
@@ -91,22 +93,30 @@ def main(arguments: Arguments) -> None:
     for trained in (model.unet, model.image_encoder, model.cc_projection):
         trained.to(device).requires_grad_(True)
     with contextlib.ExitStack() as stack:
-        store, held_out = open_data(stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held,
-                                    settings.seed)
+        store, held_out = open_data(
+            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, settings.seed
+        )
         if arguments.samples_dir is not None:
             jitter = arguments.loss.camera_jitter
-            encoded = EncodedStore(arguments.samples_dir / "encoded", fingerprint(arguments),
-                                   lambda: encode_store(model, store, jitter, settings.seed))
+            encoded = EncodedStore(
+                arguments.samples_dir / "encoded",
+                fingerprint(arguments),
+                lambda: encode_store(model, store, jitter, settings.seed),
+            )
 
             def draw(rng):  # type: ignore[no-untyped-def]
                 return encoded.batch(rng, settings.batch, device)
         else:
+
             def draw(rng):  # type: ignore[no-untyped-def]
                 batch = store.batch(rng.integers(len(store), size=settings.batch))
                 return encode_samples(model, batch, arguments.loss.camera_jitter * torch.randn(len(batch), 4))
 
-        train(ViewModules(model), lambda device: ViewTask(model, draw, held_out.batch_all(), device, arguments.loss,
-                                                          settings.seed), settings)
+        train(
+            ViewModules(model),
+            lambda device: ViewTask(model, draw, held_out.batch_all(), device, arguments.loss, settings.seed),
+            settings,
+        )
 
 
 if __name__ == "__main__":

@@ -36,10 +36,17 @@ def environments() -> Iterator[dict[str, str]]:
     """What markers are evaluated against, for every Python and system that the core lock is for."""
     for python in PYTHONS:
         for platform, system, machine in SYSTEMS:
-            yield {"python_version": python, "python_full_version": f"{python}.5", "sys_platform": platform,
-                   "platform_system": system, "platform_machine": machine, "extra": "",
-                   "os_name": "nt" if platform == "win32" else "posix", "implementation_name": "cpython",
-                   "platform_python_implementation": "CPython"}
+            yield {
+                "python_version": python,
+                "python_full_version": f"{python}.5",
+                "sys_platform": platform,
+                "platform_system": system,
+                "platform_machine": machine,
+                "extra": "",
+                "os_name": "nt" if platform == "win32" else "posix",
+                "implementation_name": "cpython",
+                "platform_python_implementation": "CPython",
+            }
 
 
 def locked(name: str) -> list[Requirement]:
@@ -72,8 +79,9 @@ def test_locks_hold_versions_and_nothing_else(name: str) -> None:
         assert not COMPANIONS.match(requirement.name), f"{requirement.name} belongs to torch's own metadata"
 
 
-@pytest.mark.parametrize("environment", list(environments()),
-                         ids=lambda e: f"{e['python_version']}-{e['sys_platform']}")
+@pytest.mark.parametrize(
+    "environment", list(environments()), ids=lambda e: f"{e['python_version']}-{e['sys_platform']}"
+)
 def test_core_lock_fulfils_the_project_everywhere(environment: dict[str, str]) -> None:
     chosen = pins(locked("core.lock"), environment)
     for text in PROJECT["project"]["dependencies"]:
@@ -86,7 +94,8 @@ def test_core_lock_fulfils_the_project_everywhere(environment: dict[str, str]) -
         if wanted.marker is None or wanted.marker.evaluate(environment):
             assert wanted.specifier.contains(tools[canonicalize_name(wanted.name)]), text
     assert {name: tools[name] for name in tools.keys() & chosen.keys()} == {
-        name: chosen[name] for name in tools.keys() & chosen.keys()}
+        name: chosen[name] for name in tools.keys() & chosen.keys()
+    }
 
 
 def test_core_lock_names_what_the_dependencies_need_here() -> None:

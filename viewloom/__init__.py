@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
     from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
     from pipeline.jobs.reconstruct import reconstruct
-    from pipeline.jobs.settings import Image2MeshSettings, MeshSettings, ReconstructSettings, RingSettings, ViewsSettings
+    from pipeline.jobs.settings import (
+        Image2MeshSettings,
+        MeshSettings,
+        ReconstructSettings,
+        RingSettings,
+        ViewsSettings,
+    )
     from recon.field import Surface
     from recon.fit import fit_surface
     from recon.glb import write_glb
@@ -36,7 +42,13 @@ _HOMES = {
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
     "pipeline.jobs.reconstruct": ("reconstruct",),
-    "pipeline.jobs.settings": ("Image2MeshSettings", "MeshSettings", "ReconstructSettings", "RingSettings", "ViewsSettings"),
+    "pipeline.jobs.settings": (
+        "Image2MeshSettings",
+        "MeshSettings",
+        "ReconstructSettings",
+        "RingSettings",
+        "ViewsSettings",
+    ),
     "recon.field": ("Surface",),
     "recon.fit": ("fit_surface",),
     "recon.glb": ("write_glb",),
@@ -51,13 +63,40 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - in the order of the pipeline
-    "image2mesh", "make_views", "reconstruct", "ItemResult",
-    "Image2MeshSettings", "ReconstructSettings", "PrepareSettings", "ViewsSettings", "RingSettings", "SamplingSettings",
-    "FitSettings", "MeshSettings", "GlbSettings",
-    "prepare_photo", "PreparedPhoto", "ViewDiffusion", "generate_views", "GeneratedViews",
-    "Camera", "look_at", "orbit_camera", "View", "ViewSet",
-    "fit_surface", "Surface", "bake", "TexturedMesh", "write_glb", "validate_glb", "GlbReport",
-    "compare_meshes", "MeshScores", "InputError", "ViewloomError",
+    "image2mesh",
+    "make_views",
+    "reconstruct",
+    "ItemResult",
+    "Image2MeshSettings",
+    "ReconstructSettings",
+    "PrepareSettings",
+    "ViewsSettings",
+    "RingSettings",
+    "SamplingSettings",
+    "FitSettings",
+    "MeshSettings",
+    "GlbSettings",
+    "prepare_photo",
+    "PreparedPhoto",
+    "ViewDiffusion",
+    "generate_views",
+    "GeneratedViews",
+    "Camera",
+    "look_at",
+    "orbit_camera",
+    "View",
+    "ViewSet",
+    "fit_surface",
+    "Surface",
+    "bake",
+    "TexturedMesh",
+    "write_glb",
+    "validate_glb",
+    "GlbReport",
+    "compare_meshes",
+    "MeshScores",
+    "InputError",
+    "ViewloomError",
 ]
 
 

@@ -71,7 +71,12 @@ class Doctor:
     """Show the traceback of errors."""
 
 
-_COMMANDS: dict[str, type[Any]] = {"image2mesh": Image2Mesh, "views": Views, "reconstruct": Reconstruct, "doctor": Doctor}
+_COMMANDS: dict[str, type[Any]] = {
+    "image2mesh": Image2Mesh,
+    "views": Views,
+    "reconstruct": Reconstruct,
+    "doctor": Doctor,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,8 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if argv[0] not in _COMMANDS:
         near = difflib.get_close_matches(argv[0], _COMMANDS, 1)
-        print(f"viewloom: unknown command {argv[0]!r}" + (f"; did you mean {near[0]}?" if near else "") + f"\n\n{_usage()}",
-              file=sys.stderr)
+        print(
+            f"viewloom: unknown command {argv[0]!r}"
+            + (f"; did you mean {near[0]}?" if near else "")
+            + f"\n\n{_usage()}",
+            file=sys.stderr,
+        )
         return 2
     try:
         command = _parse(argv[0], argv[1:])
@@ -102,9 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  viewloom {name:<12} {(kind.__doc__ or '').strip().splitlines()[0]}" for name, kind in _COMMANDS.items()]
-    return "\n".join([f"viewloom {viewloom.__version__}", "", *lines, "",
-                      "  viewloom COMMAND --help shows every setting."])
+    lines = [
+        f"  viewloom {name:<12} {(kind.__doc__ or '').strip().splitlines()[0]}" for name, kind in _COMMANDS.items()
+    ]
+    return "\n".join(
+        [f"viewloom {viewloom.__version__}", "", *lines, "", "  viewloom COMMAND --help shows every setting."]
+    )
 
 
 def _parse(name: str, argv: list[str]) -> Any:
@@ -142,14 +154,18 @@ def preset_path(name: str) -> Path:
     path = shipped("configs") / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in shipped("configs").glob("*.yaml"))
-        raise InputError(f"there is no preset {name!r}", fix=f"Known presets: {', '.join(known)}; or give a .yaml file.")
+        raise InputError(
+            f"there is no preset {name!r}", fix=f"Known presets: {', '.join(known)}; or give a .yaml file."
+        )
     return path
 
 
 def _run(command: Any) -> int:
     if isinstance(command, Doctor):
         return _doctor()
-    what = "reconstruct" if isinstance(command, Reconstruct) else "views" if isinstance(command, Views) else "image2mesh"
+    what = (
+        "reconstruct" if isinstance(command, Reconstruct) else "views" if isinstance(command, Views) else "image2mesh"
+    )
     hello(f"viewloom {viewloom.__version__}: {what}")
     with ConsoleReporter() as reporter:
         if isinstance(command, Reconstruct):

@@ -1,6 +1,7 @@
 """The one attention hook that every method uses: it sees self-attention at three moments.
 
-:class:`HookedAttention` is installed on the ``attn1`` layers of any diffusers U-Net and gives each :class:`AttentionHook`
+:class:`HookedAttention` is installed on the ``attn1`` layers of any diffusers U-Net and gives every
+:class:`AttentionHook`
 
 1. queries, keys and values after projection (:meth:`AttentionHook.project`),
 2. the scores before the softmax, but only if it asks for them (:meth:`AttentionHook.scores`),
@@ -46,7 +47,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Step:
-    """Where the denoising loop is: step ``index`` of ``count`` at timestep ``t``, and pass ``pass_index`` of ``passes``."""
+    """Where the denoising loop is: step ``index`` of ``count`` at timestep ``t``, pass ``pass_index`` of ``passes``."""
 
     index: int
     count: int
@@ -90,8 +91,14 @@ class HookedAttention:
     def __init__(self, layer: Layer, hooks: Sequence[AttentionHook]) -> None:
         self.layer, self.hooks = layer, hooks
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-                 attention_mask: Tensor | None = None, temb: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
         """Self-attention of ``hidden_states`` ``[rows, tokens, channels]``."""
         if encoder_hidden_states is not None or attention_mask is not None or hidden_states.ndim != 3:
             raise InputError(f"attention hooks fit plain self-attention only, not layer {self.layer}")
@@ -155,13 +162,19 @@ def self_attention_layers(unet: UNet2DConditionModel, latent_size: int | None = 
 
 
 @contextlib.contextmanager
-def hooked(unet: UNet2DConditionModel, hooks: Sequence[AttentionHook], latent_size: int | None = None) -> Iterator[None]:
+def hooked(
+    unet: UNet2DConditionModel, hooks: Sequence[AttentionHook], latent_size: int | None = None
+) -> Iterator[None]:
     """Run hooks on every self-attention layer of a U-Net within this block; restores its processors afterwards."""
     before = dict(unet.attn_processors)
     if hooks:
         layers = self_attention_layers(unet, latent_size)
-        unet.set_attn_processor({name: HookedAttention(layers[name], hooks) if name in layers else processor
-                                 for name, processor in before.items()})
+        unet.set_attn_processor(
+            {
+                name: HookedAttention(layers[name], hooks) if name in layers else processor
+                for name, processor in before.items()
+            }
+        )
     try:
         yield
     finally:

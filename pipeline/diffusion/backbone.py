@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -23,8 +24,13 @@ from pipeline.diffusion.latents import LatentCodec
 from pipeline.diffusion.schedule import NoiseSchedule
 from scene.errors import CheckpointError
 
-_PARTS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "image_encoder": PhotoEncoder,
-          "cc_projection": PoseProjection, "coarse": CoarseVolumeModel}
+_PARTS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "image_encoder": PhotoEncoder,
+    "cc_projection": PoseProjection,
+    "coarse": CoarseVolumeModel,
+}
 
 
 @dataclass(eq=False)
@@ -56,7 +62,9 @@ class ViewDiffusion:
         if wanted != found:
             raise CheckpointError(f"the U-Net has {found} input channels, its conditioning needs {wanted}")
         if self.conditioning.coarse and self.coarse is None:
-            raise CheckpointError("the U-Net was trained with a coarse picture, but the checkpoint has no coarse volume")
+            raise CheckpointError(
+                "the U-Net was trained with a coarse picture, but the checkpoint has no coarse volume"
+            )
         self.codec = LatentCodec(self.vae)
         self.schedule = NoiseSchedule.of_config(self.scheduler)
 
@@ -93,18 +101,24 @@ class ViewDiffusion:
         """
         index_path = folder / "model_index.json"
         if not index_path.is_file():
-            raise CheckpointError("no model_index.json here", where=folder,
-                                  fix="Point --weights at a folder in diffusers layout.")
+            raise CheckpointError(
+                "no model_index.json here", where=folder, fix="Point --weights at a folder in diffusers layout."
+            )
         try:
             index = json.loads(index_path.read_text(encoding="utf-8"))
             facts = index.get("viewloom", {})
-            held = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()}
+            held: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()
+            }
             conditioning = Conditioning(**held)
             scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"cannot be read ({error})", where=index_path) from error
-        parts = {name: load_part(kind, folder / name) for name, kind in _PARTS.items()
-                 if name != "coarse" or (folder / name).is_dir()}
+        parts = {
+            name: load_part(kind, folder / name)
+            for name, kind in _PARTS.items()
+            if name != "coarse" or (folder / name).is_dir()
+        }
         return cls(conditioning=conditioning, scheduler=scheduler, licence=facts.get("licence", "unknown"), **parts)
 
     def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
@@ -120,8 +134,10 @@ class ViewDiffusion:
         index["scheduler"] = ["diffusers", "DDIMScheduler"]
         index["viewloom"] = {"conditioning": asdict(self.conditioning), "licence": self.licence}
         (folder / "scheduler").mkdir(exist_ok=True)
-        for path, content in ((folder / "scheduler" / "scheduler_config.json", self.scheduler),
-                              (folder / "model_index.json", index)):
+        for path, content in (
+            (folder / "scheduler" / "scheduler_config.json", self.scheduler),
+            (folder / "model_index.json", index),
+        ):
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def tokens(self, embedding: Float[Tensor, "o d"], poses: Float[Tensor, "o v 4"]) -> Float[Tensor, "o v d"]:
@@ -136,7 +152,9 @@ class ViewDiffusion:
             return None
         return SharedViews(views + int(c.source_row), c.source_row, resolutions)
 
-    def predict(self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions) -> Float[Tensor, "o v c h w"]:
+    def predict(
+        self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions
+    ) -> Float[Tensor, "o v c h w"]:
         """The U-Net's raw prediction for the views of each object; hooks must be installed by the caller.
 
         Args:
@@ -167,7 +185,7 @@ class ViewDiffusion:
             times = torch.cat([torch.zeros_like(t[:, :1]), t], 1)
         dtype = self.unet.dtype
         out = self.unet(rows.flatten(0, 1).to(dtype), times.flatten(), tokens.flatten(0, 1)[:, None].to(dtype)).sample
-        return out.float().unflatten(0, (objects, -1))[:, int(c.source_row):, :LATENTS]
+        return out.float().unflatten(0, (objects, -1))[:, int(c.source_row) :, :LATENTS]
 
 
 @contextlib.contextmanager
@@ -191,19 +209,25 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
         CheckpointError: the folder is missing, a file is damaged, or keys are missing.
     """
     if not (folder / "config.json").is_file():
-        raise CheckpointError("a part of the checkpoint is missing", where=folder,
-                              fix="Copy the whole checkpoint folder again.")
+        raise CheckpointError(
+            "a part of the checkpoint is missing", where=folder, fix="Copy the whole checkpoint folder again."
+        )
     try:
         with _quiet_diffusers():
-            part, report = kind.from_pretrained(str(folder), low_cpu_mem_usage=False, local_files_only=True,
-                                                output_loading_info=True)
+            part, report = kind.from_pretrained(
+                str(folder), low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+            )
     except Exception as error:
-        raise CheckpointError(f"cannot be loaded ({error})", where=folder,
-                              fix="Copy the whole checkpoint folder again.") from error
+        raise CheckpointError(
+            f"cannot be loaded ({error})", where=folder, fix="Copy the whole checkpoint folder again."
+        ) from error
     missing = report["missing_keys"]
     if missing:
-        raise CheckpointError(f"lacks {len(missing)} weights, among them {sorted(missing)[:3]}", where=folder,
-                              fix="Copy the whole checkpoint folder again.")
+        raise CheckpointError(
+            f"lacks {len(missing)} weights, among them {sorted(missing)[:3]}",
+            where=folder,
+            fix="Copy the whole checkpoint folder again.",
+        )
     broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(f"holds weights that are not finite: {broken[:3]}", where=folder)

@@ -1,8 +1,9 @@
 """The coarse volume: one photo to a 32x32x32 solid with colours, and its pictures from any camera.
 
-A 2D network reads the photo and fills a frustum behind every pixel (32 depths of the claimed camera, which stands at the
-default radius, so that the bounding sphere spans fixed depths). The frustum is then resampled into the world grid. All
-weights are in 2D convolutions, which CPUs run fast, and the solid's outline in the photo is pixel-aligned by construction.
+A 2D network reads the photo and fills a frustum behind every pixel (32 depths of the claimed camera, which stands at
+the default radius, so that the bounding sphere spans fixed depths). The frustum is then resampled into the world grid.
+All weights are in 2D convolutions, which CPUs run fast, and the solid's outline in the photo is pixel-aligned by
+construction.
 The same trunk estimates the photo's camera: elevation, focal length and principal point.
 """
 
@@ -79,8 +80,13 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, image_size: int = 64, resolution: int = 32, channels: Sequence[int] = (64, 128, 192),
-                 fine_channels: int = 32) -> None:
+    def __init__(
+        self,
+        image_size: int = 64,
+        resolution: int = 32,
+        channels: Sequence[int] = (64, 128, 192),
+        fine_channels: int = 32,
+    ) -> None:
         super().__init__()
         a, b, c = channels
         self.stem = nn.Conv2d(6, fine_channels, 3, padding=1)
@@ -98,9 +104,9 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         self.dec0 = _Block(2 * fine_channels, 2 * fine_channels)
         self.head = nn.Conv2d(2 * fine_channels, 5 * resolution, 1)
 
-    def forward(self, rgba: Float[Tensor, "b 4 s s"],
-                source: Float[Tensor, "b 4"] | None = None) -> tuple[Float[Tensor, "b r r r"], Float[Tensor, "b 3 r r r"],
-                                                                     Float[Tensor, "b 4"]]:
+    def forward(
+        self, rgba: Float[Tensor, "b 4 s s"], source: Float[Tensor, "b 4"] | None = None
+    ) -> tuple[Float[Tensor, "b r r r"], Float[Tensor, "b 3 r r r"], Float[Tensor, "b 4"]]:
         """Fill the world grid.
 
         Args:
@@ -170,7 +176,9 @@ class VolumePictures:
     visible: Float[Tensor, "b v 1 s s"]
 
 
-def render_volume(volume: CoarseVolume, poses: Poses, size: int, *, samples: int = 40, gain: float = 4.0) -> VolumePictures:
+def render_volume(
+    volume: CoarseVolume, poses: Poses, size: int, *, samples: int = 40, gain: float = 4.0
+) -> VolumePictures:
     """Volume-render coarse volumes.
 
     Opacity is composited along the ray; colour is looked up once, at the mean depth, which a volume of this coarseness
@@ -199,12 +207,16 @@ def render_volume(volume: CoarseVolume, poses: Poses, size: int, *, samples: int
     surface = centre[..., None, None, :] + directions * distance[..., None]
     # Solid voxels count most; the rest keeps rays whose mean depth lies between two surfaces from going black.
     count = volume.occupancy[:, None] + 1e-3
-    solid = _look_up(torch.cat([volume.colours * count, count], 1),
-                     surface.reshape(b, v * size, size, 1, 3)).reshape(b, 4, v, size, size).movedim(1, 2)
+    solid = (
+        _look_up(torch.cat([volume.colours * count, count], 1), surface.reshape(b, v * size, size, 1, 3))
+        .reshape(b, 4, v, size, size)
+        .movedim(1, 2)
+    )
     colour = solid[:, :, :3] / solid[:, :, 3:].clamp(min=1e-6)
     cover, distance = cover[:, :, None], distance[:, :, None]
-    return VolumePictures(colour.clamp(0, 1) * cover, cover, torch.where(cover > 0.05, distance, 0.0),
-                          torch.zeros_like(cover))
+    return VolumePictures(
+        colour.clamp(0, 1) * cover, cover, torch.where(cover > 0.05, distance, 0.0), torch.zeros_like(cover)
+    )
 
 
 def _look_up(field: Float[Tensor, "b c r r r"], points: Float[Tensor, "b h w s 3"]) -> Float[Tensor, "b c h w s"]:
@@ -212,8 +224,9 @@ def _look_up(field: Float[Tensor, "b c r r r"], points: Float[Tensor, "b h w s 3
     return F.grid_sample(field.float(), (points / OBJECT_RADIUS).flip(-1), align_corners=False)
 
 
-def picture_volume(volume: CoarseVolume, photo: Float[Tensor, "b 4 p p"], poses: Poses, size: int = 64, *,
-                   tolerance: float = 0.08) -> VolumePictures:
+def picture_volume(
+    volume: CoarseVolume, photo: Float[Tensor, "b 4 p p"], poses: Poses, size: int = 64, *, tolerance: float = 0.08
+) -> VolumePictures:
     """Pictures of coarse volumes, coloured by the photo itself wherever its camera sees the surface.
 
     Args:

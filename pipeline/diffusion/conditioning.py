@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
@@ -65,13 +66,20 @@ class Conditions:
 
         Zero token, zero source latents, zero coarse latents: Zero123's unconditional input. Rays stay.
         """
-        def scale(x: Tensor | None, by: Tensor) -> Tensor | None:
-            return None if x is None else x * by.view(-1, *([1] * (x.ndim - 1)))
+
+        def scale(x: Tensor, by: Tensor) -> Tensor:
+            return x * by.view(-1, *([1] * (x.ndim - 1)))
 
         coarse_by = keep if keep_coarse is None else keep * keep_coarse
-        return replace(self, source=scale(self.source, keep), source_clean=scale(self.source_clean, keep),
-                       tokens=scale(self.tokens, keep), source_token=scale(self.source_token, keep),
-                       coarse=scale(self.coarse, coarse_by), visible=scale(self.visible, coarse_by))
+        return replace(
+            self,
+            source=scale(self.source, keep),
+            source_clean=scale(self.source_clean, keep),
+            tokens=scale(self.tokens, keep),
+            source_token=scale(self.source_token, keep),
+            coarse=None if self.coarse is None else scale(self.coarse, coarse_by),
+            visible=None if self.visible is None else scale(self.visible, coarse_by),
+        )
 
     def null(self) -> Conditions:
         """Unconditional input for every object."""
@@ -97,7 +105,7 @@ class PhotoEncoder(ModelMixin, ConfigMixin):
         super().__init__()
         layers: list[nn.Module] = []
         sizes = [4, 32, 64, 96, width]
-        for inside, outside in zip(sizes, sizes[1:], strict=False):
+        for inside, outside in itertools.pairwise(sizes):
             layers += [nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.GroupNorm(8, outside), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
         self.out = nn.Linear(width, width)

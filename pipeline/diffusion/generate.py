@@ -42,9 +42,15 @@ class GeneratedViews:
     colours: Float[np.ndarray, "r r r 3"] | None
 
 
-def generate_views(model: ViewDiffusion, photo: UInt8[np.ndarray, "s s 4"], orbits: Float[Tensor, "v 3"],
-                   settings: SamplingSettings, *, elevation_deg: float | None = None,
-                   on_step: Callable[[int, int], None] | None = None) -> GeneratedViews:
+def generate_views(
+    model: ViewDiffusion,
+    photo: UInt8[np.ndarray, "s s 4"],
+    orbits: Float[Tensor, "v 3"],
+    settings: SamplingSettings,
+    *,
+    elevation_deg: float | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> GeneratedViews:
     """Generate views of a prepared photo.
 
     Args:
@@ -74,13 +80,15 @@ def generate_views(model: ViewDiffusion, photo: UInt8[np.ndarray, "s s 4"], orbi
     if volume is not None:
         occupancy = volume.occupancy[0].float().cpu().numpy()
         colours = volume.colours[0].float().movedim(0, -1).cpu().numpy()
-    return GeneratedViews(np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation,
-                          occupancy, colours)
+    return GeneratedViews(
+        np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation, occupancy, colours
+    )
 
 
 @torch.no_grad()
-def source_camera(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"],
-                  elevation_deg: float | None = None) -> Float[Tensor, "o 4"]:
+def source_camera(
+    model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], elevation_deg: float | None = None
+) -> Float[Tensor, "o 4"]:
     """Camera descriptions of prepared photos: predicted where the model can, with a given elevation if there is one."""
     device = model.device
     if model.coarse is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def images_from_rgba(rgba: UInt8[Tensor, "b h w 4"], channels: int) -> Float[Tensor, "b c h w"]:
-    """8-bit straight-alpha pictures to a VAE's input: composited on white in [-1, 1], then alpha in [-1, 1] if 4 channels."""
+    """8-bit straight-alpha pictures to a VAE's input in [-1, 1]: composited on white, then alpha if 4 channels."""
     values = rgba.permute(0, 3, 1, 2).float() / 255
     colour, alpha = values[:, :3], values[:, 3:]
     white = colour * alpha + (1 - alpha)

@@ -43,10 +43,19 @@ def view_seeds(seed: int, count: int) -> list[int]:
     return [(seed * generator_stride + 7919 * k) % (2**63 - 1) for k in range(count)]
 
 
-def denoise(predict: Predict, latents: Latents, schedule: NoiseSchedule, pairs: Sequence[tuple[int, int]], *,
-            noise: RowNoise, eta: float = 0.0, passes: Callable[[int], int] = lambda t: 1,
-            hooks: Sequence[AttentionHook] = (), guide: Guide | None = None,
-            on_step: Callable[[Step], None] | None = None) -> Latents:
+def denoise(
+    predict: Predict,
+    latents: Latents,
+    schedule: NoiseSchedule,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    noise: RowNoise,
+    eta: float = 0.0,
+    passes: Callable[[int], int] = lambda t: 1,
+    hooks: Sequence[AttentionHook] = (),
+    guide: Guide | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Latents:
     """Denoise latents along explicit timestep pairs with DDIM.
 
     Args:

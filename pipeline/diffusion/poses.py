@@ -1,4 +1,4 @@
-"""Batches of cameras as tensors, for conditioning and volume rendering; conventions are those of :mod:`scene.camera`."""
+"""Batches of cameras as tensors, for conditioning and volume rendering; conventions as in :mod:`scene.camera`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ class Poses:
     @classmethod
     def of(cls, cameras: Sequence[Camera]) -> Poses:
         """From square cameras with square pixels."""
-        return cls(torch.tensor([c.c2w.tolist() for c in cameras], dtype=torch.float32),
-                   torch.tensor([c.fx / c.width for c in cameras], dtype=torch.float32),
-                   torch.tensor([[c.cx / c.width, c.cy / c.height] for c in cameras], dtype=torch.float32))
+        return cls(
+            torch.tensor([c.c2w.tolist() for c in cameras], dtype=torch.float32),
+            torch.tensor([c.fx / c.width for c in cameras], dtype=torch.float32),
+            torch.tensor([[c.cx / c.width, c.cy / c.height] for c in cameras], dtype=torch.float32),
+        )
 
     @classmethod
     def of_sources(cls, descriptions: Float[Tensor, "*b 4"]) -> Poses:
@@ -95,13 +97,13 @@ def orbit_c2w(orbits: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
 
 
 def pose_tokens(sources: Float[Tensor, "*#b 4"], orbits: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*#b 4"]:
-    """Zero123's ``[dtheta, sin dphi, cos dphi, dr]`` of orbit targets, for sources at azimuth 0 and the default radius."""
+    """Zero123's ``[dtheta, sin dphi, cos dphi, dr]`` of targets, for sources at azimuth 0 and the default radius."""
     azimuth, elevation, radius = orbits.unbind(-1)
     return torch.stack([sources[..., 0] - elevation, azimuth.sin(), azimuth.cos(), radius - DEFAULT_RADIUS], -1)
 
 
 def pluecker_maps(poses: Poses, size: int) -> Float[Tensor, "*b 6 s s"]:
-    """Plücker coordinates of pixel rays (moment, direction), world frame; the moment is in units of the default radius."""
+    """Plücker coordinates of pixel rays (moment, direction), world frame; moments in units of the default radius."""
     centre, directions = poses.rays(size)
     moment = torch.cross(centre[..., None, None, :].expand_as(directions), directions, dim=-1) / DEFAULT_RADIUS
     return torch.cat([moment, directions], -1).movedim(-1, -3)

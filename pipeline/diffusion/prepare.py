@@ -41,7 +41,9 @@ class PreparedPhoto:
         return apply_framing(self.cutout, self.framing.resized(side))
 
 
-def prepare_photo(path: Path, settings: PrepareSettings = PrepareSettings(), mask_path: Path | None = None) -> PreparedPhoto:
+def prepare_photo(
+    path: Path, settings: PrepareSettings = PrepareSettings(), mask_path: Path | None = None
+) -> PreparedPhoto:
     """Read, cut out, centre and frame a photo.
 
     The mask comes from ``mask_path`` if given, else from the photo's own alpha if that tells object from background,
@@ -65,17 +67,28 @@ def prepare_photo(path: Path, settings: PrepareSettings = PrepareSettings(), mas
             rgba = np.concatenate([flat, segment_object(flat)[..., None]], axis=-1)
         except InputError as error:
             raise InputError(error.what, where=path, fix=error.fix) from error
-        warnings.append("The photo has no alpha: the object was found by colour (GrabCut). Look at cutout.png, and give a "
-                        "mask with --mask if it is wrong.")
+        warnings.append(
+            "The photo has no alpha: the object was found by colour (GrabCut). Look at cutout.png, and give a "
+            "mask with --mask if it is wrong."
+        )
     solid = rgba[..., 3] >= 128
     if solid.sum() < 64:
-        raise InputError("the object covers fewer than 64 pixels", where=path, fix="Give a larger or better masked photo.")
-    edges = [name for name, line in (("top", solid[0]), ("bottom", solid[-1]), ("left", solid[:, 0]), ("right", solid[:, -1]))
-             if line.mean() > 0.01]
+        raise InputError(
+            "the object covers fewer than 64 pixels", where=path, fix="Give a larger or better masked photo."
+        )
+    edges = [
+        name
+        for name, line in (("top", solid[0]), ("bottom", solid[-1]), ("left", solid[:, 0]), ("right", solid[:, -1]))
+        if line.mean() > 0.01
+    ]
     if edges:
-        warnings.append(f"The object is cut off at the {' and '.join(edges)} of the photo: the missing part will be guessed.")
+        warnings.append(
+            f"The object is cut off at the {' and '.join(edges)} of the photo: the missing part will be guessed."
+        )
     framing = framing_of_mask(solid, settings.side, settings.fill)
     if framing.scale > 4:
-        warnings.append(f"The object is only {round(settings.fill * settings.side / framing.scale)} pixels large: "
-                        "expect a blurred result.")
+        warnings.append(
+            f"The object is only {round(settings.fill * settings.side / framing.scale)} pixels large: "
+            "expect a blurred result."
+        )
     return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings))

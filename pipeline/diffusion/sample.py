@@ -16,13 +16,14 @@ from pipeline.diffusion.conditioning import Conditions, fold_visibility
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
-from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.schedule import leading_timesteps, timestep_pairs, trailing_timesteps
+from pipeline.diffusion.settings import SamplingSettings
 
 
 @torch.no_grad()
-def coarse_volume(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"],
-                  source: Float[Tensor, "o 4"] | None = None) -> CoarseVolume | None:
+def coarse_volume(
+    model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], source: Float[Tensor, "o 4"] | None = None
+) -> CoarseVolume | None:
     """The coarse volumes of photos, or None if the model has none; the photo's camera is predicted unless given."""
     if model.coarse is None:
         return None
@@ -30,25 +31,31 @@ def coarse_volume(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"],
 
 
 @torch.no_grad()
-def coarse_pictures(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume,
-                    poses: Poses) -> tuple[Float[Tensor, "o v c h w"], Float[Tensor, "o v 4 h w"]]:
+def coarse_pictures(
+    model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
+) -> tuple[Float[Tensor, "o v c h w"], Float[Tensor, "o v 4 h w"]]:
     """Unscaled latents of the coarse pictures, and their folded visibility."""
-    objects, views = poses.focal.shape
+    objects = poses.focal.shape[0]
     latents, visible = [], []
     for k in range(objects):
-        images = images_from_rgba(photo[k:k + 1].to(model.device), 4)
-        pictures = picture_volume(volume[k:k + 1], images, poses[k:k + 1])
+        images = images_from_rgba(photo[k : k + 1].to(model.device), 4)
+        pictures = picture_volume(volume[k : k + 1], images, poses[k : k + 1])
         white = torch.cat([pictures.colour + 1 - pictures.alpha, pictures.alpha], 2)[0] * 2 - 1
         white = F.interpolate(white, (model.image_size, model.image_size), mode="bilinear", align_corners=False)
-        raw = model.vae.encode(white[:, :model.codec.channels].to(model.vae.dtype)).latent_dist.mode().float()
+        raw = model.vae.encode(white[:, : model.codec.channels].to(model.vae.dtype)).latent_dist.mode().float()
         latents.append(raw)
         visible.append(fold_visibility(pictures.visible[0], model.latent_size))
     return torch.stack(latents), torch.stack(visible)
 
 
 @torch.no_grad()
-def view_conditions(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], source: Float[Tensor, "o 4"],
-                    orbits: Float[Tensor, "o v 3"], volume: CoarseVolume | None) -> Conditions:
+def view_conditions(
+    model: ViewDiffusion,
+    photo: UInt8[Tensor, "o s s 4"],
+    source: Float[Tensor, "o 4"],
+    orbits: Float[Tensor, "o v 3"],
+    volume: CoarseVolume | None,
+) -> Conditions:
     """Everything the model is told about views of prepared photos.
 
     Args:
@@ -69,14 +76,28 @@ def view_conditions(model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], sourc
     if model.conditioning.pluecker:
         rays = pluecker_maps(Poses.of_orbits(orbits), model.latent_size)
         source_rays = pluecker_maps(Poses.of_sources(source), model.latent_size)
-    return Conditions(raw, model.codec.normalise(raw), model.tokens(embedding, pose_tokens(source[:, None], orbits)),
-                      model.tokens(embedding, identity)[:, 0], coarse, visible, rays, source_rays)
+    return Conditions(
+        raw,
+        model.codec.normalise(raw),
+        model.tokens(embedding, pose_tokens(source[:, None], orbits)),
+        model.tokens(embedding, identity)[:, 0],
+        coarse,
+        visible,
+        rays,
+        source_rays,
+    )
 
 
 @torch.no_grad()
-def sample_latents(model: ViewDiffusion, given: Conditions, settings: SamplingSettings, *, seeds: Sequence[int] | None = None,
-                   hooks: Sequence[AttentionHook] = (),
-                   on_step: Callable[[Step], None] | None = None) -> Float[Tensor, "o v c h w"]:
+def sample_latents(
+    model: ViewDiffusion,
+    given: Conditions,
+    settings: SamplingSettings,
+    *,
+    seeds: Sequence[int] | None = None,
+    hooks: Sequence[AttentionHook] = (),
+    on_step: Callable[[Step], None] | None = None,
+) -> Float[Tensor, "o v c h w"]:
     """Sample normalised latents of all views.
 
     Args:
@@ -107,13 +128,23 @@ def sample_latents(model: ViewDiffusion, given: Conditions, settings: SamplingSe
     sharing = model.shared_views(views, joint=settings.joint)
     active = [*([] if sharing is None else [sharing]), *hooks]
     with hooked(model.unet, active, side):
-        out = denoise(predict, start, model.schedule, timestep_pairs(spacing(settings.steps, count)), noise=noise,
-                      eta=settings.eta, hooks=active, on_step=on_step)
+        out = denoise(
+            predict,
+            start,
+            model.schedule,
+            timestep_pairs(spacing(settings.steps, count)),
+            noise=noise,
+            eta=settings.eta,
+            hooks=active,
+            on_step=on_step,
+        )
     return out.unflatten(0, (objects, views))
 
 
 @torch.no_grad()
-def decode_views(model: ViewDiffusion, latents: Float[Tensor, "o v c h w"], chunk: int = 16) -> Float[Tensor, "o v s s 4"]:
+def decode_views(
+    model: ViewDiffusion, latents: Float[Tensor, "o v c h w"], chunk: int = 16
+) -> Float[Tensor, "o v s s 4"]:
     """Decode latents to straight-alpha pictures in [0, 1]."""
     flat = latents.flatten(0, 1)
     return torch.cat([model.codec.decode(part) for part in flat.split(chunk)]).unflatten(0, latents.shape[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -56,10 +57,13 @@ class NoiseSchedule:
         if prediction not in ("epsilon", "v_prediction"):
             raise InputError(f"prediction type {prediction!r} is not supported", fix="Use epsilon or v_prediction.")
         if prediction == "epsilon" and float(abar[-1]) == 0:
-            raise InputError("a schedule with zero terminal SNR cannot be run with epsilon prediction: its first step would "
-                             "divide by zero", fix="Use v_prediction.")
+            raise InputError(
+                "a schedule with zero terminal SNR cannot be run with epsilon prediction: its first step would "
+                "divide by zero",
+                fix="Use v_prediction.",
+            )
         final = 1.0 if config.get("set_alpha_to_one", True) else float(abar[0])
-        return cls(abar.float(), prediction, final)  # type: ignore[arg-type]
+        return cls(abar.float(), prediction, final)
 
     def __len__(self) -> int:
         return len(self.abar)
@@ -73,22 +77,25 @@ class NoiseSchedule:
         abar = self.abar.to(t.device)[t]
         return (abar.clamp(min=1e-12) / (1 - abar)).log()
 
-    def add_noise(self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"],
-                  t: Int[Tensor, "b"]) -> Float[Tensor, "b *s"]:
+    def add_noise(
+        self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"], t: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b *s"]:
         """The forward process at a timestep per row."""
         abar = self._rows(t, clean)
         return abar.sqrt() * clean + (1 - abar).sqrt() * noise
 
-    def target(self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"],
-               t: Int[Tensor, "b"]) -> Float[Tensor, "b *s"]:
+    def target(
+        self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"], t: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b *s"]:
         """What the network should predict."""
         if self.prediction == "epsilon":
             return noise
         abar = self._rows(t, clean)
         return abar.sqrt() * noise - (1 - abar).sqrt() * clean
 
-    def split(self, prediction: Float[Tensor, "b *s"], z: Float[Tensor, "b *s"],
-              t: int) -> tuple[Float[Tensor, "b *s"], Float[Tensor, "b *s"]]:
+    def split(
+        self, prediction: Float[Tensor, "b *s"], z: Float[Tensor, "b *s"], t: int
+    ) -> tuple[Float[Tensor, "b *s"], Float[Tensor, "b *s"]]:
         """A prediction at timestep ``t`` as (clean, noise)."""
         a = self.at(t)
         signal, sigma = math.sqrt(a), math.sqrt(1 - a)
@@ -101,8 +108,15 @@ class NoiseSchedule:
         a = self.at(t)
         return (z - math.sqrt(a) * clean) / math.sqrt(1 - a)
 
-    def ddim(self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"], t: int, t_next: int,
-             eta: float = 0.0, fresh: Float[Tensor, "b *s"] | None = None) -> Float[Tensor, "b *s"]:
+    def ddim(
+        self,
+        clean: Float[Tensor, "b *s"],
+        noise: Float[Tensor, "b *s"],
+        t: int,
+        t_next: int,
+        eta: float = 0.0,
+        fresh: Float[Tensor, "b *s"] | None = None,
+    ) -> Float[Tensor, "b *s"]:
         """DDIM from ``t`` to the lower ``t_next`` (Denoising Diffusion Implicit Models, equation 12)."""
         a, b = self.at(t), self.at(t_next)
         # With zero terminal SNR a may be 0; sigma's limit is the same expression.
@@ -110,8 +124,9 @@ class NoiseSchedule:
         out = math.sqrt(b) * clean + math.sqrt(max(0.0, 1 - b - sigma**2)) * noise
         return out if sigma == 0 or fresh is None else out + sigma * fresh
 
-    def renoise(self, z: Float[Tensor, "b *s"], t_low: int, t_high: int,
-                fresh: Float[Tensor, "b *s"]) -> Float[Tensor, "b *s"]:
+    def renoise(
+        self, z: Float[Tensor, "b *s"], t_low: int, t_high: int, fresh: Float[Tensor, "b *s"]
+    ) -> Float[Tensor, "b *s"]:
         """The forward process from ``t_low`` up to ``t_high``."""
         ratio = self.at(t_high) / self.at(t_low)
         return math.sqrt(ratio) * z + math.sqrt(1 - ratio) * fresh
@@ -126,7 +141,7 @@ def timestep_pairs(timesteps: list[int]) -> list[tuple[int, int]]:
     Raises:
         InputError: the list does not fall strictly.
     """
-    if not timesteps or any(a <= b for a, b in zip(timesteps, timesteps[1:], strict=False)):
+    if not timesteps or any(a <= b for a, b in itertools.pairwise(timesteps)):
         raise InputError(f"timesteps must fall strictly, got {timesteps}")
     return list(zip(timesteps, [*timesteps[1:], FINAL], strict=True))
 

@@ -25,9 +25,11 @@ def examine() -> list[Finding]:
     """Look at everything that a job may use; imports the heavy packages."""
     import torch
 
-    findings = [Finding("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-                Finding("viewloom", True, version_of("viewloom") or "not installed, run from its sources"),
-                Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} CPU threads")]
+    findings = [
+        Finding("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        Finding("viewloom", True, version_of("viewloom") or "not installed, run from its sources"),
+        Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} CPU threads"),
+    ]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         findings.append(Finding("accelerator", False, "none; the CPU is used"))
@@ -49,8 +51,13 @@ def examine() -> list[Finding]:
     from recon.validate import find_khronos_validator
 
     validator = find_khronos_validator()
-    findings.append(Finding("glTF validator", validator is not None,
-                            "Khronos validator" if validator is not None else "the built-in structural check is used"))
+    findings.append(
+        Finding(
+            "glTF validator",
+            validator is not None,
+            "Khronos validator" if validator is not None else "the built-in structural check is used",
+        )
+    )
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     findings.append(Finding("disk", free > 2, f"{free:.0f} GB free here"))
     return findings

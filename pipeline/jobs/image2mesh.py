@@ -60,8 +60,14 @@ class _Model:
         return ViewDiffusion.from_pretrained(self.weights).to(pick_device(self.device))
 
 
-def image2mesh(photos: Sequence[Path], out: Path, settings: Image2MeshSettings = Image2MeshSettings(), *,
-               mask: Path | None = None, reporter: Reporter | None = None) -> list[ItemResult]:
+def image2mesh(
+    photos: Sequence[Path],
+    out: Path,
+    settings: Image2MeshSettings = Image2MeshSettings(),
+    *,
+    mask: Path | None = None,
+    reporter: Reporter | None = None,
+) -> list[ItemResult]:
     """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
 
     A photo that fails does not stop the others. What an earlier run finished is kept.
@@ -77,6 +83,7 @@ def image2mesh(photos: Sequence[Path], out: Path, settings: Image2MeshSettings =
         InputError: no photos, or a mask for several photos.
         CheckpointError: the weights cannot be found.
     """
+
     def rest(runner: Runner, name: str, views: StageRun, manifest: dict[str, Any], tell: Reporter) -> Path:
         parts = ReconstructSettings(settings.fit, settings.mesh, settings.glb)
         return surface_and_asset(runner, name, views.folder, views.key, parts, manifest, tell)
@@ -84,14 +91,26 @@ def image2mesh(photos: Sequence[Path], out: Path, settings: Image2MeshSettings =
     return _each_photo(photos, out, settings, mask, reporter or Silent(), rest)
 
 
-def make_views(photos: Sequence[Path], out: Path, settings: Image2MeshSettings = Image2MeshSettings(), *,
-               mask: Path | None = None, reporter: Reporter | None = None) -> list[ItemResult]:
+def make_views(
+    photos: Sequence[Path],
+    out: Path,
+    settings: Image2MeshSettings = Image2MeshSettings(),
+    *,
+    mask: Path | None = None,
+    reporter: Reporter | None = None,
+) -> list[ItemResult]:
     """Turn every photo into a capture folder of views, ``out/NAME/views``; as :func:`image2mesh` without the mesh."""
     return _each_photo(photos, out, settings, mask, reporter or Silent(), lambda *_: None)
 
 
-def _each_photo(photos: Sequence[Path], out: Path, settings: Image2MeshSettings, mask: Path | None, tell: Reporter,
-                rest: Callable[[Runner, str, StageRun, dict[str, Any], Reporter], Path | None]) -> list[ItemResult]:
+def _each_photo(
+    photos: Sequence[Path],
+    out: Path,
+    settings: Image2MeshSettings,
+    mask: Path | None,
+    tell: Reporter,
+    rest: Callable[[Runner, str, StageRun, dict[str, Any], Reporter], Path | None],
+) -> list[ItemResult]:
     if not photos:
         raise InputError("no photos were given")
     if mask is not None and len(photos) > 1:
@@ -111,28 +130,48 @@ def _each_photo(photos: Sequence[Path], out: Path, settings: Image2MeshSettings,
     return results
 
 
-def _one_photo(runner: Runner, photo: Path, name: str, settings: Image2MeshSettings, mask: Path | None, model: _Model,
-               tell: Reporter, rest: Callable[[Runner, str, StageRun, dict[str, Any], Reporter], Path | None]) -> Path | None:
+def _one_photo(
+    runner: Runner,
+    photo: Path,
+    name: str,
+    settings: Image2MeshSettings,
+    mask: Path | None,
+    model: _Model,
+    tell: Reporter,
+    rest: Callable[[Runner, str, StageRun, dict[str, Any], Reporter], Path | None],
+) -> Path | None:
     if not photo.is_file():
         raise InputError("there is no such photo" if not photo.exists() else "is a folder, not a photo", where=photo)
     if mask is not None and not mask.is_file():
         raise InputError("there is no such mask", where=mask)
     photo_digest = digest_of_file(photo)
     prepared_run = runner.run(
-        "prepare", [STAGE_VERSIONS["prepare"], photo_digest, settings_as_dict(settings.prepare),
-                    None if mask is None else digest_of_file(mask)],
-        lambda folder: prepare_stage(folder, photo, settings.prepare, mask))
+        "prepare",
+        [
+            STAGE_VERSIONS["prepare"],
+            photo_digest,
+            settings_as_dict(settings.prepare),
+            None if mask is None else digest_of_file(mask),
+        ],
+        lambda folder: prepare_stage(folder, photo, settings.prepare, mask),
+    )
     prepared = load_prepared(prepared_run.folder)
     for warning in prepared.warnings:
         tell.note(warning)
     chosen = settings_as_dict(settings.views)
     chosen.pop("weights")
     views = runner.run(
-        "views", [STAGE_VERSIONS["views"], prepared_run.key, chosen, model.digest, pick_device(settings.device).type],
-        lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step))
+        "views",
+        [STAGE_VERSIONS["views"], prepared_run.key, chosen, model.digest, pick_device(settings.device).type],
+        lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step),
+    )
     manifest: dict[str, Any] = {
-        "photo": {"name": photo.name, "sha256": photo_digest}, "weights": {"sha256": model.digest, **_licence(model.weights)},
-        "settings": settings_as_dict(settings), "versions": versions(), "warnings": list(prepared.warnings)}
+        "photo": {"name": photo.name, "sha256": photo_digest},
+        "weights": {"sha256": model.digest, **_licence(model.weights)},
+        "settings": settings_as_dict(settings),
+        "versions": versions(),
+        "warnings": list(prepared.warnings),
+    }
     asset = rest(runner, name, views, manifest, tell)
     if asset is None:
         write_text(runner.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
@@ -140,17 +179,42 @@ def _one_photo(runner: Runner, photo: Path, name: str, settings: Image2MeshSetti
     return asset
 
 
-def surface_and_asset(runner: Runner, name: str, capture: Path, capture_key: str, settings: ReconstructSettings,
-                       manifest: dict[str, Any], tell: Reporter) -> Path:
+def surface_and_asset(
+    runner: Runner,
+    name: str,
+    capture: Path,
+    capture_key: str,
+    settings: ReconstructSettings,
+    manifest: dict[str, Any],
+    tell: Reporter,
+) -> Path:
     """The stages that captures and photos share; also writes the manifest."""
-    surface = runner.run("surface", [STAGE_VERSIONS["surface"], capture_key, settings_as_dict(settings.fit)],
-                         lambda folder: surface_stage(folder, capture, settings.fit, tell.step))
-    extras = {"manifest": {"licence": manifest.get("weights", {}).get("licence"), "versions": manifest["versions"],
-                           "seed": manifest["settings"].get("views", {}).get("sampling", {}).get("seed")}}
+    surface = runner.run(
+        "surface",
+        [STAGE_VERSIONS["surface"], capture_key, settings_as_dict(settings.fit)],
+        lambda folder: surface_stage(folder, capture, settings.fit, tell.step),
+    )
+    extras = {
+        "manifest": {
+            "licence": manifest.get("weights", {}).get("licence"),
+            "versions": manifest["versions"],
+            "seed": manifest["settings"].get("views", {}).get("sampling", {}).get("seed"),
+        }
+    }
     asset = runner.run(
-        "asset", [STAGE_VERSIONS["asset"], surface.key, settings_as_dict(settings.mesh), settings_as_dict(settings.glb), name],
-        lambda folder: asset_stage(folder, capture, surface.folder / "surface.npz", name, settings.mesh, settings.glb, extras,
-                                   f"viewloom {version_of('viewloom') or ''}".strip()))
+        "asset",
+        [STAGE_VERSIONS["asset"], surface.key, settings_as_dict(settings.mesh), settings_as_dict(settings.glb), name],
+        lambda folder: asset_stage(
+            folder,
+            capture,
+            surface.folder / "surface.npz",
+            name,
+            settings.mesh,
+            settings.glb,
+            extras,
+            f"viewloom {version_of('viewloom') or ''}".strip(),
+        ),
+    )
     made = asset.folder / f"{name}.glb"
     final = runner.folder / f"{name}.glb"
     if not final.is_file() or digest_of_file(final) != digest_of_file(made):

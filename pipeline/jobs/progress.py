@@ -8,7 +8,15 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Reporter(Protocol):
@@ -48,9 +56,16 @@ class ConsoleReporter:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console(stderr=True) if console is None else console
-        self._bars = Progress(TextColumn("  {task.description:<10}"), BarColumn(24), MofNCompleteColumn(),
-                              TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
-                              disable=not self.console.is_terminal)
+        self._bars = Progress(
+            TextColumn("  {task.description:<10}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
         self._task: TaskID | None = None
         self._name, self._start = "", 0.0
 
@@ -58,7 +73,9 @@ class ConsoleReporter:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
         self._bars.stop()
 

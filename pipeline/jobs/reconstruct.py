@@ -18,8 +18,9 @@ from scene.viewset import ViewSet
 _VERSION = 1
 
 
-def reconstruct(capture: Path, out: Path, settings: ReconstructSettings = ReconstructSettings(), *,
-                reporter: Reporter | None = None) -> ItemResult:
+def reconstruct(
+    capture: Path, out: Path, settings: ReconstructSettings = ReconstructSettings(), *, reporter: Reporter | None = None
+) -> ItemResult:
     """Fit a surface to a capture folder and export it to ``out/NAME.glb``, with a report beside it.
 
     Args:
@@ -37,9 +38,11 @@ def reconstruct(capture: Path, out: Path, settings: ReconstructSettings = Recons
     tell.item(f"{capture} -> {out}")
     views = ViewSet.load(capture)
     pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
-    digest = [digest_of_file(folder / "transforms.json" if capture.is_dir() else capture),
-              *[digest_of_file(p) if p.is_file() else None for p in pictures],
-              digest_of_folder(folder, (".npz",)) if (folder / "coarse.npz").is_file() else None]
+    digest = [
+        digest_of_file(folder / "transforms.json" if capture.is_dir() else capture),
+        *[digest_of_file(p) if p.is_file() else None for p in pictures],
+        digest_of_folder(folder, (".npz",)) if (folder / "coarse.npz").is_file() else None,
+    ]
     runner = Runner(out, tell.stage)
 
     def normalise(target: Path) -> None:
@@ -53,8 +56,12 @@ def reconstruct(capture: Path, out: Path, settings: ReconstructSettings = Recons
         ViewSet(moved.views, moved.has_masks, facts).save(target)
 
     prepared = runner.run("views", [_VERSION, digest], normalise)
-    manifest: dict[str, Any] = {"capture": name, "settings": settings_as_dict(settings),
-                                "versions": versions(), "warnings": []}
+    manifest: dict[str, Any] = {
+        "capture": name,
+        "settings": settings_as_dict(settings),
+        "versions": versions(),
+        "warnings": [],
+    }
     asset = surface_and_asset(runner, name, prepared.folder, prepared.key, settings, manifest, tell)
     write_report(runner, name, asset)
     return ItemResult(name, out, asset)

@@ -34,23 +34,41 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
     sections = []
     if "prepare" in stages:
         prepared = stages["prepare"].folder
-        sections.append(_section("Photo and cut-out", _figure(_thumb(prepared / "cutout.png", flatten=False), "photo")
-                                 + _figure(_thumb(prepared / "framed.png"), "cut-out")
-                                 + _figure(_thumb(prepared / "mask.png"), "mask")))
+        sections.append(
+            _section(
+                "Photo and cut-out",
+                _figure(_thumb(prepared / "cutout.png", flatten=False), "photo")
+                + _figure(_thumb(prepared / "framed.png"), "cut-out")
+                + _figure(_thumb(prepared / "mask.png"), "mask"),
+            )
+        )
     views = ViewSet.load(stages["views"].folder)
     shown = list(views)[:48]
-    sections.append(_section(f"{len(views)} views", "".join(
-        _figure(_encode(Image.fromarray(view.rgba()), side=128), view.name) for view in shown)))
-    table = "".join(f"<tr><td>{html.escape(run.name)}</td><td>{'kept' if run.cached else f'{run.seconds:.1f} s'}</td></tr>"
-                    for run in runner.runs)
+    sections.append(
+        _section(
+            f"{len(views)} views",
+            "".join(_figure(_encode(Image.fromarray(view.rgba()), side=128), view.name) for view in shown),
+        )
+    )
+    table = "".join(
+        f"<tr><td>{html.escape(run.name)}</td><td>{'kept' if run.cached else f'{run.seconds:.1f} s'}</td></tr>"
+        for run in runner.runs
+    )
     turntable = ""
     if asset is not None:
         turntable = _turntable(stages["asset"].folder / "turntable.webp")
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        name=html.escape(name), sections="".join(sections), turntable=turntable, timings=table,
-        facts=_facts(manifest), warnings="".join(f"<li>{html.escape(w)}</li>" for w in manifest.get("warnings", [])),
+        name=html.escape(name),
+        sections="".join(sections),
+        turntable=turntable,
+        timings=table,
+        facts=_facts(manifest),
+        warnings="".join(f"<li>{html.escape(w)}</li>" for w in manifest.get("warnings", [])),
         manifest=html.escape(json.dumps(manifest, indent=1, sort_keys=True)),
-        asset=f'<a href="{html.escape(asset.name)}">{html.escape(asset.name)}</a>' if asset is not None else "views only")
+        asset=f'<a href="{html.escape(asset.name)}">{html.escape(asset.name)}</a>'
+        if asset is not None
+        else "views only",
+    )
     path = folder / "report.html"
     write_text(path, page)
     return path
@@ -62,11 +80,17 @@ def _facts(manifest: dict[str, Any]) -> str:
         return ""
     health, surface = asset["health"], asset["surface"]
     rows = {
-        "triangles": health["faces"], "vertices": health["vertices"], "watertight": "yes" if health["watertight"] else "no",
-        "pieces": health["components"], "file": f"{asset['bytes'] / 1e6:.2f} MB",
-        "glTF check": f"{asset['validator_errors']} errors, {asset['validator_warnings']} warnings ({asset['validator']})",
-        "agreement of the masks": surface.get("mask_agreement", "-"), "surface": surface.get("kept", "-"),
-        "weights' licence": manifest.get("weights", {}).get("licence", "-")}
+        "triangles": health["faces"],
+        "vertices": health["vertices"],
+        "watertight": "yes" if health["watertight"] else "no",
+        "pieces": health["components"],
+        "file": f"{asset['bytes'] / 1e6:.2f} MB",
+        "glTF check": f"{asset['validator_errors']} errors, {asset['validator_warnings']} warnings",
+        "checked by": asset["validator"],
+        "agreement of the masks": surface.get("mask_agreement", "-"),
+        "surface": surface.get("kept", "-"),
+        "weights' licence": manifest.get("weights", {}).get("licence", "-"),
+    }
     return "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
 
 
@@ -75,11 +99,12 @@ def _section(title: str, body: str) -> str:
 
 
 def _figure(source: str, caption: str) -> str:
-    return f"<figure><img src='{source}' alt='{html.escape(caption)}'><figcaption>{html.escape(caption)}</figcaption></figure>"
+    text = html.escape(caption)
+    return f"<figure><img src='{source}' alt='{text}'><figcaption>{text}</figcaption></figure>"
 
 
 def _thumb(path: Path, side: int = 256, *, flatten: bool = True) -> str:
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     if not flatten and image.mode == "RGBA":
         image = image.convert("RGB")  # the photo as it was, background included
     return _encode(image, side)
@@ -109,5 +134,7 @@ def _turntable(path: Path) -> str:
             frames.append(np.asarray(animation.convert("RGB")))
     strip = Image.fromarray(np.concatenate(frames, axis=1))
     side = frames[0].shape[0]
-    return (f"<section><h2>Asset</h2><div id='turn' data-frames='{len(frames)}' style='width:{side}px;height:{side}px;"
-            f"background-image:url({_data_url(strip)})' title='drag to turn'></div></section>")
+    return (
+        f"<section><h2>Asset</h2><div id='turn' data-frames='{len(frames)}' style='width:{side}px;height:{side}px;"
+        f"background-image:url({_data_url(strip)})' title='drag to turn'></div></section>"
+    )

@@ -1,4 +1,4 @@
-"""Stages with a memory: a stage whose inputs and settings have not changed is not run again, and none is ever half done."""
+"""Stages with a memory: one whose inputs and settings have not changed is not run again, and none is half done."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def digest_of(*parts: Any) -> str:
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
-            hashlib.sha256(file.read()).hexdigest()
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()
+        )
 
 
 def digest_of_folder(folder: Path, suffixes: Iterable[str] = ()) -> str:
@@ -95,8 +98,11 @@ class Runner:
                 partial.replace(target)
             except OSError as error:
                 shutil.rmtree(partial, ignore_errors=True)
-                raise OutputError(f"cannot be written ({error.strerror or error})", where=target,
-                                  fix="Check free space and permissions, or choose another output folder.") from error
+                raise OutputError(
+                    f"cannot be written ({error.strerror or error})",
+                    where=target,
+                    fix="Check free space and permissions, or choose another output folder.",
+                ) from error
             run = StageRun(name, target, key, time.monotonic() - start, False)
         self.runs.append(run)
         return run

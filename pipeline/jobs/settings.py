@@ -115,12 +115,14 @@ def settings_from_yaml(path: Path, default: T, ignore: Sequence[str] = ()) -> T:
         raise SettingsError(f"is not readable YAML ({error})", where=path) from error
     if isinstance(content, dict):
         content = {key: value for key, value in content.items() if key not in ignore}
-    return _filled(default, {} if content is None else content, path, "")  # type: ignore[no-any-return]
+    return _filled(default, {} if content is None else content, path, "")
 
 
 def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
     if not isinstance(content, dict):
-        raise SettingsError(f"{prefix or 'the file'} must hold keys and values, not {type(content).__name__}", where=path)
+        raise SettingsError(
+            f"{prefix or 'the file'} must hold keys and values, not {type(content).__name__}", where=path
+        )
     hints = typing.get_type_hints(type(default))
     names = {f.name for f in dataclasses.fields(default)}
     changes: dict[str, Any] = {}
@@ -128,8 +130,11 @@ def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
         full = f"{prefix}.{key}" if prefix else str(key)
         if key not in names:
             near = difflib.get_close_matches(str(key), names, 1)
-            raise SettingsError(f"unknown key {full}", where=path,
-                                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(names))}.")
+            raise SettingsError(
+                f"unknown key {full}",
+                where=path,
+                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(names))}.",
+            )
         current = getattr(default, key)
         if dataclasses.is_dataclass(current):
             changes[key] = _filled(current, value, path, full)
@@ -145,4 +150,4 @@ def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
 
 def settings_as_dict(settings: Any) -> dict[str, Any]:
     """Plain values of settings, for manifests and hashes; paths become strings."""
-    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))

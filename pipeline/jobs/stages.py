@@ -42,9 +42,11 @@ def ring_orbits(rings: RingSettings) -> Float[np.ndarray, "v 3"]:
     """
     if not len(rings.views) == len(rings.elevations_deg) == len(rings.offsets_deg):
         raise InputError("rings need as many elevations and offsets as counts of views")
-    rows = [(math.radians(offset + k * 360 / count), math.radians(elevation), DEFAULT_RADIUS)
-            for count, elevation, offset in zip(rings.views, rings.elevations_deg, rings.offsets_deg, strict=True)
-            for k in range(count)]
+    rows = [
+        (math.radians(offset + k * 360 / count), math.radians(elevation), DEFAULT_RADIUS)
+        for count, elevation, offset in zip(rings.views, rings.elevations_deg, rings.offsets_deg, strict=True)
+        for k in range(count)
+    ]
     return np.array(rows)
 
 
@@ -54,8 +56,12 @@ def prepare_stage(folder: Path, photo: Path, settings: PrepareSettings, mask: Pa
     Image.fromarray(prepared.cutout).save(folder / "cutout.png")
     Image.fromarray(prepared.mask).save(folder / "mask.png")
     Image.fromarray(prepared.framed).save(folder / "framed.png")
-    facts = {"warnings": prepared.warnings, "scale": prepared.framing.scale, "offset": prepared.framing.offset,
-             "side": prepared.framing.size}
+    facts = {
+        "warnings": prepared.warnings,
+        "scale": prepared.framing.scale,
+        "offset": prepared.framing.offset,
+        "side": prepared.framing.size,
+    }
     (folder / "prepare.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
@@ -63,20 +69,35 @@ def load_prepared(folder: Path) -> PreparedPhoto:
     """Read what :func:`prepare_stage` wrote."""
     facts = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
     framing = Framing(facts["scale"], tuple(facts["offset"]), facts["side"])
-    return PreparedPhoto(np.array(Image.open(folder / "cutout.png")), np.array(Image.open(folder / "framed.png")), framing,
-                         tuple(facts["warnings"]))
+    return PreparedPhoto(
+        np.array(Image.open(folder / "cutout.png")),
+        np.array(Image.open(folder / "framed.png")),
+        framing,
+        tuple(facts["warnings"]),
+    )
 
 
-def views_stage(folder: Path, prepared: PreparedPhoto, model: ViewDiffusion, settings: ViewsSettings,
-                on_step: Progress | None = None) -> None:
+def views_stage(
+    folder: Path,
+    prepared: PreparedPhoto,
+    model: ViewDiffusion,
+    settings: ViewsSettings,
+    on_step: Progress | None = None,
+) -> None:
     """Write a capture folder with the photo and the generated views, and the coarse volume."""
     import torch
 
     from pipeline.diffusion.generate import generate_views
 
     orbits = ring_orbits(settings.rings)
-    generated = generate_views(model, prepared.resized(model.image_size), torch.from_numpy(orbits).float(),
-                               settings.sampling, elevation_deg=settings.elevation_deg, on_step=on_step)
+    generated = generate_views(
+        model,
+        prepared.resized(model.image_size),
+        torch.from_numpy(orbits).float(),
+        settings.sampling,
+        elevation_deg=settings.elevation_deg,
+        on_step=on_step,
+    )
     side = prepared.framed.shape[0]
     views = [View("photo", generated.photo_camera.resized(side, side), prepared.framed, weight=settings.photo_weight)]
     for k, (rgba, orbit) in enumerate(zip(generated.rgba, orbits, strict=True)):
@@ -85,12 +106,17 @@ def views_stage(folder: Path, prepared: PreparedPhoto, model: ViewDiffusion, set
         views.append(View(f"view_{k:02d}", generated.cameras[k], rgba, weight=weight))
     if not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
-    facts = {"source_elevation_deg": round(math.degrees(generated.elevation), 3), "normalised": True,
-             "elevation": "given" if settings.elevation_deg is not None else "predicted"}
+    facts = {
+        "source_elevation_deg": round(math.degrees(generated.elevation), 3),
+        "normalised": True,
+        "elevation": "given" if settings.elevation_deg is not None else "predicted",
+    }
     ViewSet(tuple(views), True, facts).save(folder)
     if generated.occupancy is not None and generated.colours is not None:
         with (folder / "coarse.npz").open("wb") as file:
-            np.savez(file, occupancy=generated.occupancy.astype(np.float16), colours=generated.colours.astype(np.float16))
+            np.savez(
+                file, occupancy=generated.occupancy.astype(np.float16), colours=generated.colours.astype(np.float16)
+            )
 
 
 def surface_stage(folder: Path, capture: Path, settings: FitSettings, on_step: Progress | None = None) -> None:
@@ -111,8 +137,16 @@ def surface_stage(folder: Path, capture: Path, settings: FitSettings, on_step: P
     surface.save(folder / "surface.npz")
 
 
-def asset_stage(folder: Path, capture: Path, surface_path: Path, name: str, mesh: MeshSettings, glb: GlbSettings,
-                extras: dict[str, Any], generator: str) -> None:
+def asset_stage(
+    folder: Path,
+    capture: Path,
+    surface_path: Path,
+    name: str,
+    mesh: MeshSettings,
+    glb: GlbSettings,
+    extras: dict[str, Any],
+    generator: str,
+) -> None:
     """Write the GLB, its turntable and a summary of its health."""
     surface = Surface.load(surface_path)
     views = ViewSet.load(capture)
@@ -128,23 +162,38 @@ def asset_stage(folder: Path, capture: Path, surface_path: Path, name: str, mesh
     if report.errors:
         raise ViewloomError(f"the exported asset is not valid glTF: {report.messages[:3]}", where=path)
     save_turntable(folder / "turntable.webp", textured)
-    facts = {"health": asdict(mesh_health(vertices, faces)), "dense_faces": dense, "bytes": path.stat().st_size,
-             "surface": surface.facts, "validator": report.tool, "validator_errors": report.errors,
-             "validator_warnings": report.warnings}
+    facts = {
+        "health": asdict(mesh_health(vertices, faces)),
+        "dense_faces": dense,
+        "bytes": path.stat().st_size,
+        "surface": surface.facts,
+        "validator": report.tool,
+        "validator_errors": report.errors,
+        "validator_warnings": report.warnings,
+    }
     (folder / "asset.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def turntable_frames(mesh: TexturedMesh, frames: int = 24, size: int = 256,
-                     elevation_deg: float = 15.0) -> Float[np.ndarray, "t s s 3"]:
+def turntable_frames(
+    mesh: TexturedMesh, frames: int = 24, size: int = 256, elevation_deg: float = 15.0
+) -> Float[np.ndarray, "t s s 3"]:
     """The asset from all around, without shading (its texture holds the light), on white."""
     from scene.camera import orbit_camera
     from scene.mesh import ColouredMesh
     from scene.render import Light, MeshRenderer, over_white
 
-    coloured = ColouredMesh(mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture)
+    coloured = ColouredMesh(
+        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
+    )
     renderer = MeshRenderer(coloured, Light(ambient=1.0, diffuse=0.0))
-    return np.stack([over_white(renderer.render(orbit_camera(k * 2 * math.pi / frames, math.radians(elevation_deg),
-                                                             size=size)).rgba) for k in range(frames)])
+    return np.stack(
+        [
+            over_white(
+                renderer.render(orbit_camera(k * 2 * math.pi / frames, math.radians(elevation_deg), size=size)).rgba
+            )
+            for k in range(frames)
+        ]
+    )
 
 
 def save_turntable(path: Path, mesh: TexturedMesh) -> None:

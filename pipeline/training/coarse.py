@@ -25,7 +25,7 @@ class CoarseLoss:
         dice: weight of 1 - Dice beside the cross-entropy.
         colour: weight of the absolute colour error at surface voxels.
         camera: weight of the camera error (Huber, in units of typical deviations).
-        camera_jitter: deviation, in the same units, of the camera the frustum is placed with, since at use it is a guess.
+        camera_jitter: deviation, in the same units, of the camera that places the frustum, since at use it is a guess.
     """
 
     dice: float = 1.0
@@ -37,8 +37,16 @@ class CoarseLoss:
 class CoarseTask:
     """Solid from photo; see :class:`pipeline.training.trainer.Task`."""
 
-    def __init__(self, model: CoarseVolumeModel, store: SampleStore, held_out: SampleBatch, batch: int,
-                 device: torch.device, weights: CoarseLoss = CoarseLoss(), seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: CoarseVolumeModel,
+        store: SampleStore,
+        held_out: SampleBatch,
+        batch: int,
+        device: torch.device,
+        weights: CoarseLoss = CoarseLoss(),
+        seed: int = 0,
+    ) -> None:
         self.model, self.store, self.batch, self.device, self.weights = model, store, batch, device, weights
         self.held_out = held_out
         self._rng = np.random.default_rng(seed)
@@ -60,20 +68,35 @@ class CoarseTask:
         colour = ((painted - colours).abs() * seen).sum() / (3 * seen.sum()).clamp(min=1)
         pose = F.smooth_l1_loss(camera / camera.new_tensor(CAMERA_SCALE), source / source.new_tensor(CAMERA_SCALE))
         total = 4 * entropy + w.dice * dice + w.colour * colour + w.camera * pose
-        return total, len(batch), {"entropy": float(entropy.detach()), "dice": float(dice.detach()),
-                                   "colour": float(colour.detach()), "pose": float(pose.detach())}
+        return (
+            total,
+            len(batch),
+            {
+                "entropy": float(entropy.detach()),
+                "dice": float(dice.detach()),
+                "colour": float(colour.detach()),
+                "pose": float(pose.detach()),
+            },
+        )
 
     def evaluate(self) -> dict[str, float]:
         """IoU of the solid with the true and with the predicted camera, colour error, elevation error in degrees."""
         photo, source, solid, colours = self._tensors(self.held_out)
-        rows: dict[str, list[Tensor]] = {"iou": [], "iou_predicted_camera": [], "colour_l1": [], "elevation_error_deg": [],
-                                         "focal_error": []}
+        rows: dict[str, list[Tensor]] = {
+            "iou": [],
+            "iou_predicted_camera": [],
+            "colour_l1": [],
+            "elevation_error_deg": [],
+            "focal_error": [],
+        }
         for part in torch.arange(len(photo)).split(32):
             logits, painted, camera = self.model(photo[part], source[part])
             rows["iou"].append(iou(logits > 0, solid[part] > 0))
             rows["iou_predicted_camera"].append(iou(self.model(photo[part])[0] > 0, solid[part] > 0))
             seen = colours[part].sum(1, keepdim=True) > 0
-            rows["colour_l1"].append(((painted - colours[part]).abs() * seen).sum((1, 2, 3, 4)) / (3 * seen.sum((1, 2, 3, 4))))
+            rows["colour_l1"].append(
+                ((painted - colours[part]).abs() * seen).sum((1, 2, 3, 4)) / (3 * seen.sum((1, 2, 3, 4)))
+            )
             rows["elevation_error_deg"].append(torch.rad2deg((camera[:, 0] - source[part, 0]).abs()))
             rows["focal_error"].append((camera[:, 1] / source[part, 1] - 1).abs())
         return {k: float(torch.cat(v).mean()) for k, v in rows.items()}
@@ -84,12 +107,17 @@ class CoarseTask:
         twin.load_state_dict(self.model.state_dict())
         twin.half().save_pretrained(folder)
 
-    def _tensors(self, batch: SampleBatch) -> tuple[Float[Tensor, "b 4 s s"], Float[Tensor, "b 4"], Float[Tensor, "b r r r"],
-                                                    Float[Tensor, "b 3 r r r"]]:
+    def _tensors(
+        self, batch: SampleBatch
+    ) -> tuple[Float[Tensor, "b 4 s s"], Float[Tensor, "b 4"], Float[Tensor, "b r r r"], Float[Tensor, "b 3 r r r"]]:
         photo = images_from_rgba(torch.from_numpy(batch.source).to(self.device), 4)
         colours = torch.from_numpy(batch.solid_colours).to(self.device).float().movedim(-1, 1) / 255
-        return (photo, torch.from_numpy(batch.source_camera).to(self.device),
-                torch.from_numpy(batch.solid).to(self.device).float(), colours)
+        return (
+            photo,
+            torch.from_numpy(batch.source_camera).to(self.device),
+            torch.from_numpy(batch.solid).to(self.device).float(),
+            colours,
+        )
 
 
 def dice_score(probability: Float[Tensor, "b r r r"], solid: Float[Tensor, "b r r r"]) -> Float[Tensor, "b"]:

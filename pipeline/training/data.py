@@ -19,8 +19,15 @@ def held_out_store(objects: Path, settings: SampleSettings = SampleSettings()) -
     return store
 
 
-def open_data(stack: contextlib.ExitStack, objects: Path, samples_dir: Path | None, workers: int, held: int,
-              seed: int, settings: SampleSettings = SampleSettings()) -> tuple[SampleStore, SampleStore]:
+def open_data(
+    stack: contextlib.ExitStack,
+    objects: Path,
+    samples_dir: Path | None,
+    workers: int,
+    held: int,
+    seed: int,
+    settings: SampleSettings = SampleSettings(),
+) -> tuple[SampleStore, SampleStore]:
     """Training and held-out stores.
 
     Args:

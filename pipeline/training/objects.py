@@ -50,8 +50,11 @@ class ObjectPool:
             if not path.is_file():
                 raise InputError("the object pool needs this file", where=path)
         with manifest.open(newline="", encoding="utf-8") as file:
-            self.entries = [PoolEntry(r["file"], r["name"], r["kind"], r["licence"])  # type: ignore[arg-type]
-                            for r in csv.DictReader(file) if r["split"] == split]
+            self.entries = [
+                PoolEntry(r["file"], r["name"], r["kind"], r["licence"])  # type: ignore[arg-type]
+                for r in csv.DictReader(file)
+                if r["split"] == split
+            ]
         self._zip = zipfile.ZipFile(archive)
 
     def __len__(self) -> int:
@@ -65,7 +68,7 @@ class ObjectPool:
             if "uv" in data:
                 texture = np.asarray(Image.open(io.BytesIO(data["tex"].tobytes())).convert("RGB"))
                 return ColouredMesh(vertices, faces, uv=data["uv"].astype(np.float32) / 65535, texture=texture)
-            return ColouredMesh(vertices, faces, vertex_colours=data["c"] if "c" in data else None)
+            return ColouredMesh(vertices, faces, vertex_colours=data.get("c"))
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,17 @@ class ObjectSource:
         light = WORLD_LIGHT
         if rng.random() < self.mix.relight:
             angle, ambient = rng.uniform(0, 2 * math.pi), rng.uniform(0.55, 0.85)
-            light = Light((0.5 * math.cos(angle), 0.5 * math.sin(angle), float(rng.uniform(0.4, 1))), ambient, 1 - ambient)
+            light = Light(
+                (0.5 * math.cos(angle), 0.5 * math.sin(angle), float(rng.uniform(0.4, 1))), ambient, 1 - ambient
+            )
         return mesh.normalised(), light
 
     def _vary(self, mesh: ColouredMesh, kind: str, rng: Rng) -> ColouredMesh:
         solid: list[SolidTexture] = []
         if kind == "geometry":
-            colours = np.broadcast_to(np.round(np.array(random_colour(rng)) * 255), mesh.vertices.shape).astype(np.uint8)
+            colours = np.broadcast_to(np.round(np.array(random_colour(rng)) * 255), mesh.vertices.shape).astype(
+                np.uint8
+            )
             mesh = replace(mesh, vertex_colours=colours)
             solid += [random_pattern(rng) for _ in range(int(rng.integers(0, 3)))]
         else:

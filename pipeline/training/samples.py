@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -63,8 +63,14 @@ class Sample:
     solid_colours: UInt8[np.ndarray, "r r r 3"]
 
 
-def source_view(mesh: ColouredMesh, elevation: float, radius: float, size: int, fill: float = DEFAULT_FILL,
-                shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Camera, Float[np.ndarray, "4"]]:
+def source_view(
+    mesh: ColouredMesh,
+    elevation: float,
+    radius: float,
+    size: int,
+    fill: float = DEFAULT_FILL,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Camera, Float[np.ndarray, "4"]]:
     """The camera whose picture equals a photo from azimuth 0 after `prepare` (recentred and rescaled).
 
     Returns:
@@ -83,7 +89,9 @@ def source_view(mesh: ColouredMesh, elevation: float, radius: float, size: int, 
 def claimed_camera(description: Float[np.ndarray, "4"], size: int) -> Camera:
     """The camera that a source description stands for."""
     elevation, focal, cx, cy = (float(v) for v in description)
-    return replace(orbit_camera(0.0, elevation, size=size), fx=focal * size, fy=focal * size, cx=cx * size, cy=cy * size)
+    return replace(
+        orbit_camera(0.0, elevation, size=size), fx=focal * size, fy=focal * size, cx=cx * size, cy=cy * size
+    )
 
 
 def to_bytes(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
@@ -101,15 +109,16 @@ def random_targets(rng: Rng, count: int) -> Float[np.ndarray, "t 3"]:
     return np.stack([np.mod(azimuth, 2 * math.pi), elevation, radius], axis=1)
 
 
-def render_sample(mesh: ColouredMesh, light: Light, settings: SampleSettings, rng: Rng,
-                  poses: Float[np.ndarray, "t 3"] | None = None) -> Sample:
+def render_sample(
+    mesh: ColouredMesh, light: Light, settings: SampleSettings, rng: Rng, poses: Float[np.ndarray, "t 3"] | None = None
+) -> Sample:
     """Render one normalised object as a sample, from random target cameras if none are given."""
     renderer = MeshRenderer(mesh, light)
     low, high = np.radians(settings.source_elevation_deg)
     elevation = float(rng.uniform(low, high))
     fill = DEFAULT_FILL * float(np.exp(rng.normal(0, settings.fill_jitter)))
-    shift = tuple(float(s) for s in rng.normal(0, settings.shift_jitter, 2))
-    camera, description = source_view(mesh, elevation, float(rng.uniform(1.4, 2.6)), settings.size, fill, shift)
+    right, down = (float(s) for s in rng.normal(0, settings.shift_jitter, 2))
+    camera, description = source_view(mesh, elevation, float(rng.uniform(1.4, 2.6)), settings.size, fill, (right, down))
     poses = random_targets(rng, settings.targets) if poses is None else poses
     views = [renderer.render(orbit_camera(*pose, size=settings.size, fov=ZERO123_FOV)).rgba for pose in poses]
     if settings.volume:
@@ -117,8 +126,14 @@ def render_sample(mesh: ColouredMesh, light: Light, settings: SampleSettings, rn
     else:
         solid, colours = np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0, 3), np.float32)
     assert colours is not None
-    return Sample(to_bytes(renderer.render(camera).rgba), description.astype(np.float32), to_bytes(np.stack(views)),
-                  poses.astype(np.float32), solid, to_bytes(colours))
+    return Sample(
+        to_bytes(renderer.render(camera).rgba),
+        description.astype(np.float32),
+        to_bytes(np.stack(views)),
+        poses.astype(np.float32),
+        solid,
+        to_bytes(colours),
+    )
 
 
 def heldout_mesh(pool: ObjectPool, index: int, seed: int = 0) -> ColouredMesh:
@@ -152,8 +167,17 @@ class SampleStream:
         ahead: samples kept in flight per worker.
     """
 
-    def __init__(self, archive: Path | None, settings: SampleSettings = SampleSettings(), mix: ObjectMix = ObjectMix(), *,
-                 split: Split = "train", seed: int = 0, workers: int = 1, ahead: int = 4) -> None:
+    def __init__(
+        self,
+        archive: Path | None,
+        settings: SampleSettings = SampleSettings(),
+        mix: ObjectMix = ObjectMix(),
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        workers: int = 1,
+        ahead: int = 4,
+    ) -> None:
         self._arguments = (archive, settings, mix, split)
         self.seed, self.workers, self.ahead = seed, workers, ahead
 
@@ -168,7 +192,7 @@ class SampleStream:
             return
         # Fresh interpreters: forking a process that runs torch threads can deadlock.
         with ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, self._arguments) as executor:
-            waiting = []
+            waiting: list[Future[Sample]] = []
             k = start
             try:
                 while True:

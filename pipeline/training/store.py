@@ -1,4 +1,4 @@
-"""A fixed-size store of samples, in memory or on disk: a data set that many steps read, or a ring that a stream refills."""
+"""A fixed-size store of samples, in memory or on disk: a data set, or a ring that a stream refills."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -46,9 +47,13 @@ class SampleStore:
         self.settings, self.capacity, self.folder = settings, capacity, folder
         s, t, r = settings.size, settings.targets, settings.volume
         shapes: dict[str, tuple[tuple[int, ...], type]] = {
-            "source": ((s, s, 4), np.uint8), "source_camera": ((4,), np.float32), "targets": ((t, s, s, 4), np.uint8),
-            "target_cameras": ((t, 3), np.float32), "solid": (((r**3 + 7) // 8,), np.uint8),
-            "solid_colours": ((r, r, r, 3), np.uint8)}
+            "source": ((s, s, 4), np.uint8),
+            "source_camera": ((4,), np.float32),
+            "targets": ((t, s, s, 4), np.uint8),
+            "target_cameras": ((t, 3), np.float32),
+            "solid": (((r**3 + 7) // 8,), np.uint8),
+            "solid_colours": ((r, r, r, 3), np.uint8),
+        }
         self.written = 0
         self.failure: BaseException | None = None
         """What the stream that fills the store died of; reading raises it."""
@@ -58,8 +63,11 @@ class SampleStore:
             if header.exists():
                 held = json.loads(header.read_text(encoding="utf-8"))
                 if held["settings"] != json.loads(json.dumps(asdict(settings))):
-                    raise InputError("the folder holds samples of other settings", where=folder,
-                                     fix="Use another folder, or delete this one.")
+                    raise InputError(
+                        "the folder holds samples of other settings",
+                        where=folder,
+                        fix="Use another folder, or delete this one.",
+                    )
                 self.capacity = max(capacity, held["capacity"])
                 # A ring that has turned goes on behind its last place when it grows, or there would be a gap.
                 grows = self.capacity > held["capacity"]
@@ -85,7 +93,7 @@ class SampleStore:
         if not header.is_file():
             raise InputError("no samples here", where=folder, fix="Make some with scripts/render_samples.py.")
         held = json.loads(header.read_text(encoding="utf-8"))
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in held["settings"].items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held["settings"].items()}
         return cls(SampleSettings(**values), held["capacity"], folder)
 
     def __len__(self) -> int:

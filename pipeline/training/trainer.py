@@ -168,13 +168,14 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
     task = make_task(device)
     done = Progress.of(settings.resume)
     before = Progress(done.samples, done.minutes)
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=settings.lr, weight_decay=1e-2,
-                                  betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=settings.lr, weight_decay=1e-2, betas=(0.9, 0.98)
+    )
     ema = Ema(model, settings.ema, done.samples)
     console = Console()
     curve = Curve(settings.out, settings.resume)
     start = measured = time.monotonic()
-    step, logs = 0, _Means()
+    logs = _Means()
 
     def measure() -> None:
         with ema.applied():
@@ -191,10 +192,12 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
         console.print(f"{done.samples:>9} samples  {done.minutes:7.1f} min  {shown}")
 
     model.train()
-    for batch in task.batches():
+    for step, batch in enumerate(task.batches()):
         elapsed = (time.monotonic() - start) / 60
-        share = max(elapsed / settings.minutes if settings.minutes else 0.0,
-                    (done.samples - before.samples) / settings.samples if settings.samples else 0.0)
+        share = max(
+            elapsed / settings.minutes if settings.minutes else 0.0,
+            (done.samples - before.samples) / settings.samples if settings.samples else 0.0,
+        )
         if share >= 1:
             break
         for group in optimiser.param_groups:
@@ -205,11 +208,11 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not math.isfinite(float(norm)):
-            raise ViewloomError(f"the gradient is not finite at step {step}",
-                                fix="Resume from the last checkpoint with a lower --lr.")
+            raise ViewloomError(
+                f"the gradient is not finite at step {step}", fix="Resume from the last checkpoint with a lower --lr."
+            )
         optimiser.step()
         ema.update(count)
-        step += 1
         done.samples += count
         done.minutes = before.minutes + (time.monotonic() - start) / 60
         logs.add({"loss": float(loss.detach()), **numbers})

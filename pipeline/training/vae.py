@@ -38,16 +38,33 @@ class VaeLoss:
 
 def nano_vae() -> AutoencoderKL:
     """The shipped architecture: 3.2 M parameters, 8 times smaller latents, alpha in and out."""
-    return AutoencoderKL(in_channels=4, out_channels=4, down_block_types=("DownEncoderBlock2D",) * 4,
-                         up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(24, 48, 96, 128),
-                         layers_per_block=1, norm_num_groups=8, latent_channels=4, sample_size=128, scaling_factor=1.0)
+    return AutoencoderKL(
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(24, 48, 96, 128),
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=128,
+        scaling_factor=1.0,
+    )
 
 
 class VaeTask:
     """Reconstruction of rendered pictures; see :class:`pipeline.training.trainer.Task`."""
 
-    def __init__(self, vae: AutoencoderKL, store: SampleStore, held_out: UInt8[np.ndarray, "n s s 4"], batch: int,
-                 device: torch.device, weights: VaeLoss = VaeLoss(), seed: int = 0) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        store: SampleStore,
+        held_out: UInt8[np.ndarray, "n s s 4"],
+        batch: int,
+        device: torch.device,
+        weights: VaeLoss = VaeLoss(),
+        seed: int = 0,
+    ) -> None:
         self.vae, self.store, self.batch, self.device, self.weights = vae, store, batch, device, weights
         self.held_out = torch.from_numpy(held_out)
         self._rng = np.random.default_rng(seed)
@@ -92,20 +109,27 @@ class VaeTask:
             mean, std = self.latent_statistics()
         twin = AutoencoderKL.from_config(self.vae.config)
         twin.load_state_dict(self.vae.state_dict())
-        twin.register_to_config(latents_mean=[round(float(v), 5) for v in mean],
-                                latents_std=[round(float(v), 5) for v in std])
+        twin.register_to_config(
+            latents_mean=[round(float(v), 5) for v in mean], latents_std=[round(float(v), 5) for v in std]
+        )
         twin.half().save_pretrained(folder)
 
     def latent_statistics(self) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
         """Per-channel mean and standard deviation of training latents."""
         rng = np.random.default_rng(1)
-        parts = [self.vae.encode(images_from_rgba(torch.from_numpy(self.store.images(rng, 32)).to(self.device), 4))
-                 .latent_dist.mode().float() for _ in range(16)]
+        parts = [
+            self.vae.encode(images_from_rgba(torch.from_numpy(self.store.images(rng, 32)).to(self.device), 4))
+            .latent_dist.mode()
+            .float()
+            for _ in range(16)
+        ]
         latents = torch.cat(parts)
         return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
 
 
-def reconstruction_scores(out: Float[Tensor, "b 4 h w"], image: Float[Tensor, "b 4 h w"]) -> dict[str, Float[Tensor, "b"]]:
+def reconstruction_scores(
+    out: Float[Tensor, "b 4 h w"], image: Float[Tensor, "b 4 h w"]
+) -> dict[str, Float[Tensor, "b"]]:
     """Per-picture scores of VAE outputs in [-1, 1]: PSNR (dB), foreground PSNR (dB), alpha IoU."""
     error = (out[:, :3].clamp(-1, 1) - image[:, :3]).square().mean(dim=1) / 4
     mask = image[:, 3] > 0
@@ -113,5 +137,8 @@ def reconstruction_scores(out: Float[Tensor, "b 4 h w"], image: Float[Tensor, "b
     full = error.mean(dim=(1, 2))
     front = (error * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).clamp(min=1)
     union = (mask | predicted).sum(dim=(1, 2)).clamp(min=1)
-    return {"psnr": -10 * full.clamp(min=1e-10).log10(), "foreground_psnr": -10 * front.clamp(min=1e-10).log10(),
-            "alpha_iou": (mask & predicted).sum(dim=(1, 2)) / union}
+    return {
+        "psnr": -10 * full.clamp(min=1e-10).log10(),
+        "foreground_psnr": -10 * front.clamp(min=1e-10).log10(),
+        "alpha_iou": (mask & predicted).sum(dim=(1, 2)) / union,
+    }

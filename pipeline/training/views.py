@@ -20,22 +20,25 @@ from pipeline.diffusion.coarse import CAMERA_SCALE
 from pipeline.diffusion.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
-from pipeline.diffusion.sample import (
-    coarse_pictures,
-    coarse_volume,
-    decode_views,
-    sample_latents,
-    view_conditions,
-)
+from pipeline.diffusion.sample import coarse_pictures, coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.training.store import SampleBatch, SampleStore
 from pipeline.training.trainer import autocast
 from scene.metrics import view_scores
 
 NANO_SCHEDULER: dict[str, object] = {
-    "_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
-    "beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing", "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0}
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,17 @@ class ViewLoss:
 def nano_unet(conditioning: Conditioning) -> UNet2DConditionModel:
     """The shipped architecture: 13.6 M parameters, three levels with self-attention on each."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=conditioning.channels, out_channels=4, layers_per_block=2,
-        block_out_channels=(96, 128, 144), down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3, cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16)
+        sample_size=16,
+        in_channels=conditioning.channels,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(96, 128, 144),
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 def nano_parts(conditioning: Conditioning) -> tuple[UNet2DConditionModel, PhotoEncoder, PoseProjection]:
@@ -104,7 +115,9 @@ def encode_samples(model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tenso
         return _encode(model, batch, jitter, device)
 
 
-def _encode(model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tensor, "b 4"], device: torch.device) -> EncodedBatch:
+def _encode(
+    model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tensor, "b 4"], device: torch.device
+) -> EncodedBatch:
     photo, targets = torch.from_numpy(batch.source).to(device), torch.from_numpy(batch.targets).to(device)
     source_camera = torch.from_numpy(batch.source_camera).to(device)
     source_camera = source_camera + jitter.to(device) * source_camera.new_tensor(CAMERA_SCALE)
@@ -152,7 +165,9 @@ class EncodedStore:
         return EncodedBatch(**{k: torch.from_numpy(v[index]).to(device).float() for k, v in self._arrays.items()})
 
 
-def encode_store(model: ViewDiffusion, store: SampleStore, jitter: float, seed: int, chunk: int = 16) -> Iterator[EncodedBatch]:
+def encode_store(
+    model: ViewDiffusion, store: SampleStore, jitter: float, seed: int, chunk: int = 16
+) -> Iterator[EncodedBatch]:
     """Encode every sample of a store, with a progress bar."""
     generator = torch.Generator().manual_seed(seed)
     for start in track(range(0, len(store), chunk), "encoding"):
@@ -171,9 +186,17 @@ class ViewModules(nn.Module):
 class ViewTask:
     """v-prediction on target views; see :class:`pipeline.training.trainer.Task`."""
 
-    def __init__(self, model: ViewDiffusion, draw: Callable[[np.random.Generator], EncodedBatch], held_out: SampleBatch,
-                 device: torch.device, weights: ViewLoss = ViewLoss(), seed: int = 0,
-                 sampling: SamplingSettings = SamplingSettings(steps=12, guidance=1.0), held_views: int = 3) -> None:
+    def __init__(
+        self,
+        model: ViewDiffusion,
+        draw: Callable[[np.random.Generator], EncodedBatch],
+        held_out: SampleBatch,
+        device: torch.device,
+        weights: ViewLoss = ViewLoss(),
+        seed: int = 0,
+        sampling: SamplingSettings = SamplingSettings(steps=12, guidance=1.0),
+        held_views: int = 3,
+    ) -> None:
         self.model, self.draw, self.device, self.weights = model, draw, device, weights
         self.sampling, self.held_out, self.held_views = sampling, held_out, held_views
         self._rng = np.random.default_rng(seed)
@@ -188,17 +211,22 @@ class ViewTask:
         """Squared error of the predicted v over the target rows."""
         w, model = self.weights, self.model
         objects, held = batch.targets.shape[:2]
-        pick = torch.stack([torch.randperm(held)[:w.views] for _ in range(objects)]).to(self.device)
+        pick = torch.stack([torch.randperm(held)[: w.views] for _ in range(objects)]).to(self.device)
         rows = torch.arange(objects, device=self.device)[:, None]
         orbits, clean = batch.target_cameras[rows, pick], batch.targets[rows, pick]
         embedding = model.image_encoder(batch.photo)
         identity = torch.tensor([0.0, 0.0, 1.0, 0.0], device=self.device).expand(objects, 1, 4)
         size = model.latent_size
         given = Conditions(
-            batch.source, model.codec.normalise(batch.source),
+            batch.source,
+            model.codec.normalise(batch.source),
             model.tokens(embedding, pose_tokens(batch.source_camera[:, None], orbits)),
-            model.tokens(embedding, identity)[:, 0], batch.coarse[rows, pick], batch.visible[rows, pick],
-            pluecker_maps(Poses.of_orbits(orbits), size), pluecker_maps(Poses.of_sources(batch.source_camera), size))
+            model.tokens(embedding, identity)[:, 0],
+            batch.coarse[rows, pick],
+            batch.visible[rows, pick],
+            pluecker_maps(Poses.of_orbits(orbits), size),
+            pluecker_maps(Poses.of_sources(batch.source_camera), size),
+        )
         keep = (torch.rand(objects, device=self.device) >= w.drop).float()
         given = given.dropped(keep, (torch.rand(objects, device=self.device) >= w.drop_coarse).float())
         # Views of one object are denoised together, so they share a noise level.
@@ -228,8 +256,11 @@ class ViewTask:
             volume = coarse_volume(self.model, photo, source)
             given = view_conditions(self.model, photo, source, orbits, volume)
             pictures = decode_views(self.model, sample_latents(self.model, given, self.sampling)).float().cpu().numpy()
-            for rgba, truth in zip(pictures.reshape(-1, *pictures.shape[2:]),
-                                   self.held_out.targets[part][:, views].reshape(-1, *pictures.shape[2:]), strict=True):
+            for rgba, truth in zip(
+                pictures.reshape(-1, *pictures.shape[2:]),
+                self.held_out.targets[part][:, views].reshape(-1, *pictures.shape[2:]),
+                strict=True,
+            ):
                 for key, value in view_scores(rgba, truth.astype(np.float32) / 255).items():
                     totals[key] = totals.get(key, 0.0) + value
                 count += 1

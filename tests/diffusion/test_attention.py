@@ -85,27 +85,45 @@ def three_levels(size: int = 8) -> UNet2DConditionModel:
     """As the shipped model: attention on every level."""
     torch.manual_seed(1)
     return UNet2DConditionModel(
-        sample_size=size, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(8, 16, 16),
-        down_block_types=("CrossAttnDownBlock2D",) * 3, up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4).eval()
+        sample_size=size,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(8, 16, 16),
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).eval()
 
 
 def four_levels(size: int = 16) -> UNet2DConditionModel:
     """As Stable Diffusion: none on the lowest level, so that up_blocks.0 has no attention."""
     torch.manual_seed(2)
     return UNet2DConditionModel(
-        sample_size=size, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(32, 64, 64, 64),
+        sample_size=size,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(32, 64, 64, 64),
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=16,
-        attention_head_dim=8).eval()
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=16,
+        attention_head_dim=8,
+    ).eval()
 
 
 Network = Callable[[], UNet2DConditionModel]
 NETWORKS = [three_levels, four_levels]
 
 
-def run(unet: UNet2DConditionModel, rows: torch.Tensor, hooks: list[AttentionHook] | None = None,
-        tokens: torch.Tensor | None = None) -> torch.Tensor:
+def run(
+    unet: UNet2DConditionModel,
+    rows: torch.Tensor,
+    hooks: list[AttentionHook] | None = None,
+    tokens: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The network's output for rows at timestep 300; every row has a token of its own position unless given."""
     if tokens is None:
         tokens = torch.linspace(-1, 1, 16).expand(len(rows), 1, 16)
@@ -122,9 +140,11 @@ def some_rows(count: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("hooks", [
-    [], [Idle()], [Scored()], [Idle(), Scored("mid"), Idle()], [Scaled(2.0), Scaled(0.5)],
-], ids=["none", "idle", "scores", "several", "undone"])
+@pytest.mark.parametrize(
+    "hooks",
+    [[], [Idle()], [Scored()], [Idle(), Scored("mid"), Idle()], [Scaled(2.0), Scaled(0.5)]],
+    ids=["none", "idle", "scores", "several", "undone"],
+)
 def test_hooks_that_do_nothing_equal_diffusers_own_processor(network: Network, hooks: list[AttentionHook]) -> None:
     unet = network()
     rows = some_rows(3, unet.config["sample_size"])
@@ -183,15 +203,19 @@ def test_layers_run_in_the_order_and_at_the_resolution_of_their_names(network: N
 def test_names_of_three_levels() -> None:
     layers = list(self_attention_layers(three_levels()).values())
     assert layers == [
-        *(Layer("encoder", size, k) for size in (8, 4, 2) for k in (0, 1)), Layer("mid", 2, 0),
-        *(Layer("decoder", size, k) for size in (2, 4, 8) for k in (0, 1, 2))]
+        *(Layer("encoder", size, k) for size in (8, 4, 2) for k in (0, 1)),
+        Layer("mid", 2, 0),
+        *(Layer("decoder", size, k) for size in (2, 4, 8) for k in (0, 1, 2)),
+    ]
 
 
 def test_names_of_stable_diffusion() -> None:
     names = self_attention_layers(four_levels(), 32)
     assert list(names.values()) == [
-        *(Layer("encoder", size, k) for size in (32, 16, 8) for k in (0, 1)), Layer("mid", 4, 0),
-        *(Layer("decoder", size, k) for size in (8, 16, 32) for k in (0, 1, 2))]
+        *(Layer("encoder", size, k) for size in (32, 16, 8) for k in (0, 1)),
+        Layer("mid", 4, 0),
+        *(Layer("decoder", size, k) for size in (8, 16, 32) for k in (0, 1, 2)),
+    ]
     assert names["up_blocks.1.attentions.2.transformer_blocks.0.attn1.processor"] == Layer("decoder", 8, 2)
     assert len(names) == sum(name.endswith("attn1.processor") for name in four_levels().attn_processors)
 
@@ -207,8 +231,10 @@ def test_processors_are_restored_and_hooks_reset(fails: bool) -> None:
     def within() -> None:
         with hooked(unet, [recorder]):
             assert sum(isinstance(p, HookedAttention) for p in unet.attn_processors.values()) == 16
-            assert all(isinstance(p, HookedAttention) == name.endswith("attn1.processor")
-                       for name, p in unet.attn_processors.items())
+            assert all(
+                isinstance(p, HookedAttention) == name.endswith("attn1.processor")
+                for name, p in unet.attn_processors.items()
+            )
             if fails:
                 raise RuntimeError("within the block")
 

@@ -26,9 +26,16 @@ CPU = torch.device("cpu")
 def some_conditions(objects: int = 2, views: int = 3) -> Conditions:
     """Random conditions of every kind, for latents of 8."""
     latents = (objects, views, 4, 8, 8)
-    return Conditions(torch.randn(objects, 4, 8, 8), torch.randn(objects, 4, 8, 8), torch.randn(objects, views, 16),
-                      torch.randn(objects, 16), torch.randn(latents), torch.rand(latents),
-                      torch.randn(objects, views, 6, 8, 8), torch.randn(objects, 6, 8, 8))
+    return Conditions(
+        torch.randn(objects, 4, 8, 8),
+        torch.randn(objects, 4, 8, 8),
+        torch.randn(objects, views, 16),
+        torch.randn(objects, 16),
+        torch.randn(latents),
+        torch.rand(latents),
+        torch.randn(objects, views, 6, 8, 8),
+        torch.randn(objects, 6, 8, 8),
+    )
 
 
 def predicted(model: ViewDiffusion, z: torch.Tensor, given: Conditions) -> torch.Tensor:
@@ -40,8 +47,12 @@ def predicted(model: ViewDiffusion, z: torch.Tensor, given: Conditions) -> torch
 
 def weights_of(model: ViewDiffusion) -> dict[str, torch.Tensor]:
     """All weights of all parts."""
-    return {f"{name}.{key}": value for name in ("unet", "vae", "image_encoder", "cc_projection", "coarse")
-            if (part := getattr(model, name)) is not None for key, value in part.state_dict().items()}
+    return {
+        f"{name}.{key}": value
+        for name in ("unet", "vae", "image_encoder", "cc_projection", "coarse")
+        if (part := getattr(model, name)) is not None
+        for key, value in part.state_dict().items()
+    }
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
@@ -64,8 +75,9 @@ def test_round_trip_in_single_precision_is_exact(model: ViewDiffusion, tmp_path:
 def test_checkpoints_are_half_precision_and_live_weights_stay_as_they_are(model: ViewDiffusion, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in weights_of(model).items()}
     model.save_pretrained(tmp_path)
-    assert all(torch.equal(value, before[key]) and value.dtype == before[key].dtype
-               for key, value in weights_of(model).items())
+    assert all(
+        torch.equal(value, before[key]) and value.dtype == before[key].dtype for key, value in weights_of(model).items()
+    )
     stored = load_file(tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.float16}
     loaded = weights_of(ViewDiffusion.from_pretrained(tmp_path))
@@ -84,8 +96,9 @@ def test_large_parts_are_written_in_shards_and_read_again(make_model: Make, tmp_
     # Saving again in one piece leaves no shards of before behind.
     make_model(seed=1).save_pretrained(tmp_path, dtype=torch.float32)
     assert [path.name for path in (tmp_path / "unet").glob("*.safetensors*")] == ["diffusion_pytorch_model.safetensors"]
-    assert torch.equal(ViewDiffusion.from_pretrained(tmp_path).unet.conv_in.weight,
-                       make_model(seed=1).unet.conv_in.weight)
+    assert torch.equal(
+        ViewDiffusion.from_pretrained(tmp_path).unet.conv_in.weight, make_model(seed=1).unet.conv_in.weight
+    )
 
 
 def test_loaded_parts_keep_sizes_that_differ_from_the_defaults(tmp_path: Path) -> None:
@@ -160,8 +173,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "index no JSON": (lambda f: (f / INDEX).write_text("{"), r"model_index\.json: cannot be read"),
     "index of another type": (lambda f: (f / INDEX).write_text("[]"), r"model_index\.json: cannot be read"),
     "facts of another type": (lambda f: edit_json(f / INDEX, viewloom=3), "cannot be read"),
-    "unknown condition": (lambda f: edit_json(f / INDEX, viewloom={"conditioning": {"depth": True}}),
-                          "cannot be read.*depth"),
+    "unknown condition": (
+        lambda f: edit_json(f / INDEX, viewloom={"conditioning": {"depth": True}}),
+        "cannot be read.*depth",
+    ),
     "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "cannot be read.*scheduler_config"),
     "no U-Net": (lambda f: shutil.rmtree(f / "unet"), "unet: a part of the checkpoint is missing"),
     "no VAE": (lambda f: shutil.rmtree(f / "vae"), "vae: a part of the checkpoint is missing"),
@@ -171,19 +186,26 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / "coarse" / WEIGHTS).unlink(), "coarse: cannot be loaded"),
     "half a file": (lambda f: cut(f / "unet" / WEIGHTS), "unet: cannot be loaded"),
     "config no JSON": (lambda f: (f / "vae" / "config.json").write_text("{"), "vae: cannot be loaded"),
-    "a key too few": (lambda f: edit_weights(f / "cc_projection", lambda w: w.pop("projection.bias")),
-                      r"cc_projection: lacks 1 weights, among them \['projection.bias'\]"),
-    "NaN": (lambda f: edit_weights(f / "cc_projection", make_nan),
-            r"cc_projection: holds weights that are not finite: \['projection.bias'\]"),
+    "a key too few": (
+        lambda f: edit_weights(f / "cc_projection", lambda w: w.pop("projection.bias")),
+        r"cc_projection: lacks 1 weights, among them \['projection.bias'\]",
+    ),
+    "NaN": (
+        lambda f: edit_weights(f / "cc_projection", make_nan),
+        r"cc_projection: holds weights that are not finite: \['projection.bias'\]",
+    ),
     "another shape": (lambda f: edit_weights(f / "cc_projection", widen), "cc_projection: cannot be loaded"),
-    "channels that do not fit": (lambda f: edit_json(f / INDEX, viewloom={}),
-                                 "22 input channels, its conditioning needs 8"),
+    "channels that do not fit": (
+        lambda f: edit_json(f / INDEX, viewloom={}),
+        "22 input channels, its conditioning needs 8",
+    ),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), FAULTS.values(), ids=FAULTS)
-def test_damaged_checkpoints_say_what_is_wrong(sound: Path, tmp_path: Path, damage: Callable[[Path], object],
-                                               message: str) -> None:
+def test_damaged_checkpoints_say_what_is_wrong(
+    sound: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(sound, folder)
     damage(folder)
@@ -234,9 +256,14 @@ def test_every_condition_has_its_channels_and_the_source_its_row(make_model: Mak
     rows, times, tokens = seen_by(model, z, given)
     rows, tokens = rows.unflatten(0, (2, 4)), tokens.unflatten(0, (2, 4))[:, :, 0]
     wide = given.source[:, None].expand_as(z)
-    for name, value, start in (("noise", z, 0), ("source", wide, 4), ("coarse", given.coarse, 8),
-                               ("visible", given.visible, 12), ("rays", given.rays, 16)):
-        assert torch.equal(rows[:, 1:, start:start + value.shape[2]], value), name
+    for name, value, start in (
+        ("noise", z, 0),
+        ("source", wide, 4),
+        ("coarse", given.coarse, 8),
+        ("visible", given.visible, 12),
+        ("rays", given.rays, 16),
+    ):
+        assert torch.equal(rows[:, 1:, start : start + value.shape[2]], value), name
     source = torch.cat([given.source_clean, given.source, given.source, torch.ones(2, 4, 8, 8), given.source_rays], 1)
     assert torch.equal(rows[:, 0], source)
     assert torch.equal(tokens[:, 0], given.source_token)

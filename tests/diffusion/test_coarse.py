@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.diffusion.coarse import (
-    CoarseVolume,
-    CoarseVolumeModel,
-    grid_points,
-    picture_volume,
-    render_volume,
-)
+from pipeline.diffusion.coarse import CoarseVolume, CoarseVolumeModel, grid_points, picture_volume, render_volume
 from pipeline.diffusion.poses import Poses
 from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, Camera, orbit_camera
 from scene.voxels import voxel_centres
@@ -35,8 +29,9 @@ def small_model(seed: int = 0) -> CoarseVolumeModel:
 def camera_of(description: Description, size: int) -> Camera:
     """The camera of a source description."""
     elevation, focal, cx, cy = description
-    return Camera(orbit_camera(0.0, elevation, DEFAULT_RADIUS).c2w, focal * size, focal * size, cx * size, cy * size,
-                  size, size)
+    return Camera(
+        orbit_camera(0.0, elevation, DEFAULT_RADIUS).c2w, focal * size, focal * size, cx * size, cy * size, size, size
+    )
 
 
 def frustum_positions(camera: Camera) -> np.ndarray:
@@ -139,8 +134,11 @@ def ball(colour: Callable[[np.ndarray], np.ndarray], source: Description = SOURC
     """A sphere beside the origin, with a soft rim of one voxel."""
     points = voxel_centres(32)
     occupancy = np.clip((RADIUS - np.linalg.norm(points - CENTRE, axis=-1)) / VOXEL + 0.5, 0, 1)
-    return CoarseVolume(torch.from_numpy(occupancy[None]).float(),
-                        torch.from_numpy(np.moveaxis(colour(points), -1, 0)[None]).float(), torch.tensor([source]))
+    return CoarseVolume(
+        torch.from_numpy(occupancy[None]).float(),
+        torch.from_numpy(np.moveaxis(colour(points), -1, 0)[None]).float(),
+        torch.tensor([source]),
+    )
 
 
 def grey(points: np.ndarray) -> np.ndarray:
@@ -165,7 +163,7 @@ def exact_hits(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("k", range(len(VIEWS)))
 def test_pictures_of_a_sphere_show_its_outline_distance_and_colours(k: int) -> None:
-    pictures = render_volume(ball(by_place), Poses.of_orbits(VIEWS)[k:k + 1].reshape(1, 1), SIZE)
+    pictures = render_volume(ball(by_place), Poses.of_orbits(VIEWS)[k : k + 1].reshape(1, 1), SIZE)
     azimuth, elevation, radius = (float(v) for v in VIEWS[k])
     camera = orbit_camera(azimuth, elevation, radius, size=SIZE)
     distance, points = exact_hits(camera)
@@ -189,8 +187,9 @@ def test_rays_through_two_thin_surfaces_keep_their_colour() -> None:
     """Their mean depth lies in the empty space between."""
     points = voxel_centres(32)
     sheets = np.isclose(np.abs(points[..., 0]), 8.5 * VOXEL) * 0.1
-    volume = CoarseVolume(torch.from_numpy(sheets[None]).float(), torch.full((1, 3, 32, 32, 32), 0.8),
-                          torch.tensor([SOURCES[0]]))
+    volume = CoarseVolume(
+        torch.from_numpy(sheets[None]).float(), torch.full((1, 3, 32, 32, 32), 0.8), torch.tensor([SOURCES[0]])
+    )
     pictures = render_volume(volume, Poses.of_orbits(torch.tensor([[[0.0, 0.0, 1.5]]])), SIZE)
     alpha = pictures.alpha[0, 0, 0]
     seen = alpha > 0.2
@@ -205,7 +204,7 @@ def test_volumes_and_views_of_a_batch_do_not_mix() -> None:
     poses = Poses.of_orbits(VIEWS[:4]).reshape(2, 2)
     together = render_volume(batch, poses, 16)
     for k, volume in enumerate((one, two)):
-        alone = render_volume(volume, poses[k:k + 1], 16)
+        alone = render_volume(volume, poses[k : k + 1], 16)
         for name in ("colour", "alpha", "distance"):
             assert torch.allclose(getattr(together, name)[k], getattr(alone, name)[0], atol=1e-5), name
 
@@ -239,7 +238,7 @@ def test_the_photo_paints_the_side_it_sees(source: Description) -> None:
         distance, points = exact_hits(camera)
         core = (distance > 0) & (pictures.alpha[0, 0, 0].numpy() > 0.98)
         colour = pictures.colour[0, 0].numpy() / np.maximum(pictures.alpha[0, 0].numpy(), 1e-6)
-        facing = ((points - CENTRE) / RADIUS @ towards)
+        facing = (points - CENTRE) / RADIUS @ towards
         lit, hidden = core & (facing > 0.5), core & (facing < -0.2)
         assert lit.sum() + hidden.sum() > 100
         assert np.abs(colour[:, lit] - RED[:, :, 0].numpy()).max(initial=0) < 0.05
@@ -264,6 +263,7 @@ def test_from_its_own_camera_the_picture_is_the_photo() -> None:
 
 def test_half_covered_photo_pixels_do_not_paint_white_rims() -> None:
     """A red ball in front of white, photographed and painted with its photo, is red up to its edge."""
+
     def red(points: np.ndarray) -> np.ndarray:
         return np.broadcast_to(RED[:, 0, 0].numpy(), points.shape).copy()
 
@@ -280,8 +280,9 @@ def test_what_hides_behind_the_first_surface_is_not_painted() -> None:
     """Two plates one behind the other: the far one keeps its own colour."""
     points = voxel_centres(32)
     plates = (np.abs(np.abs(points[..., 0]) - 0.3) < 0.05) & (np.abs(points[..., 1:]) < 0.4).all(-1)
-    volume = CoarseVolume(torch.from_numpy(plates[None]).float(), torch.full((1, 3, 32, 32, 32), 0.5),
-                          torch.tensor([SOURCES[0]]))
+    volume = CoarseVolume(
+        torch.from_numpy(plates[None]).float(), torch.full((1, 3, 32, 32, 32), 0.5), torch.tensor([SOURCES[0]])
+    )
     side = orbit_camera(0.9, 0.5, 1.6, size=SIZE)
     pictures = picture_volume(volume, photo_of(volume, RED), Poses.of([side]).reshape(1, 1), SIZE)
     origins, directions = side.rays()

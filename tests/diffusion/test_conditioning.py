@@ -6,26 +6,34 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.diffusion.conditioning import (
-    Conditioning,
-    Conditions,
-    PhotoEncoder,
-    PoseProjection,
-    fold_visibility,
-)
+from pipeline.diffusion.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection, fold_visibility
 
 
 def conditions(objects: int = 3, views: int = 2) -> Conditions:
     """Random conditions of every kind."""
     latents = (objects, views, 4, 8, 8)
-    return Conditions(torch.randn(objects, 4, 8, 8), torch.randn(objects, 4, 8, 8), torch.randn(objects, views, 16),
-                      torch.randn(objects, 16), torch.randn(latents), torch.rand(latents),
-                      torch.randn(objects, views, 6, 8, 8), torch.randn(objects, 6, 8, 8))
+    return Conditions(
+        torch.randn(objects, 4, 8, 8),
+        torch.randn(objects, 4, 8, 8),
+        torch.randn(objects, views, 16),
+        torch.randn(objects, 16),
+        torch.randn(latents),
+        torch.rand(latents),
+        torch.randn(objects, views, 6, 8, 8),
+        torch.randn(objects, 6, 8, 8),
+    )
 
 
-@pytest.mark.parametrize(("conditioning", "channels"), [
-    (Conditioning(), 8), (Conditioning(source_row=True, joint=(8, 4)), 8), (Conditioning(coarse=True), 16),
-    (Conditioning(pluecker=True), 14), (Conditioning(source_row=True, coarse=True, pluecker=True), 22)])
+@pytest.mark.parametrize(
+    ("conditioning", "channels"),
+    [
+        (Conditioning(), 8),
+        (Conditioning(source_row=True, joint=(8, 4)), 8),
+        (Conditioning(coarse=True), 16),
+        (Conditioning(pluecker=True), 14),
+        (Conditioning(source_row=True, coarse=True, pluecker=True), 22),
+    ],
+)
 def test_input_channels(conditioning: Conditioning, channels: int) -> None:
     assert conditioning.channels == channels
 
@@ -67,8 +75,13 @@ def test_visibility_is_folded_two_by_two(size: int) -> None:
     assert folded.shape == (2, 3, 4, 8, 8)
     step = size // 16
     for channel, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        quarter = visible[1, 2, 0, (2 * 5 + row) * step:(2 * 5 + row + 1) * step,
-                          (2 * 6 + column) * step:(2 * 6 + column + 1) * step]
+        quarter = visible[
+            1,
+            2,
+            0,
+            (2 * 5 + row) * step : (2 * 5 + row + 1) * step,
+            (2 * 6 + column) * step : (2 * 6 + column + 1) * step,
+        ]
         assert float(folded[1, 2, channel, 5, 6]) == pytest.approx(float(quarter.mean()), abs=1e-6)
     assert folded.mean() == pytest.approx(float(visible.mean()), abs=1e-5)
 

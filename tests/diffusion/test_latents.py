@@ -16,16 +16,26 @@ from pipeline.diffusion.latents import LatentCodec, images_from_rgba, rgba_from_
 def vae(channels: int = 4, **config: object) -> AutoencoderKL:
     """A tiny random VAE."""
     torch.manual_seed(0)
-    return AutoencoderKL(in_channels=channels, out_channels=channels, down_block_types=("DownEncoderBlock2D",) * 2,
-                         up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 8), layers_per_block=1,
-                         norm_num_groups=4, latent_channels=4, sample_size=16, **config).eval()  # type: ignore[arg-type]
+    return AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=16,
+        **config,
+    ).eval()  # type: ignore[arg-type]
 
 
 def test_pictures_are_laid_on_white_in_minus_one_to_one() -> None:
     rgba = torch.tensor([[[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]]], dtype=torch.uint8)
     four = images_from_rgba(rgba, 4)
-    assert torch.allclose(four[0, :, 0].T, torch.tensor([[1.0, -1, -1, 1], [1, 1, 1, -1], [0.6, 0.6, 0.6, -0.6]]),
-                          atol=1e-6)
+    assert torch.allclose(
+        four[0, :, 0].T, torch.tensor([[1.0, -1, -1, 1], [1, 1, 1, -1], [0.6, 0.6, 0.6, -0.6]]), atol=1e-6
+    )
     assert torch.equal(images_from_rgba(rgba, 3), four[:, :3])
 
 
@@ -74,8 +84,9 @@ def test_codec_prefers_statistics_per_channel() -> None:
     assert torch.allclose(codec.normalise(raw), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [{"scaling_factor": 0.18215},
-                                    {"latents_mean": [1.0, 2.0, 3.0, 4.0], "latents_std": [1.0, 2.0, 0.5, 4.0]}])
+@pytest.mark.parametrize(
+    "config", [{"scaling_factor": 0.18215}, {"latents_mean": [1.0, 2.0, 3.0, 4.0], "latents_std": [1.0, 2.0, 0.5, 4.0]}]
+)
 def test_decoding_undoes_the_normalisation(config: dict[str, object]) -> None:
     codec = LatentCodec(vae(**config))
     raw = torch.randn(1, 4, 8, 8)

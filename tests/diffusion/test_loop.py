@@ -13,8 +13,11 @@ from pipeline.diffusion.schedule import NoiseSchedule, timestep_pairs, trailing_
 
 CONFIG: dict[str, object] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 V: dict[str, object] = {**CONFIG, "prediction_type": "v_prediction"}
-SCHEDULES = {"epsilon": NoiseSchedule.of_config(CONFIG), "v": NoiseSchedule.of_config(V),
-             "zero terminal": NoiseSchedule.of_config({**V, "rescale_betas_zero_snr": True})}
+SCHEDULES = {
+    "epsilon": NoiseSchedule.of_config(CONFIG),
+    "v": NoiseSchedule.of_config(V),
+    "zero terminal": NoiseSchedule.of_config({**V, "rescale_betas_zero_snr": True}),
+}
 SHAPE = (2, 3, 3)
 CPU = torch.device("cpu")
 
@@ -35,6 +38,7 @@ class Told(AttentionHook):
 
 def perfect(schedule: NoiseSchedule, clean: torch.Tensor) -> object:
     """The network that knows the answer."""
+
     def predict(z: torch.Tensor, t: int) -> torch.Tensor:
         return schedule.target(clean, schedule.noise_of(z, clean, t), torch.full((len(z),), t))
 
@@ -47,23 +51,41 @@ def network(z: torch.Tensor, t: int) -> torch.Tensor:
 
 
 @settings(max_examples=40)
-@given(timesteps=st.sets(st.integers(1, 998), min_size=1, max_size=12), kind=st.sampled_from(sorted(SCHEDULES)),
-       eta=st.sampled_from([0.0, 0.4, 1.0]), passes=st.integers(1, 3))
-def test_a_perfect_network_recovers_the_clean_latents_on_any_path(timesteps: set[int], kind: str, eta: float,
-                                                                  passes: int) -> None:
+@given(
+    timesteps=st.sets(st.integers(1, 998), min_size=1, max_size=12),
+    kind=st.sampled_from(sorted(SCHEDULES)),
+    eta=st.sampled_from([0.0, 0.4, 1.0]),
+    passes=st.integers(1, 3),
+)
+def test_a_perfect_network_recovers_the_clean_latents_on_any_path(
+    timesteps: set[int], kind: str, eta: float, passes: int
+) -> None:
     schedule = SCHEDULES[kind]
     clean = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(3))
     noise = RowNoise.of([1, 2])
-    out = denoise(perfect(schedule, clean), noise.draw(SHAPE, CPU), schedule, timestep_pairs(sorted(timesteps)[::-1]),
-                  noise=noise, eta=eta, passes=lambda t: passes)  # type: ignore[arg-type]
+    out = denoise(
+        perfect(schedule, clean),
+        noise.draw(SHAPE, CPU),
+        schedule,
+        timestep_pairs(sorted(timesteps)[::-1]),
+        noise=noise,
+        eta=eta,
+        passes=lambda t: passes,
+    )  # type: ignore[arg-type]
     assert torch.allclose(out, clean, atol=2e-3)
 
 
 def test_from_pure_noise_at_zero_signal() -> None:
     schedule = SCHEDULES["zero terminal"]
     clean = torch.randn(1, *SHAPE)
-    out = denoise(perfect(schedule, clean), torch.randn(1, *SHAPE), schedule, timestep_pairs(trailing_timesteps(20)),
-                  noise=RowNoise.of([0]), eta=1.0)  # type: ignore[arg-type]
+    out = denoise(
+        perfect(schedule, clean),
+        torch.randn(1, *SHAPE),
+        schedule,
+        timestep_pairs(trailing_timesteps(20)),
+        noise=RowNoise.of([0]),
+        eta=1.0,
+    )  # type: ignore[arg-type]
     assert torch.allclose(out, clean, atol=1e-4)
 
 
@@ -113,11 +135,26 @@ def test_passes_are_counted_and_hooks_told() -> None:
         calls.append(t)
         return network(z, t)
 
-    denoise(predict, torch.randn(1, *SHAPE), SCHEDULES["v"], timestep_pairs([900, 600, 300]), noise=RowNoise.of([0]),
-            passes=lambda t: 3 if t > 500 else 1, hooks=[hook], on_step=ends.append)
+    denoise(
+        predict,
+        torch.randn(1, *SHAPE),
+        SCHEDULES["v"],
+        timestep_pairs([900, 600, 300]),
+        noise=RowNoise.of([0]),
+        passes=lambda t: 3 if t > 500 else 1,
+        hooks=[hook],
+        on_step=ends.append,
+    )
     assert calls == [900, 900, 900, 600, 600, 600, 300]
     assert [(s.index, s.t, s.pass_index, s.passes) for s in hook.passes] == [
-        (0, 900, 0, 3), (0, 900, 1, 3), (0, 900, 2, 3), (1, 600, 0, 3), (1, 600, 1, 3), (1, 600, 2, 3), (2, 300, 0, 1)]
+        (0, 900, 0, 3),
+        (0, 900, 1, 3),
+        (0, 900, 2, 3),
+        (1, 600, 0, 3),
+        (1, 600, 1, 3),
+        (1, 600, 2, 3),
+        (2, 300, 0, 1),
+    ]
     assert [(s.index, s.count) for s in hook.ends] == [(0, 3), (1, 3), (2, 3)]
     assert ends == hook.ends
 
@@ -133,8 +170,14 @@ def test_resampling_passes_change_the_result_and_end_at_the_same_level() -> None
 def test_guidance_replaces_the_clean_estimate(kind: str) -> None:
     """Whatever the network says, a guide that knows the answer gets it."""
     schedule, clean = SCHEDULES[kind], torch.randn(2, *SHAPE)
-    out = denoise(network, torch.randn(2, *SHAPE), schedule, timestep_pairs([900, 500, 20]), noise=RowNoise.of([0, 1]),
-                  guide=lambda z, estimate, t: clean)
+    out = denoise(
+        network,
+        torch.randn(2, *SHAPE),
+        schedule,
+        timestep_pairs([900, 500, 20]),
+        noise=RowNoise.of([0, 1]),
+        guide=lambda z, estimate, t: clean,
+    )
     assert torch.allclose(out, clean, atol=1e-4)
 
 

@@ -20,8 +20,9 @@ descriptions = st.tuples(st.floats(-0.5, 1.2), st.floats(0.5, 2.5), st.floats(0.
 def described(description: tuple[float, float, float, float], size: int) -> Camera:
     """The camera a source description stands for."""
     elevation, focal, cx, cy = description
-    return Camera(orbit_camera(0.0, elevation, DEFAULT_RADIUS).c2w, focal * size, focal * size, cx * size, cy * size,
-                  size, size)
+    return Camera(
+        orbit_camera(0.0, elevation, DEFAULT_RADIUS).c2w, focal * size, focal * size, cx * size, cy * size, size, size
+    )
 
 
 @given(st.lists(orbits, min_size=1, max_size=4))
@@ -67,15 +68,21 @@ def test_pose_tokens_are_zero123s(elevation: float, orbit: tuple[float, float, f
 
 def test_pose_token_vectors() -> None:
     sources = torch.tensor([[0.1, 1, 0.5, 0.5]]).expand(3, 4)
-    targets = torch.tensor([[math.pi / 2, 0.1 + math.radians(30), DEFAULT_RADIUS], [math.pi, 0.1, DEFAULT_RADIUS],
-                            [0.0, 0.1, DEFAULT_RADIUS]])
+    targets = torch.tensor(
+        [
+            [math.pi / 2, 0.1 + math.radians(30), DEFAULT_RADIUS],
+            [math.pi, 0.1, DEFAULT_RADIUS],
+            [0.0, 0.1, DEFAULT_RADIUS],
+        ]
+    )
     expected = torch.tensor([[-0.523599, 1, 0, 0], [0, 0, -1, 0], [0, 0, 1, 0]])
     assert torch.allclose(pose_tokens(sources, targets), expected, atol=1e-6)
 
 
 @given(orbits)
 def test_pluecker_moments_are_perpendicular_and_measure_the_distance_from_the_origin(
-        orbit: tuple[float, float, float]) -> None:
+    orbit: tuple[float, float, float],
+) -> None:
     camera = orbit_camera(*orbit, size=5)
     maps = pluecker_maps(Poses.of([camera]), 5)[0]
     moment, direction = maps[:3], maps[3:]

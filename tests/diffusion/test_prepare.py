@@ -39,10 +39,17 @@ def saved(folder: Path, pixels: np.ndarray, name: str = "photo.png") -> Path:
 
 
 @settings(max_examples=25)
-@given(height=st.integers(40, 150), width=st.integers(40, 150), radius=st.floats(8, 18), x=st.floats(0.3, 0.7),
-       y=st.floats(0.3, 0.7), fill=st.floats(0.4, 0.95))
-def test_a_cut_out_is_taken_as_it_is_and_centred(tmp_path_factory: pytest.TempPathFactory, height: int, width: int,
-                                                 radius: float, x: float, y: float, fill: float) -> None:
+@given(
+    height=st.integers(40, 150),
+    width=st.integers(40, 150),
+    radius=st.floats(8, 18),
+    x=st.floats(0.3, 0.7),
+    y=st.floats(0.3, 0.7),
+    fill=st.floats(0.4, 0.95),
+)
+def test_a_cut_out_is_taken_as_it_is_and_centred(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, radius: float, x: float, y: float, fill: float
+) -> None:
     mask = disc_mask(height, width, radius, (y * height, x * width))
     pixels = cut_out(mask)
     photo = prepare_photo(saved(tmp_path_factory.getbasetemp(), pixels), PrepareSettings(fill=fill, side=96))
@@ -101,15 +108,23 @@ def test_a_mask_fits_the_photo_as_stored_however_large(tmp_path: Path, monkeypat
     assert reduced.cutout.shape == (53, 64, 4)
 
 
-@pytest.mark.parametrize(("box", "edges"), [
-    ((0, 60, 40, 80), "top"), ((40, 100, 40, 80), "bottom"), ((30, 60, 0, 50), "left"), ((30, 60, 70, 120), "right"),
-    ((0, 60, 0, 50), "top and left")])
+@pytest.mark.parametrize(
+    ("box", "edges"),
+    [
+        ((0, 60, 40, 80), "top"),
+        ((40, 100, 40, 80), "bottom"),
+        ((30, 60, 0, 50), "left"),
+        ((30, 60, 70, 120), "right"),
+        ((0, 60, 0, 50), "top and left"),
+    ],
+)
 def test_objects_cut_off_by_the_photo_are_reported(tmp_path: Path, box: tuple[int, int, int, int], edges: str) -> None:
     mask = np.zeros((100, 120), bool)
-    mask[box[0]:box[1], box[2]:box[3]] = True
+    mask[box[0] : box[1], box[2] : box[3]] = True
     photo = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
     assert [w for w in photo.warnings if "cut off" in w] == [
-        f"The object is cut off at the {edges} of the photo: the missing part will be guessed."]
+        f"The object is cut off at the {edges} of the photo: the missing part will be guessed."
+    ]
 
 
 def test_small_objects_are_reported_with_their_size(tmp_path: Path) -> None:
@@ -129,12 +144,16 @@ def test_resized_frames_come_from_the_photo_itself(tmp_path: Path) -> None:
     assert np.abs(small[..., 3] - whole).mean() < 3
 
 
-@pytest.mark.parametrize(("pixels", "message"), [
-    (np.zeros((50, 50, 4), np.uint8), r"photo\.png: the photo is fully transparent"),
-    (np.full((1, 1, 3), 200, np.uint8), r"photo\.png: no object stands out"),
-    (np.full((60, 60, 3), 90, np.uint8), r"photo\.png: no object stands out.*--mask"),
-    (cut_out(disc_mask(90, 90, 4, (40, 40))), r"photo\.png: the object covers fewer than 64 pixels"),
-], ids=["transparent", "one pixel", "plain", "tiny"])
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((50, 50, 4), np.uint8), r"photo\.png: the photo is fully transparent"),
+        (np.full((1, 1, 3), 200, np.uint8), r"photo\.png: no object stands out"),
+        (np.full((60, 60, 3), 90, np.uint8), r"photo\.png: no object stands out.*--mask"),
+        (cut_out(disc_mask(90, 90, 4, (40, 40))), r"photo\.png: the object covers fewer than 64 pixels"),
+    ],
+    ids=["transparent", "one pixel", "plain", "tiny"],
+)
 def test_photos_without_an_object_are_refused(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         prepare_photo(saved(tmp_path, pixels), SETTINGS)

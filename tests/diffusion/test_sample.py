@@ -17,13 +17,7 @@ from pipeline.diffusion.generate import DEFAULT_ELEVATION_DEG, generate_views, s
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.loop import RowNoise, view_seeds
 from pipeline.diffusion.poses import Poses, pluecker_maps
-from pipeline.diffusion.sample import (
-    coarse_pictures,
-    coarse_volume,
-    decode_views,
-    sample_latents,
-    view_conditions,
-)
+from pipeline.diffusion.sample import coarse_pictures, coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.schedule import leading_timesteps, trailing_timesteps
 from pipeline.diffusion.settings import SamplingSettings
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, orbit_camera, zero123_pose
@@ -115,8 +109,9 @@ def test_guidance_of_one_needs_half_the_passes(make_model: Make) -> None:
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
-def test_guidance_extrapolates_from_the_null(make_model: Make, monkeypatch: pytest.MonkeyPatch,
-                                             guidance: float) -> None:
+def test_guidance_extrapolates_from_the_null(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch, guidance: float
+) -> None:
     """The network sees a constant of its own for each kind of input: the guided prediction is known."""
     model, seen = make_model(), []
     given = conditions(model)
@@ -125,8 +120,9 @@ def test_guidance_extrapolates_from_the_null(make_model: Make, monkeypatch: pyte
         return torch.full_like(z, 0.7 if told.tokens.any() else 0.2)
 
     monkeypatch.setattr(model, "predict", predict)
-    monkeypatch.setattr("pipeline.diffusion.sample.denoise",
-                        lambda network, z, *rest, **options: seen.append(network(z, 100)) or z)
+    monkeypatch.setattr(
+        "pipeline.diffusion.sample.denoise", lambda network, z, *rest, **options: seen.append(network(z, 100)) or z
+    )
     sample_latents(model, given, SamplingSettings(steps=2, guidance=guidance))
     assert torch.allclose(seen[0], torch.tensor(0.2 + guidance * (0.7 - 0.2)))
 
@@ -219,8 +215,14 @@ def test_decoding_in_chunks_is_decoding_at_once(model: ViewDiffusion) -> None:
 
 def test_generated_views_have_the_cameras_asked_for(model: ViewDiffusion) -> None:
     told: list[tuple[int, int]] = []
-    views = generate_views(model, photo()[0].numpy(), ORBITS, SamplingSettings(steps=3), elevation_deg=20.0,
-                           on_step=lambda done, of: told.append((done, of)))
+    views = generate_views(
+        model,
+        photo()[0].numpy(),
+        ORBITS,
+        SamplingSettings(steps=3),
+        elevation_deg=20.0,
+        on_step=lambda done, of: told.append((done, of)),
+    )
     assert views.rgba.shape == (3, 16, 16, 4)
     assert views.rgba.dtype == np.uint8
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -251,7 +253,8 @@ def test_source_cameras_are_predicted_given_or_assumed(make_model: Make) -> None
     assumed = source_camera(plain, photos)
     assert assumed.shape == (2, 4)
     assert assumed[1].tolist() == pytest.approx(
-        [math.radians(DEFAULT_ELEVATION_DEG), 0.5 / math.tan(ZERO123_FOV / 2), 0.5, 0.5])
+        [math.radians(DEFAULT_ELEVATION_DEG), 0.5 / math.tan(ZERO123_FOV / 2), 0.5, 0.5]
+    )
     assert source_camera(plain, photos, 40.0)[0, 0] == pytest.approx(math.radians(40))
     predicted, given = source_camera(full, photos), source_camera(full, photos, -5.0)
     assert torch.equal(given[:, 1:], predicted[:, 1:])

@@ -13,21 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.diffusion.loop import RowNoise, denoise
-from pipeline.diffusion.schedule import (
-    FINAL,
-    NoiseSchedule,
-    leading_timesteps,
-    timestep_pairs,
-    trailing_timesteps,
-)
+from pipeline.diffusion.schedule import FINAL, NoiseSchedule, leading_timesteps, timestep_pairs, trailing_timesteps
 from scene.errors import InputError
 
 ZERO123: dict[str, Any] = {
-    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading",
-    "prediction_type": "epsilon"}
-NANO = {**ZERO123, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "set_alpha_to_one": True,
-        "steps_offset": 0, "timestep_spacing": "trailing"}
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "prediction_type": "epsilon",
+}
+NANO = {
+    **ZERO123,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "trailing",
+}
 LINEAR = {**ZERO123, "beta_schedule": "linear"}
 
 
@@ -60,8 +67,14 @@ def test_ddim_equals_diffusers_on_uniform_leading_spacing(prediction: str, steps
     for t in scheduler.timesteps:
         fresh = draws.draw((4, 8, 8), torch.device("cpu")) if eta else None
         theirs = scheduler.step(network(theirs, int(t)), t, theirs, eta=eta, variance_noise=fresh).prev_sample
-    ours = denoise(network, start, NoiseSchedule.of_config(config), timestep_pairs(leading_timesteps(steps)),
-                   noise=RowNoise.of([1, 2, 3]), eta=eta)
+    ours = denoise(
+        network,
+        start,
+        NoiseSchedule.of_config(config),
+        timestep_pairs(leading_timesteps(steps)),
+        noise=RowNoise.of([1, 2, 3]),
+        eta=eta,
+    )
     assert torch.allclose(ours, theirs, atol=2e-4)
 
 
@@ -81,8 +94,13 @@ def test_ddim_equals_diffusers_with_zero_terminal_snr(steps: int) -> None:
     theirs = start
     for t in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, int(t)), t, theirs).prev_sample
-    ours = denoise(network, start, NoiseSchedule.of_config(NANO), timestep_pairs(trailing_timesteps(steps)),
-                   noise=RowNoise.of([1, 2]))
+    ours = denoise(
+        network,
+        start,
+        NoiseSchedule.of_config(NANO),
+        timestep_pairs(trailing_timesteps(steps)),
+        noise=RowNoise.of([1, 2]),
+    )
     assert torch.allclose(ours, theirs, atol=2e-4)
 
 
@@ -215,11 +233,14 @@ def test_leading_spacing_has_no_room_for_every_timestep() -> None:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"beta_schedule": "squaredcos_cap_v2"}, "beta schedule 'squaredcos_cap_v2' is not supported"),
-    ({"prediction_type": "sample"}, "prediction type 'sample' is not supported"),
-    ({"rescale_betas_zero_snr": True}, "zero terminal SNR.*Use v_prediction"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta_schedule": "squaredcos_cap_v2"}, "beta schedule 'squaredcos_cap_v2' is not supported"),
+        ({"prediction_type": "sample"}, "prediction type 'sample' is not supported"),
+        ({"rescale_betas_zero_snr": True}, "zero terminal SNR.*Use v_prediction"),
+    ],
+)
 def test_unsupported_schedules(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         NoiseSchedule.of_config({**ZERO123, **change})

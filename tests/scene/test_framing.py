@@ -25,10 +25,18 @@ def boxes(draw: st.DrawFn) -> tuple[int, int, int, int, int, int]:
     return height, width, top, draw(st.integers(top + 8, height)), left, draw(st.integers(left + 8, width))
 
 
-@given(coordinates, coordinates, st.floats(0.5, 500), st.floats(0.5, 500), st.integers(8, 600), fills,
-       st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2)))
+@given(
+    coordinates,
+    coordinates,
+    st.floats(0.5, 500),
+    st.floats(0.5, 500),
+    st.integers(8, 600),
+    fills,
+    st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2)),
+)
 def test_a_box_is_centred_and_its_longest_side_fills_its_share(
-        left: float, top: float, wide: float, high: float, size: int, fill: float, shift: tuple[float, float]) -> None:
+    left: float, top: float, wide: float, high: float, size: int, fill: float, shift: tuple[float, float]
+) -> None:
     framing = framing_of_box(left, top, left + wide, top + high, size, fill, shift)
     low = framing.scale * np.array([left, top]) + framing.offset
     high_corner = framing.scale * np.array([left + wide, top + high]) + framing.offset
@@ -96,7 +104,8 @@ def test_resized_framing_scales_every_pixel(scale: float, offset: float, size: i
     resized = framing.resized(other)
     for pixel in (0.0, 17.0):
         assert resized.scale * pixel + resized.offset[0] == pytest.approx(
-            (scale * pixel + offset) * other / size, abs=1e-9 * other)
+            (scale * pixel + offset) * other / size, abs=1e-9 * other
+        )
     assert resized.size == other
 
 
@@ -109,8 +118,9 @@ def test_reducing_averages_every_pixel() -> None:
     assert np.abs(framed[2:-2, 2:-2, 0].astype(int) - 255 / 20).max() < 6
 
 
-@pytest.mark.parametrize("box", [(5.0, 5.0, 5.0, 5.0), (9.0, 9.0, 2.0, 2.0), (0.0, 0.0, math.nan, 4.0),
-                                 (0.0, 0.0, math.inf, 1.0)])
+@pytest.mark.parametrize(
+    "box", [(5.0, 5.0, 5.0, 5.0), (9.0, 9.0, 2.0, 2.0), (0.0, 0.0, math.nan, 4.0), (0.0, 0.0, math.inf, 1.0)]
+)
 def test_empty_boxes_are_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(InputError, match="bounding box is empty"):
         framing_of_box(*box, 64)

@@ -39,8 +39,9 @@ def test_face_normals_follow_the_winding_and_are_zero_without_area() -> None:
 
 
 @given(arrays(np.uint8, (4, 6, 3)), st.integers(0, 3), st.integers(0, 5), st.integers(-2, 2), st.integers(-2, 2))
-def test_texel_centres_give_texels_and_textures_repeat(image: np.ndarray, row: int, column: int, right: int,
-                                                       down: int) -> None:
+def test_texel_centres_give_texels_and_textures_repeat(
+    image: np.ndarray, row: int, column: int, right: int, down: int
+) -> None:
     uv = np.array([[(column + 0.5) / 6 + right, (row + 0.5) / 4 + down]])
     assert sample_image(image, uv)[0] == pytest.approx(image[row, column] / 255, abs=1e-5)
 
@@ -82,13 +83,16 @@ def test_normalised_fits_the_sphere_and_keeps_single_precision() -> None:
     assert mesh.vertices.dtype == np.float32
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"faces": np.array([[0, 1, 3]])}, r"outside 0\.\.2"),
-    ({"faces": np.array([[0, 1, -1]])}, r"outside 0\.\.2"),
-    ({"vertices": np.full((3, 3), math.nan)}, "not finite"),
-    ({"uv": np.zeros((3, 2))}, "both texture coordinates and a texture"),
-    ({"texture": np.zeros((2, 2, 3), np.uint8)}, "both texture coordinates and a texture"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"faces": np.array([[0, 1, 3]])}, r"outside 0\.\.2"),
+        ({"faces": np.array([[0, 1, -1]])}, r"outside 0\.\.2"),
+        ({"vertices": np.full((3, 3), math.nan)}, "not finite"),
+        ({"uv": np.zeros((3, 2))}, "both texture coordinates and a texture"),
+        ({"texture": np.zeros((2, 2, 3), np.uint8)}, "both texture coordinates and a texture"),
+    ],
+)
 def test_inconsistent_meshes_are_refused(changes: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ColouredMesh(**{"vertices": TRIANGLE, "faces": FACE, **changes})

@@ -28,8 +28,15 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 # --- orientation --------------------------------------------------------------------------------------------------
 
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90}
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -140,8 +147,9 @@ def test_every_mode_can_be_reduced(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize(("size", "reduced"), [((300, 100), (60, 20)), ((100, 300), (20, 60)), ((60, 40), (60, 40))])
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_large_pictures_are_reduced_to_the_longest_side(tmp_path: Path, size: tuple[int, int],
-                                                        reduced: tuple[int, int], ending: str) -> None:
+def test_large_pictures_are_reduced_to_the_longest_side(
+    tmp_path: Path, size: tuple[int, int], reduced: tuple[int, int], ending: str
+) -> None:
     path = saved(tmp_path / f"a.{ending}", Image.new("RGB", size, (10, 200, 90)))
     rgba = load_rgba(path, 60)
     assert rgba.shape[1::-1] == reduced
@@ -211,8 +219,9 @@ def read_or_refusal(path: Path) -> np.ndarray | InputError:
 @pytest.mark.parametrize("kind", FORMATS)
 @settings(max_examples=60)
 @given(data=st.data())
-def test_damaged_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, kind: str,
-                                           data: st.DataObject) -> None:
+def test_damaged_files_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
     """Whatever happens to a file's bytes, the answer is a picture or an InputError."""
     content = bytearray(FORMATS[kind])
     for _ in range(data.draw(st.integers(1, 6))):

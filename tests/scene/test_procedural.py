@@ -61,16 +61,20 @@ def pieces(vertices: np.ndarray, faces: np.ndarray) -> list[Part]:
     return [(vertices, faces[root[faces[:, 0]] == name]) for name in np.unique(root[faces[:, 0]])]
 
 
-@pytest.mark.parametrize(("part", "expected"), [
-    (box((0.2, 0.3, 0.5)), 8 * 0.2 * 0.3 * 0.5),
-    (superellipsoid(1.0, 1.0, (0.4, 0.5, 0.6), 48, 96), 4 / 3 * math.pi * 0.4 * 0.5 * 0.6),
-    (superellipsoid(0.01, 0.01, (0.4, 0.5, 0.6), 64, 128), 8 * 0.4 * 0.5 * 0.6),
-    (cylinder(0.3, 0.8, segments=96), math.pi * 0.3**2 * 0.8),
-    (cylinder(0.3, 0.8, 0.0, segments=96), math.pi * 0.3**2 * 0.8 / 3),
-    (cylinder(0.4, 0.6, 0.2, segments=96), math.pi * 0.6 / 3 * (0.16 + 0.08 + 0.04)),
-    (torus(0.5, 0.2, 96, 96), 2 * math.pi**2 * 0.5 * 0.2**2),
-    (lathe(np.array([[0, 0], [1, 1], [0, 2.0]]), 96), 2 * math.pi / 3),
-], ids=["box", "ellipsoid", "near box", "cylinder", "cone", "frustum", "torus", "double cone"])
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (box((0.2, 0.3, 0.5)), 8 * 0.2 * 0.3 * 0.5),
+        (superellipsoid(1.0, 1.0, (0.4, 0.5, 0.6), 48, 96), 4 / 3 * math.pi * 0.4 * 0.5 * 0.6),
+        (superellipsoid(0.01, 0.01, (0.4, 0.5, 0.6), 64, 128), 8 * 0.4 * 0.5 * 0.6),
+        (cylinder(0.3, 0.8, segments=96), math.pi * 0.3**2 * 0.8),
+        (cylinder(0.3, 0.8, 0.0, segments=96), math.pi * 0.3**2 * 0.8 / 3),
+        (cylinder(0.4, 0.6, 0.2, segments=96), math.pi * 0.6 / 3 * (0.16 + 0.08 + 0.04)),
+        (torus(0.5, 0.2, 96, 96), 2 * math.pi**2 * 0.5 * 0.2**2),
+        (lathe(np.array([[0, 0], [1, 1], [0, 2.0]]), 96), 2 * math.pi / 3),
+    ],
+    ids=["box", "ellipsoid", "near box", "cylinder", "cone", "frustum", "torus", "double cone"],
+)
 def test_primitives_are_closed_and_of_known_volume(part: Part, expected: float) -> None:
     assert open_edges(part[1]) == 0
     assert volume(part) == pytest.approx(expected, rel=0.03)
@@ -117,8 +121,9 @@ def test_assembled_parts_keep_their_colours() -> None:
     assert mesh.vertices[8:, 0].min() == 4
 
 
-@pytest.mark.parametrize(("axis", "before", "after"), [("x", [0, 1, 0], [0, 0, 1]), ("y", [0, 0, 1], [1, 0, 0]),
-                                                       ("z", [1, 0, 0], [0, 1, 0])])
+@pytest.mark.parametrize(
+    ("axis", "before", "after"), [("x", [0, 1, 0], [0, 0, 1]), ("y", [0, 0, 1], [1, 0, 0]), ("z", [1, 0, 0], [0, 1, 0])]
+)
 def test_rotations_are_right_handed(axis: str, before: list[float], after: list[float]) -> None:
     turn = rotation(axis, math.pi / 2)  # type: ignore[arg-type]
     assert turn @ np.array(before) == pytest.approx(np.array(after), abs=1e-12)

@@ -37,8 +37,9 @@ def sphere_depth(camera: Camera, radius: float) -> np.ndarray:
     return distance * (directions @ camera.forward)
 
 
-@pytest.mark.parametrize("camera", [orbit_camera(0.0, 0.0), orbit_camera(2.0, 1.1, 2.2),
-                                    orbit_camera(0.3, math.pi / 2)])
+@pytest.mark.parametrize(
+    "camera", [orbit_camera(0.0, 0.0), orbit_camera(2.0, 1.1, 2.2), orbit_camera(0.3, math.pi / 2)]
+)
 def test_depth_normals_and_outline_of_a_sphere(camera: Camera) -> None:
     picture = render_mesh(sphere(0.55), camera, smooth=True)
     truth = sphere_depth(camera, 0.55)
@@ -100,8 +101,11 @@ def test_texture_is_upright_seen_from_the_front() -> None:
     """Red, green, blue, white from top left to bottom right, with glTF's texture origin at the top left."""
     texture = np.zeros((8, 8, 3), np.uint8)
     texture[:4, :4], texture[:4, 4:], texture[4:, :4], texture[4:, 4:] = (255, 0, 0), (0, 255, 0), (0, 0, 255), 255
-    quad = facing_quad([(-0.4, -0.4), (0.4, -0.4), (0.4, 0.4), (-0.4, 0.4)], texture=texture,
-                       uv=np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32))
+    quad = facing_quad(
+        [(-0.4, -0.4), (0.4, -0.4), (0.4, 0.4), (-0.4, 0.4)],
+        texture=texture,
+        uv=np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32),
+    )
     picture = render_mesh(quad, orbit_camera(0.0, 0.0, size=64), WHITE_LIGHT)
     rows, columns = np.nonzero(picture.mask)
     near = 5
@@ -111,8 +115,9 @@ def test_texture_is_upright_seen_from_the_front() -> None:
 
 
 def test_shading_range_and_direction() -> None:
-    factors = WORLD_LIGHT.shade(np.array([WORLD_LIGHT.direction, -np.array(WORLD_LIGHT.direction)])
-                                / np.linalg.norm(WORLD_LIGHT.direction))
+    factors = WORLD_LIGHT.shade(
+        np.array([WORLD_LIGHT.direction, -np.array(WORLD_LIGHT.direction)]) / np.linalg.norm(WORLD_LIGHT.direction)
+    )
     assert factors == pytest.approx([WORLD_LIGHT.ambient + WORLD_LIGHT.diffuse, WORLD_LIGHT.ambient])
     white = np.full((642, 3), 255, np.uint8)
     ball = sphere(0.5, 3, vertex_colours=white)

@@ -16,18 +16,27 @@ def disc(height: int, width: int, radius: float, centre: tuple[float, float] = (
     return np.hypot(y - centre[0] * height, x - centre[1] * width) < radius * min(height, width)
 
 
-def painted(mask: np.ndarray, front: tuple[int, int, int], back: np.ndarray | tuple[int, int, int],
-            noise: float = 0.0) -> np.ndarray:
+def painted(
+    mask: np.ndarray, front: tuple[int, int, int], back: np.ndarray | tuple[int, int, int], noise: float = 0.0
+) -> np.ndarray:
     """An object on a background, with noise over both."""
     picture = np.where(mask[..., None], front, back) + np.random.default_rng(0).normal(0, noise, (*mask.shape, 3))
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("front", "back"), [((200, 40, 30), (235, 235, 235)), ((240, 240, 235), (30, 35, 60)),
-                                             ((60, 60, 60), (250, 250, 250)), ((30, 120, 40), (140, 110, 80))])
+@pytest.mark.parametrize(
+    ("front", "back"),
+    [
+        ((200, 40, 30), (235, 235, 235)),
+        ((240, 240, 235), (30, 35, 60)),
+        ((60, 60, 60), (250, 250, 250)),
+        ((30, 120, 40), (140, 110, 80)),
+    ],
+)
 @pytest.mark.parametrize("noise", [0.0, 4.0, 14.0])
-def test_disc_on_a_plain_or_noisy_background(front: tuple[int, int, int], back: tuple[int, int, int],
-                                             noise: float) -> None:
+def test_disc_on_a_plain_or_noisy_background(
+    front: tuple[int, int, int], back: tuple[int, int, int], noise: float
+) -> None:
     truth = disc(150, 200, 0.3)
     assert mask_iou(segment_object(painted(truth, front, back, noise)) >= 128, truth) > 0.95
 
@@ -89,10 +98,16 @@ def test_the_same_photo_gives_the_same_mask() -> None:
     assert np.array_equal(segment_object(picture), first)
 
 
-@pytest.mark.parametrize("picture", [
-    np.full((100, 120, 3), 127, np.uint8), np.full((1, 1, 3), 9, np.uint8), np.full((300, 4, 3), 200, np.uint8),
-    np.clip(np.random.default_rng(0).normal(128, 2, (100, 100, 3)), 0, 255).astype(np.uint8),
-], ids=["plain", "one pixel", "strip", "faint noise"])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((100, 120, 3), 127, np.uint8),
+        np.full((1, 1, 3), 9, np.uint8),
+        np.full((300, 4, 3), 200, np.uint8),
+        np.clip(np.random.default_rng(0).normal(128, 2, (100, 100, 3)), 0, 255).astype(np.uint8),
+    ],
+    ids=["plain", "one pixel", "strip", "faint noise"],
+)
 def test_a_picture_of_nothing_is_refused(picture: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"no object stands out from the background.*--mask"):
         segment_object(picture)

@@ -24,8 +24,15 @@ SIZE = 12
 def views(count: int, seed: int = 0) -> tuple[View, ...]:
     """Views with random pixels around an object."""
     rng = np.random.default_rng(seed)
-    return tuple(View(f"view_{k:02d}", orbit_camera(0.7 * k, 0.1 * k, 1.5 + 0.1 * k, size=SIZE),
-                      rng.integers(0, 256, (SIZE, SIZE, 4), dtype=np.uint8), weight=1 / (k + 1)) for k in range(count))
+    return tuple(
+        View(
+            f"view_{k:02d}",
+            orbit_camera(0.7 * k, 0.1 * k, 1.5 + 0.1 * k, size=SIZE),
+            rng.integers(0, 256, (SIZE, SIZE, 4), dtype=np.uint8),
+            weight=1 / (k + 1),
+        )
+        for k in range(count)
+    )
 
 
 def written(folder: Path, *, masks: bool = True) -> dict[str, Any]:
@@ -184,13 +191,21 @@ def test_missing_keys_are_named(tmp_path: Path, key: str) -> None:
         ViewSet.load(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "is not a capture file"), ("{", "is not a capture file"), ("[]", "is not a capture file"),
-    ("7", "is not a capture file"),
-    ("{}", "is not a capture file"), ('{"frames": []}', "lists no frames"), ('{"frames": null}', "lists no frames"),
-    ('{"frames": {"a": 1}}', "is not a capture file"), ('{"frames": 3}', "is not a capture file"),
-    ('{"frames": ["a.png"]}', "frame 0: is not an object"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a capture file"),
+        ("{", "is not a capture file"),
+        ("[]", "is not a capture file"),
+        ("7", "is not a capture file"),
+        ("{}", "is not a capture file"),
+        ('{"frames": []}', "lists no frames"),
+        ('{"frames": null}', "lists no frames"),
+        ('{"frames": {"a": 1}}', "is not a capture file"),
+        ('{"frames": 3}', "is not a capture file"),
+        ('{"frames": ["a.png"]}', "frame 0: is not an object"),
+    ],
+)
 def test_files_that_are_no_captures(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "transforms.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message):
@@ -272,9 +287,22 @@ def test_an_unfinished_save_has_no_capture_file(tmp_path: Path) -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=8),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=4), children, max_size=3),
-    max_leaves=6)
-KEYS = ("file_path", "mask_path", "transform_matrix", "fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "viewloom_weight",
-        "camera_model")
+    max_leaves=6,
+)
+KEYS = (
+    "file_path",
+    "mask_path",
+    "transform_matrix",
+    "fl_x",
+    "fl_y",
+    "cx",
+    "cy",
+    "w",
+    "h",
+    "k1",
+    "viewloom_weight",
+    "camera_model",
+)
 PLACES = [*((k, key) for k in (0, 1, 2, None) for key in KEYS), (None, "frames"), (None, "viewloom"), (0, None)]
 
 
@@ -289,8 +317,9 @@ def loaded_or_refusal(folder: Path) -> ViewSet | InputError:
 @pytest.mark.usefixtures("shapes_unchecked")
 @settings(max_examples=300)
 @given(place=st.sampled_from(PLACES), value=json_values)
-def test_any_change_is_read_or_refused(sound: tuple[Path, dict[str, Any]], place: tuple[int | None, str | None],
-                                       value: object) -> None:
+def test_any_change_is_read_or_refused(
+    sound: tuple[Path, dict[str, Any]], place: tuple[int | None, str | None], value: object
+) -> None:
     """Whatever stands anywhere in a capture file, the answer is a view set or an InputError."""
     folder, content = sound[0], copy.deepcopy(sound[1])
     index, key = place

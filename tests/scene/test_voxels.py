@@ -22,8 +22,11 @@ POINTS = voxel_centres(RESOLUTION)
 def mesh_of(part: tuple[np.ndarray, np.ndarray], colour: tuple[int, int, int] = (200, 60, 20)) -> ColouredMesh:
     """A part as it is, in one colour."""
     vertices, faces = part
-    return ColouredMesh(vertices.astype(np.float32), faces.astype(np.int32),
-                        vertex_colours=np.broadcast_to(np.array(colour, np.uint8), vertices.shape).copy())
+    return ColouredMesh(
+        vertices.astype(np.float32),
+        faces.astype(np.int32),
+        vertex_colours=np.broadcast_to(np.array(colour, np.uint8), vertices.shape).copy(),
+    )
 
 
 def ball(radius: float) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,10 @@ SMALL = SampleSettings(size=32, targets=3, volume=8)
 def object_file(kind: str, size: tuple[float, float, float]) -> bytes:
     """A box in the pool's format: positions as 16-bit integers, y up."""
     vertices, faces = box(size)
-    arrays: dict[str, np.ndarray] = {"v": np.round((vertices + 0.5) * 65535).astype(np.uint16),
-                                     "f": faces.astype(np.uint16)}
+    arrays: dict[str, np.ndarray] = {
+        "v": np.round((vertices + 0.5) * 65535).astype(np.uint16),
+        "f": faces.astype(np.uint16),
+    }
     if kind == "vcolor":
         arrays["c"] = np.where(vertices[:, :1] > 0, (255, 0, 0), (0, 0, 255)).astype(np.uint8)
     if kind == "texture":
@@ -40,8 +42,13 @@ def object_file(kind: str, size: tuple[float, float, float]) -> bytes:
 def pool_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Training objects of every kind, and two to evaluate on; y is the tall axis of each."""
     folder = tmp_path_factory.mktemp("pool")
-    rows = [("train/a.npz", "texture", "train"), ("train/b.npz", "vcolor", "train"),
-            ("train/c.npz", "geometry", "train"), ("val/d.npz", "vcolor", "val"), ("val/e.npz", "geometry", "val")]
+    rows = [
+        ("train/a.npz", "texture", "train"),
+        ("train/b.npz", "vcolor", "train"),
+        ("train/c.npz", "geometry", "train"),
+        ("val/d.npz", "vcolor", "val"),
+        ("val/e.npz", "geometry", "val"),
+    ]
     with zipfile.ZipFile(folder / "objects.zip", "w") as archive:
         for file, kind, _ in rows:
             archive.writestr(file, object_file(kind, (0.2, 0.5, 0.1)))

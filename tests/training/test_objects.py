@@ -87,8 +87,10 @@ def test_textured_objects_are_drawn_more_often(pool_folder: Path) -> None:
 
 def test_the_mix_decides_between_pool_and_procedural_objects(pool_folder: Path) -> None:
     pool, rng = ObjectPool(pool_folder, "train"), np.random.default_rng(0)
-    boxes = [sum(len(ObjectSource(pool, ObjectMix(procedural=share)).draw(rng)[0].vertices) == 8 for _ in range(60))
-             for share in (0.0, 0.5, 1.0)]
+    boxes = [
+        sum(len(ObjectSource(pool, ObjectMix(procedural=share)).draw(rng)[0].vertices) == 8 for _ in range(60))
+        for share in (0.0, 0.5, 1.0)
+    ]
     assert boxes[0] == 60
     assert 15 < boxes[1] < 45
     assert boxes[2] < 15

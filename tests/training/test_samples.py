@@ -39,9 +39,13 @@ EXACT = SampleSettings(size=64, targets=4, volume=24, fill_jitter=0.0, shift_jit
 
 def lopsided() -> ColouredMesh:
     """Three boxes of different colours: no turn or mirror image of it is itself."""
-    return assemble([
-        (box((0.5, 0.2, 0.1)), (1.0, 0.0, 0.0)), (moved(box((0.12, 0.12, 0.4)), (0.4, 0.1, 0.4)), (0.0, 1.0, 0.0)),
-        (moved(box((0.1, 0.3, 0.1)), (-0.4, 0.4, 0.0)), (0.0, 0.0, 1.0))]).normalised()
+    return assemble(
+        [
+            (box((0.5, 0.2, 0.1)), (1.0, 0.0, 0.0)),
+            (moved(box((0.12, 0.12, 0.4)), (0.4, 0.1, 0.4)), (0.0, 1.0, 0.0)),
+            (moved(box((0.1, 0.3, 0.1)), (-0.4, 0.4, 0.0)), (0.0, 0.0, 1.0)),
+        ]
+    ).normalised()
 
 
 def equal(one: Sample, other: Sample) -> bool:
@@ -53,10 +57,16 @@ def equal(one: Sample, other: Sample) -> bool:
 
 
 @settings(max_examples=40)
-@given(elevation=st.floats(-0.2, 0.9), radius=st.floats(1.4, 2.6), fill=st.floats(0.5, 0.9), x=st.floats(-0.05, 0.05),
-       y=st.floats(-0.05, 0.05))
-def test_the_source_is_framed_as_a_prepared_photo(elevation: float, radius: float, fill: float, x: float,
-                                                  y: float) -> None:
+@given(
+    elevation=st.floats(-0.2, 0.9),
+    radius=st.floats(1.4, 2.6),
+    fill=st.floats(0.5, 0.9),
+    x=st.floats(-0.05, 0.05),
+    y=st.floats(-0.05, 0.05),
+)
+def test_the_source_is_framed_as_a_prepared_photo(
+    elevation: float, radius: float, fill: float, x: float, y: float
+) -> None:
     mesh = lopsided()
     camera, description = source_view(mesh, elevation, radius, 100, fill, (x, y))
     pixels, _ = camera.project(mesh.vertices)
@@ -100,8 +110,10 @@ def test_source_targets_and_solid_share_one_frame() -> None:
     sample = render_sample(lopsided(), WORLD_LIGHT, EXACT, np.random.default_rng(3))
     points = voxel_centres(24)[sample.solid]
     assert len(points) > 200
-    cameras = [claimed_camera(sample.source_camera.astype(float), 64),
-               *(orbit_camera(*(float(v) for v in pose), size=64) for pose in sample.target_cameras)]
+    cameras = [
+        claimed_camera(sample.source_camera.astype(float), 64),
+        *(orbit_camera(*(float(v) for v in pose), size=64) for pose in sample.target_cameras),
+    ]
     views = list(zip(cameras, [sample.source, *sample.targets], strict=True))
     for camera, rgba in views:
         inside, covered = agrees(points, camera, rgba)

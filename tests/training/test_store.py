@@ -26,9 +26,14 @@ def made_up(number: int, like: SampleSettings = TINY) -> Sample:
     """A sample of random content, told apart by its number."""
     rng = np.random.default_rng(number)
     s, t, r = like.size, like.targets, like.volume
-    return Sample(rng.integers(0, 256, (s, s, 4), dtype=np.uint8), np.full(4, number, np.float32),
-                  rng.integers(0, 256, (t, s, s, 4), dtype=np.uint8), rng.random((t, 3)).astype(np.float32),
-                  rng.random((r, r, r)) > 0.5, rng.integers(0, 256, (r, r, r, 3), dtype=np.uint8))
+    return Sample(
+        rng.integers(0, 256, (s, s, 4), dtype=np.uint8),
+        np.full(4, number, np.float32),
+        rng.integers(0, 256, (t, s, s, 4), dtype=np.uint8),
+        rng.random((t, 3)).astype(np.float32),
+        rng.random((r, r, r)) > 0.5,
+        rng.integers(0, 256, (r, r, r, 3), dtype=np.uint8),
+    )
 
 
 def numbers(store: SampleStore) -> list[int]:
@@ -70,8 +75,9 @@ def test_the_newest_samples_replace_the_oldest(capacity: int, count: int) -> Non
 
 @settings(max_examples=25)
 @given(first=st.integers(0, 9), second=st.integers(0, 9), before=st.integers(1, 5), after=st.integers(1, 8))
-def test_reopening_and_growing_on_disk_keeps_what_is_there(tmp_path_factory: pytest.TempPathFactory, first: int,
-                                                           second: int, before: int, after: int) -> None:
+def test_reopening_and_growing_on_disk_keeps_what_is_there(
+    tmp_path_factory: pytest.TempPathFactory, first: int, second: int, before: int, after: int
+) -> None:
     """A store never counts a place that no sample was written to."""
     folder = tmp_path_factory.mktemp("samples")
     store = SampleStore(TINY, before, folder)
@@ -90,7 +96,7 @@ def test_reopening_and_growing_on_disk_keeps_what_is_there(tmp_path_factory: pyt
     if len(grown):
         kept = numbers(grown)
         assert set(kept) <= {*held, *range(100, 100 + second)}
-        assert set(range(100, 100 + second)[-grown.capacity:]) <= set(kept)
+        assert set(range(100, 100 + second)[-grown.capacity :]) <= set(kept)
         assert_holds(grown.batch_all(), kept)
         assert_holds(SampleStore.open(folder).batch_all(), kept)
 
@@ -216,8 +222,9 @@ def test_training_data_are_stored_or_rendered(pool_folder: Path, tmp_path: Path,
     store.append(made_up(7, SMALL))
     store.flush()
     with contextlib.ExitStack() as stack:
-        training, held_out = open_data(stack, pool_folder, tmp_path if stored else None, workers=0, held=4, seed=1,
-                                       settings=SMALL)
+        training, held_out = open_data(
+            stack, pool_folder, tmp_path if stored else None, workers=0, held=4, seed=1, settings=SMALL
+        )
         assert len(held_out) == 2
         assert len(training) == (1 if stored else 4)
         assert training.batch_all().source[..., 3].any()

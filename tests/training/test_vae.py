@@ -22,9 +22,18 @@ CPU = torch.device("cpu")
 def small_vae() -> AutoencoderKL:
     """Latents of half the picture's side."""
     torch.manual_seed(0)
-    return AutoencoderKL(in_channels=4, out_channels=4, down_block_types=("DownEncoderBlock2D",) * 2,
-                         up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 8), layers_per_block=1,
-                         norm_num_groups=4, latent_channels=4, sample_size=32, scaling_factor=1.0)
+    return AutoencoderKL(
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=32,
+        scaling_factor=1.0,
+    )
 
 
 def losses(task: VaeTask, steps: int, rate: float = 5e-3) -> list[float]:
@@ -45,6 +54,7 @@ def losses(task: VaeTask, steps: int, rate: float = 5e-3) -> list[float]:
 @pytest.fixture
 def make_task(small_store: SampleStore) -> Callable[..., VaeTask]:
     """A task on the made-up samples."""
+
     def make(**weights: float) -> VaeTask:
         return VaeTask(small_vae(), small_store, small_store.batch_all().source, 4, CPU, VaeLoss(**weights))
 
@@ -68,8 +78,9 @@ def test_batches_are_pictures_of_the_store(make_task: Callable[..., VaeTask], sm
 
 
 @pytest.mark.parametrize(("wanted", "rises"), [(1e-4, True), (1e4, False)])
-def test_the_kl_weight_is_steered_to_the_wanted_information(make_task: Callable[..., VaeTask], wanted: float,
-                                                            rises: bool) -> None:
+def test_the_kl_weight_is_steered_to_the_wanted_information(
+    make_task: Callable[..., VaeTask], wanted: float, rises: bool
+) -> None:
     task = make_task(kl_nats=wanted)
     batch = next(task.batches())
     weights = [task.loss(batch)[2]["kl_weight"] for _ in range(5)]

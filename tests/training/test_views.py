@@ -39,15 +39,39 @@ def small_model(conditioning: Conditioning) -> ViewDiffusion:
     """A tiny view model for pictures of 32 pixels and latents of 16."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=16, in_channels=conditioning.channels, out_channels=4, layers_per_block=1,
-        block_out_channels=(16, 16, 16), down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3, cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4)
-    vae = AutoencoderKL(in_channels=4, out_channels=4, down_block_types=("DownEncoderBlock2D",) * 2,
-                        up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 8), layers_per_block=1,
-                        norm_num_groups=4, latent_channels=4, sample_size=32, scaling_factor=2.0).eval()
+        sample_size=16,
+        in_channels=conditioning.channels,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(16, 16, 16),
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    vae = AutoencoderKL(
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=32,
+        scaling_factor=2.0,
+    ).eval()
     coarse = CoarseVolumeModel(image_size=32, resolution=8, channels=(16, 16, 16), fine_channels=8).eval()
-    return ViewDiffusion(unet, vae, PhotoEncoder(width=16, image_size=32), PoseProjection(width=16), conditioning,
-                         NANO_SCHEDULER, coarse if conditioning.coarse else None)
+    return ViewDiffusion(
+        unet,
+        vae,
+        PhotoEncoder(width=16, image_size=32),
+        PoseProjection(width=16),
+        conditioning,
+        NANO_SCHEDULER,
+        coarse if conditioning.coarse else None,
+    )
 
 
 def exact(batch: SampleBatch) -> torch.Tensor:
@@ -60,8 +84,15 @@ def task(request: pytest.FixtureRequest, small_store: SampleStore) -> ViewTask:
     """A task whose every batch is all four samples."""
     model, batch = small_model(request.param), small_store.batch_all()
     encoded = encode_samples(model, batch, exact(batch))
-    return ViewTask(model, lambda rng: encoded, batch, CPU, ViewLoss(views=2),
-                    sampling=SamplingSettings(steps=2, guidance=1.0), held_views=2)
+    return ViewTask(
+        model,
+        lambda rng: encoded,
+        batch,
+        CPU,
+        ViewLoss(views=2),
+        sampling=SamplingSettings(steps=2, guidance=1.0),
+        held_views=2,
+    )
 
 
 # --- the task ---------------------------------------------------------------------------------------------------------
@@ -158,7 +189,7 @@ def test_dropped_objects_lose_their_conditions(task: ViewTask, blank: bool) -> N
     task.model.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     task.loss(next(task.batches()))
     rows, _, tokens = seen[0]
-    views = rows.unflatten(0, (4, -1))[:, int(task.model.conditioning.source_row):]
+    views = rows.unflatten(0, (4, -1))[:, int(task.model.conditioning.source_row) :]
     assert bool((views[:, :, 4:8] == 0).all()) is blank
     assert bool((tokens == 0).all()) is blank
 
@@ -170,7 +201,7 @@ def test_views_of_one_object_share_their_noise_level(task: ViewTask) -> None:
         task.loss(next(task.batches()))
     first = int(task.model.conditioning.source_row)
     times = torch.stack(seen).unflatten(1, (4, -1))
-    assert (times[..., first:] == times[..., first:first + 1]).all()
+    assert (times[..., first:] == times[..., first : first + 1]).all()
     assert (times[..., :first] == 0).all()
     assert len(times[..., first].unique()) > 4
 
@@ -206,8 +237,14 @@ def test_encoded_samples_hold_what_the_network_needs(small_store: SampleStore) -
     model, batch = small_model(FULL), small_store.batch_all()
     encoded = encode_samples(model, batch, exact(batch))
     assert {name: tuple(value.shape) for name, value in vars(encoded).items()} == {
-        "photo": (4, 4, 64, 64), "source": (4, 4, 16, 16), "targets": (4, 3, 4, 16, 16), "coarse": (4, 3, 4, 16, 16),
-        "visible": (4, 3, 4, 16, 16), "source_camera": (4, 4), "target_cameras": (4, 3, 3)}
+        "photo": (4, 4, 64, 64),
+        "source": (4, 4, 16, 16),
+        "targets": (4, 3, 4, 16, 16),
+        "coarse": (4, 3, 4, 16, 16),
+        "visible": (4, 3, 4, 16, 16),
+        "source_camera": (4, 4),
+        "target_cameras": (4, 3, 3),
+    }
     assert np.array_equal(encoded.source_camera.numpy(), batch.source_camera)
     assert np.array_equal(encoded.target_cameras.numpy(), batch.target_cameras)
     with torch.no_grad():
@@ -254,8 +291,9 @@ def test_unshifted_timesteps_are_even(make_levels: Callable[[float], torch.Tenso
 
 
 @pytest.mark.parametrize("shift", [0.7, 1.4, 3.0])
-def test_shifted_timesteps_lower_the_log_snr_by_the_shift(make_levels: Callable[[float], torch.Tensor],
-                                                          shift: float) -> None:
+def test_shifted_timesteps_lower_the_log_snr_by_the_shift(
+    make_levels: Callable[[float], torch.Tensor], shift: float
+) -> None:
     schedule = small_model(PLAIN).schedule
     even, shifted = make_levels(0.0), make_levels(shift)
     assert int(shifted.max()) <= 999
