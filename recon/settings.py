@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from scene.camera import OBJECT_RADIUS
 
@@ -44,14 +43,6 @@ class FitSettings:
     """Share of the smallest colour errors that count, after the first level."""
     seed: int = 0
     """Seed of the ray draws."""
-
-
-Preset = Literal["draft", "standard"]
-
-PRESETS: dict[Preset, FitSettings] = {
-    "draft": FitSettings(),
-    "standard": FitSettings(resolution=128, levels=(32, 64, 128), iterations=(80, 100, 100), image_side=256),
-}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class Arguments:
     """Folder of the object pool; its val split is the held-out set."""
     samples_dir: Path | None = None
     """Samples rendered before (scripts/render_samples.py); rendered on the fly without it."""
+    stored_views: int = 4
+    """Target views encoded of each stored sample; more variety at the same cost comes from more samples."""
     workers: int = 1
     """Rendering processes when rendering on the fly."""
     held: int = 2000
@@ -72,7 +74,7 @@ def build(arguments: Arguments) -> ViewDiffusion:
 
 def fingerprint(arguments: Arguments) -> str:
     """Names the fixed weights and the samples that latents are made from."""
-    digest = hashlib.sha256(str(arguments.loss.camera_jitter).encode())
+    digest = hashlib.sha256(f"{arguments.loss.camera_jitter} {arguments.stored_views}".encode())
     for name in ("vae", "coarse"):
         for path in sorted((arguments.weights / name).glob("*.safetensors")):
             digest.update(path.read_bytes())
@@ -101,7 +103,7 @@ def main(arguments: Arguments) -> None:
             encoded = EncodedStore(
                 arguments.samples_dir / "encoded",
                 fingerprint(arguments),
-                lambda: encode_store(model, store, jitter, settings.seed),
+                lambda: encode_store(model, store, jitter, settings.seed, arguments.stored_views),
             )
 
             def draw(rng):  # type: ignore[no-untyped-def]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recon.field import Surface
     from recon.fit import fit_surface
     from recon.glb import write_glb
+    from recon.mesh import extract_mesh
     from recon.metrics import MeshScores, compare_meshes
     from recon.settings import FitSettings, GlbSettings
     from recon.texture import TexturedMesh, bake
@@ -52,6 +53,7 @@ _HOMES = {
     "recon.field": ("Surface",),
     "recon.fit": ("fit_surface",),
     "recon.glb": ("write_glb",),
+    "recon.mesh": ("extract_mesh",),
     "recon.metrics": ("MeshScores", "compare_meshes"),
     "recon.settings": ("FitSettings", "GlbSettings"),
     "recon.texture": ("TexturedMesh", "bake"),
@@ -88,6 +90,7 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "ViewSet",
     "fit_surface",
     "Surface",
+    "extract_mesh",
     "bake",
     "TexturedMesh",
     "write_glb",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -166,13 +166,27 @@ class EncodedStore:
 
 
 def encode_store(
-    model: ViewDiffusion, store: SampleStore, jitter: float, seed: int, chunk: int = 16
+    model: ViewDiffusion, store: SampleStore, jitter: float, seed: int, views: int | None = None, chunk: int = 16
 ) -> Iterator[EncodedBatch]:
-    """Encode every sample of a store, with a progress bar."""
+    """Encode every sample of a store, with a progress bar.
+
+    Args:
+        model: gives the VAE and the coarse volume.
+        store: the samples.
+        jitter: deviation of the claimed source cameras, in typical deviations of the predicted one.
+        seed: of the jitter and of the choice of views.
+        views: encode so many target views of each sample, drawn at random; all of them if None.
+        chunk: samples encoded at a time.
+    """
     generator = torch.Generator().manual_seed(seed)
     for start in track(range(0, len(store), chunk), "encoding"):
         index = np.arange(start, min(start + chunk, len(store)))
-        yield encode_samples(model, store.batch(index), jitter * torch.randn(len(index), 4, generator=generator))
+        batch = store.batch(index)
+        if views is not None and views < batch.targets.shape[1]:
+            order = torch.rand(batch.targets.shape[:2], generator=generator).argsort(1)[:, :views].numpy()
+            rows = np.arange(len(index))[:, None]
+            batch = replace(batch, targets=batch.targets[rows, order], target_cameras=batch.target_cameras[rows, order])
+        yield encode_samples(model, batch, jitter * torch.randn(len(index), 4, generator=generator))
 
 
 class ViewModules(nn.Module):

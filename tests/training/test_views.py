@@ -283,6 +283,19 @@ def test_encoded_stores_are_made_once_and_again_for_another_key(small_store: Sam
     assert torch.allclose(batch.target_cameras, encoded.target_cameras[places], atol=0.01)
 
 
+def test_encoding_some_views_keeps_them_with_their_cameras(small_store: SampleStore) -> None:
+    model, everything = small_model(PLAIN), small_store.batch_all()
+    whole = encode_samples(model, everything, exact(everything))
+    (some,) = encode_store(model, small_store, 0.0, 0, views=2)
+    assert some.targets.shape == (4, 2, 4, 16, 16)
+    for k in range(4):
+        apart = (some.target_cameras[k, :, None] - whole.target_cameras[k]).abs().sum(-1)
+        place = apart.argmin(1)
+        assert float(apart.min(1).values.max()) == 0
+        assert len(set(place.tolist())) == 2
+        assert torch.allclose(some.targets[k], whole.targets[k, place], atol=0.05)  # mixed precision
+
+
 # --- noise levels -----------------------------------------------------------------------------------------------------
 
 
