@@ -37,7 +37,8 @@ def vote_inside(
 ) -> Float[np.ndarray, "r r r"]:
     """Share of views whose mask covers each voxel, weighted by the views' confidence.
 
-    Views that do not see a voxel at all do not vote. A voxel that no view sees is outside.
+    A view whose mask ends inside the picture shows the whole object, so it votes against all that lies beside the
+    picture; a view that cuts the object off votes only on what it sees. A voxel that no view votes on is outside.
 
     Args:
         rays: the views.
@@ -51,6 +52,8 @@ def vote_inside(
     total, votes = torch.zeros(len(points), device=device), torch.zeros(len(points), device=device)
     for k in range(len(rays)):
         cover, seen = rays.sample_alpha(k, points)
+        if rays.shows_all(k):
+            seen = torch.ones_like(seen)
         votes += rays.weight[k] * cover * seen
         total += rays.weight[k] * seen
     inside = torch.where(total > 0, votes / total.clamp(min=1e-6), 0.0)
@@ -68,6 +71,8 @@ def signed_distance(inside: Float[np.ndarray, "r r r"], level: float, half: floa
     voxel = 2 * half / inside.shape[0]
     if not solid.any():
         raise InputError("the masks have no common inside", fix="Check that the cameras look at the same object.")
+    if solid.all():
+        raise InputError("the masks cover all there is", fix="Check the masks: black must be what is not the object.")
     outside = ndimage.distance_transform_edt(~solid)
     within = ndimage.distance_transform_edt(solid)
     # Voxel centres are half a voxel from the boundary between voxels.

@@ -107,6 +107,12 @@ class RaySet:
         seen = (depth > 0) & (grid.abs() <= 1).all(-1)
         return torch.where(seen, cover, 0.0), seen.float()
 
+    def shows_all(self, k: int) -> bool:
+        """Whether view ``k`` has the whole object in its picture: the mask is not empty and touches no border."""
+        solid = self.alpha[k] > 0.5
+        rim = torch.cat([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
+        return bool(solid.any()) and not bool(rim.any())
+
     def small(self, k: int, size: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Bool[Tensor, "n"]]:
         """Rays and mask of view ``k`` at about ``size`` pixels along its longest side."""
         camera = self.cameras[k]

@@ -15,7 +15,7 @@ from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
 from recon.normalise import normalise_capture
 from scene.viewset import ViewSet
 
-_VERSION = 1
+_VERSION = 2
 
 
 def reconstruct(
