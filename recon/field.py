@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class Surface:
         return F.grid_sample(field, grid, padding_mode="border", align_corners=False)[0, :, 0, 0].T.numpy()
 
     def save(self, path: Path) -> None:
-        """Write as compressed ``.npz``; byte for byte the same for the same surface."""
+        """Write as ``.npz``; byte for byte the same for the same surface."""
         import json
 
         with written_aside(path) as partial, partial.open("wb") as file:
@@ -104,16 +105,21 @@ class Surface:
 
     @classmethod
     def load(cls, path: Path) -> Surface:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is missing, cut short or something else.
+        """
         import json
 
         try:
-            with np.load(path, allow_pickle=False) as data:
+            # Opened as an archive first: an array file would come back as an array, without the names below.
+            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as data:
                 return cls(
                     data["sdf"],
                     data["colour"].astype(np.float32) / 255,
                     float(data["half"]),
                     json.loads(str(data["facts"])),
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"is not a stored surface ({error})", where=path) from error
