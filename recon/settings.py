@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scene.camera import OBJECT_RADIUS
+from scene.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class FitSettings:
     seed: int = 0
     """Seed of the ray draws."""
 
+    def __post_init__(self) -> None:
+        if not self.levels or len(self.levels) != len(self.iterations):
+            raise SettingsError(
+                f"the fit has {len(self.levels)} levels and {len(self.iterations)} numbers of iterations",
+                fix="Give each level its number of iterations.",
+            )
+
 
 @dataclass(frozen=True)
 class GlbSettings:
@@ -57,3 +66,7 @@ class GlbSettings:
     """Quality of the texture."""
     unlit: bool = False
     """Show colours as they are (KHR_materials_unlit) instead of reacting to the scene's light."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.longest_side < math.inf:
+            raise SettingsError(f"an asset cannot be {self.longest_side} m long", fix="Give a positive longest side.")
