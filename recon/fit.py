@@ -250,7 +250,7 @@ def prior_surface(
     wide = F.interpolate(
         _padded(occupancy, settings.half)[None, None], (settings.resolution,) * 3, mode="trilinear", align_corners=False
     )[0, 0].numpy()
-    sdf = signed_distance(wide, min(0.5, float(wide.max()) * 0.5), settings.half)
+    sdf = signed_distance(wide, min(0.5, max(float(wide.max()) * 0.5, 1e-3)), settings.half)
     painted = np.stack([_padded(colours[..., k], settings.half).numpy() for k in range(3)], -1)
     return Surface(sdf, painted, settings.half, {"kept": "coarse volume"})
 
