@@ -56,8 +56,9 @@ class Runner:
     """Runs the stages of one item in a folder.
 
     Every stage writes into a folder of its own, under another name until it is complete. Its key names everything its
-    result depends on; a folder with the same key is kept. So a killed job continues where it stopped, and a changed
-    setting redoes only what depends on it.
+    result depends on; a folder with the same key, whose files are as they were written, is kept. So a killed job
+    continues where it stopped, and a changed setting redoes only what depends on it. Folders that no stage wrote are
+    never replaced.
 
     Args:
         folder: of the item.
@@ -77,42 +78,64 @@ class Runner:
             action: writes the result into the folder it is given.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written, or a folder of that name holds something else.
         """
         key, target = digest_of(name, key_parts), self.folder / name
-        if self._stamped(target) == key:
+        partial, old = self.folder / f".{name}.part", self.folder / f".{name}.old"
+        _remove(partial, old)  # of a killed run
+        if _is_intact(target, key):
             self.on_stage(name, True)
             run = StageRun(name, target, key, 0.0, True)
         else:
             self.on_stage(name, False)
             start = time.monotonic()
-            partial = self.folder / f".{name}.part"
             try:
-                shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
+                _refuse_foreign(target)
                 action(partial)
-                (partial / _STAMP).write_text(json.dumps({"key": key}) + "\n", encoding="utf-8")
+                stamp = {"key": key, "files": _contents(partial)}
+                (partial / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
                 _sync(partial)
                 if target.exists():
-                    shutil.rmtree(target)
+                    target.replace(old)  # at once: half deleted, it could no longer be told from a foreign folder
                 partial.replace(target)
             except OSError as error:
-                shutil.rmtree(partial, ignore_errors=True)
                 raise OutputError(
                     f"cannot be written ({error.strerror or error})",
                     where=target,
                     fix="Check free space and permissions, or choose another output folder.",
                 ) from error
+            finally:
+                _remove(partial, old)
             run = StageRun(name, target, key, time.monotonic() - start, False)
         self.runs.append(run)
         return run
 
-    @staticmethod
-    def _stamped(folder: Path) -> str | None:
-        try:
-            return str(json.loads((folder / _STAMP).read_text(encoding="utf-8"))["key"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Digest of every file that a stage wrote."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / _STAMP)
+    return {p.relative_to(folder).as_posix(): digest_of_file(p) for p in files}
+
+
+def _is_intact(folder: Path, key: str) -> bool:
+    """Whether a stage with this key wrote the folder and all its files are as they were; more files do not matter."""
+    try:
+        stamp = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
+        return stamp["key"] == key and all(digest_of_file(folder / name) == d for name, d in stamp["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise if a folder has files and was not written by a stage: a capture of the user's may be called ``views``."""
+    if folder.exists() and not (folder / _STAMP).is_file() and any(folder.iterdir()):
+        raise OutputError("holds files of another origin", where=folder, fix="Choose another output folder.")
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:
