@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import runpy
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -23,3 +25,16 @@ def _fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with every condition and random weights; its views are noise all over the picture."""
+    tiny = runpy.run_path(str(Path(__file__).parent / "diffusion" / "conftest.py"))
+    model = tiny["build_model"](tiny["FULL"])
+    with torch.no_grad():
+        model.vae.decoder.conv_out.weight.mul_(0.2)
+        model.vae.decoder.conv_out.bias.copy_(torch.tensor([0.3, 0.0, -0.3, 2.0]))
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model.save_pretrained(folder)
+    return folder

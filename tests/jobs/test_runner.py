@@ -1,0 +1,230 @@
+"""Stages with a memory: what is kept, what is redone, and what a killed job leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.jobs.runner import Runner, digest_of, digest_of_file, digest_of_folder
+from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
+from scene.errors import InputError, OutputError
+
+KILLED = Path(__file__).with_name("killed.py")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+Tree = Callable[[Path], dict[str, bytes]]
+
+
+def write(text: str) -> Callable[[Path], None]:
+    """A stage that writes two files."""
+
+    def action(folder: Path) -> None:
+        (folder / "deep").mkdir()
+        (folder / "a.txt").write_text(text)
+        (folder / "deep" / "b.txt").write_text(text * 2)
+
+    return action
+
+
+def must_not_run(folder: Path) -> None:
+    raise AssertionError("a kept stage ran")
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_run_once(tmp_path: Path) -> None:
+    told: list[tuple[str, bool]] = []
+    first = Runner(tmp_path, lambda name, cached: told.append((name, cached)))
+    run = first.run("one", [1, "x"], write("hello"))
+    assert (run.folder, run.cached) == (tmp_path / "one", False)
+    assert run.seconds > 0
+    assert (tmp_path / "one" / "deep" / "b.txt").read_text() == "hellohello"
+    again = Runner(tmp_path, lambda name, cached: told.append((name, cached)))
+    kept = again.run("one", [1, "x"], must_not_run)
+    assert (kept.folder, kept.key, kept.seconds, kept.cached) == (run.folder, run.key, 0.0, True)
+    assert again.runs == [kept]
+    assert told == [("one", False), ("one", True)]
+
+
+@pytest.mark.parametrize("parts", [[2, "x"], ["1", "x"], [1], [1, "x", None], {"1": "x"}])
+def test_another_key_redoes_the_stage(tmp_path: Path, parts: Any) -> None:
+    old = Runner(tmp_path).run("one", [1, "x"], write("old"))
+    (old.folder / "more.txt").write_text("of the old result")
+    new = Runner(tmp_path).run("one", parts, write("new"))
+    assert not new.cached
+    assert new.key != old.key
+    assert (new.folder / "a.txt").read_text() == "new"
+    assert not (new.folder / "more.txt").exists()
+
+
+def test_stages_with_the_same_parts_have_different_keys(tmp_path: Path) -> None:
+    runner = Runner(tmp_path)
+    assert runner.run("one", [1], write("1")).key != runner.run("two", [1], write("2")).key
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "stage.json").write_text(""),
+        lambda folder: (folder / "stage.json").write_text("[]"),
+        lambda folder: (folder / "stage.json").write_bytes(b"\xff\xfe"),
+        lambda folder: (folder / "stage.json").write_text((folder / "stage.json").read_text()[:-20]),
+        lambda folder: (folder / "a.txt").unlink(),
+        lambda folder: (folder / "a.txt").write_text(""),
+        lambda folder: (folder / "deep" / "b.txt").write_text("oldolD"),
+    ],
+    ids=["no stamp", "list", "bytes", "half stamp", "file gone", "file empty", "one letter"],
+)
+def test_a_damaged_result_is_redone(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    Runner(tmp_path).run("one", [1], write("old"))
+    damage(tmp_path / "one")
+    run = Runner(tmp_path).run("one", [1], write("old"))
+    assert not run.cached
+    assert (tmp_path / "one" / "a.txt").read_text() == "old"
+    assert (tmp_path / "one" / "deep" / "b.txt").read_text() == "oldold"
+    assert Runner(tmp_path).run("one", [1], must_not_run).cached
+
+
+def test_files_that_others_add_do_not_matter(tmp_path: Path) -> None:
+    Runner(tmp_path).run("one", [1], write("old"))
+    (tmp_path / "one" / "thumbnails.db").write_text("x")
+    assert Runner(tmp_path).run("one", [1], must_not_run).cached
+
+
+# --- failing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [InputError("no"), RuntimeError("no"), KeyboardInterrupt()])
+def test_a_failing_stage_leaves_the_old_result_and_nothing_else(
+    tmp_path: Path, error: BaseException, tree: Tree
+) -> None:
+    Runner(tmp_path).run("one", [1], write("old"))
+    before = tree(tmp_path)
+
+    def fail(folder: Path) -> None:
+        write("half")(folder)
+        raise error
+
+    runner = Runner(tmp_path)
+    with pytest.raises(type(error)):
+        runner.run("one", [2], fail)
+    assert runner.runs == []
+    assert tree(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"one: cannot be written \(No space left.*Check free space"):
+        Runner(tmp_path).run("one", [1], fail)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Runner(tmp_path / "taken").run("one", [1], write("x"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        Runner(tmp_path).run("taken", [1], write("x"))
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_folder_that_no_stage_wrote_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views" / "mine.txt").write_text("precious")
+    with pytest.raises(OutputError, match=r"views: holds files of another origin\. Choose another output folder"):
+        Runner(tmp_path).run("views", [1], must_not_run)
+    assert (tmp_path / "views" / "mine.txt").read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    assert Runner(tmp_path).run("empty", [1], write("x")).folder == tmp_path / "empty"
+
+
+# --- digests ----------------------------------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES, VALUES)
+def test_digests_tell_plain_values_apart(one: Any, other: Any) -> None:
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (digest_of(one) == digest_of(other)) is same
+    assert digest_of(one) == digest_of(json.loads(json.dumps(one)))
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    assert digest_of([1, 2]) != digest_of([2, 1])
+
+
+def test_digests_of_folders_see_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.json").write_text("1")
+    (tmp_path / "sub" / "b.bin").write_text("2")
+    whole, some = digest_of_folder(tmp_path), digest_of_folder(tmp_path, (".json",))
+    assert whole != some
+    (tmp_path / "sub" / "b.bin").write_text("3")
+    assert digest_of_folder(tmp_path) != whole
+    assert digest_of_folder(tmp_path, (".json",)) == some
+    (tmp_path / "a.json").rename(tmp_path / "c.json")
+    assert digest_of_folder(tmp_path, (".json",)) != some
+    assert digest_of_file(tmp_path / "c.json") == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+
+# --- being killed -----------------------------------------------------------------------------------------------------
+
+
+def run_killed(*arguments: str | Path) -> None:
+    """Start the killing script and insist that its children only die where they shall."""
+    done = subprocess.run([sys.executable, KILLED, *arguments], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_fork
+def test_killed_at_any_file_operation_a_rerun_gives_the_same_bytes(tmp_path: Path, tree: Tree) -> None:
+    run_killed("toy", tmp_path)
+    trees = [tree(folder) for folder in sorted(tmp_path.iterdir())]
+    assert len(trees) > 40  # every operation of two stages
+    assert set(trees[-1]) == {f"{s}/{n}" for s in ("first", "second") for n in ("a.txt", "deep/b.txt", "stage.json")}
+    assert trees[-1]["second/a.txt"] == b"NEW"
+    for moment, found in enumerate(trees):
+        assert found == trees[-1], f"killed at operation {moment}"
+    assert not list(tmp_path.glob("*/.*"))
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_photos_job_killed_again_and_again_gives_the_same_bytes(
+    photo: Path, settings: Image2MeshSettings, tmp_path: Path, tree: Tree
+) -> None:
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(yaml.safe_dump(settings_as_dict(settings)))
+    base = tmp_path / "base"
+    base.mkdir()
+    run_killed("photo", photo, preset, base)
+    events = json.loads((base / "events.json").read_text())
+    kinds = {(event.split()[0], event.split()[1]) for event in events}
+    assert kinds >= {
+        (stage, kind) for stage in ("prepare", "views", "surface", "asset") for kind in ("begins", "rename")
+    }
+    assert {("views", "step"), ("surface", "step")} <= kinds
+    assert json.loads((base / "deaths.json").read_text()) == events
+    undisturbed, killed = tree(base / "undisturbed"), tree(base / "killed")
+    assert {"toy/toy.glb", "toy/manifest.json", "toy/views/transforms.json"} <= set(undisturbed)
+    assert sorted(killed) == sorted(undisturbed)
+    assert [name for name in killed if killed[name] != undisturbed[name]] == []
