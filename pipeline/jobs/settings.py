@@ -13,13 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
 
 T = TypeVar("T")
+_FINITE = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,14 @@ def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
             continue
         try:
             # Through JSON: strict about types, yet lists may fill tuples and strings may fill paths.
-            changes[key] = TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
-        except (ValidationError, TypeError) as error:
+            changes[key] = TypeAdapter(hints[key], config=_FINITE).validate_json(json.dumps(value), strict=True)
+        except (ValueError, TypeError) as error:  # pydantic's, or json's of values that JSON does not have
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise SettingsError(f"{full} has a wrong value {value!r} ({reason})", where=path) from error
-    return dataclasses.replace(default, **changes)
+    try:
+        return dataclasses.replace(default, **changes)
+    except SettingsError as error:  # values that do not go together
+        raise SettingsError(f"{prefix}: {error.what}" if prefix else error.what, where=path, fix=error.fix) from error
 
 
 def settings_as_dict(settings: Any) -> dict[str, Any]:

@@ -1,0 +1,226 @@
+"""Presets: strict reading, and settings that survive being written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict, settings_from_yaml
+from recon.settings import FitSettings, GlbSettings
+from scene.errors import SettingsError
+from scene.resources import shipped
+
+PRESETS = sorted(shipped("configs").glob("*.yaml"))
+OTHERS = ("prepare", "views", "device")
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str], Image2MeshSettings]:
+    """Settings of a preset with this text."""
+
+    def go(text: str) -> Image2MeshSettings:
+        path = tmp_path / "my.yaml"
+        path.write_text(text, encoding="utf-8")
+        return settings_from_yaml(path, Image2MeshSettings())
+
+    return go
+
+
+Read = Callable[[str], Image2MeshSettings]
+
+
+# --- what a preset may say --------------------------------------------------------------------------------------------
+
+
+def test_a_preset_changes_what_it_names_and_nothing_else(read: Read) -> None:
+    default = Image2MeshSettings()
+    got = read(
+        "views:\n  sampling: {steps: 7, guidance: 2}\n  rings: {views: [4, 2]}\nmesh: {texture: 64}\ndevice: cpu\n"
+    )
+    assert got.views.sampling == dataclasses.replace(default.views.sampling, steps=7, guidance=2.0)
+    assert isinstance(got.views.sampling.guidance, float)
+    assert got.views.rings == dataclasses.replace(default.views.rings, views=(4, 2))
+    assert got.mesh == dataclasses.replace(default.mesh, texture=64)
+    assert (got.prepare, got.fit, got.glb, got.device) == (default.prepare, default.fit, default.glb, "cpu")
+    assert default == Image2MeshSettings()
+
+
+def test_a_preset_builds_on_the_settings_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("fit: {rays: 8}")
+    start = ReconstructSettings(glb=dataclasses.replace(ReconstructSettings().glb, longest_side=2.0))
+    got = settings_from_yaml(tmp_path / "a.yaml", start)
+    assert (got.fit.rays, got.glb.longest_side) == (8, 2.0)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "null"])
+def test_an_empty_preset_is_the_default(read: Read, text: str) -> None:
+    assert read(text) == Image2MeshSettings()
+
+
+def test_optional_values_paths_and_nothing(read: Read) -> None:
+    got = read("views: {weights: some/folder, elevation_deg: 12}\nfit: {vote: null}")
+    assert got.views.weights == Path("some/folder")
+    assert got.views.elevation_deg == 12.0
+    assert got.fit.vote is None
+
+
+def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("views: {sampling: {steps: 3}}\ndevice: cpu\nfit: {resolution: 32}\n")
+    assert settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS).fit.resolution == 32
+    with pytest.raises(SettingsError, match="unknown key views"):
+        settings_from_yaml(path, ReconstructSettings())
+    path.write_text("fit: {device: cpu}")
+    with pytest.raises(SettingsError, match=r"unknown key fit\.device"):
+        settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS)
+
+
+# --- what it may not say ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fit: {resolutoin: 3}", r"unknown key fit\.resolutoin\. Did you mean resolution\?"),
+        ("zzz: 1", r"unknown key zzz\. Known keys: device, fit, glb, mesh, prepare, views\."),
+        ("1: 2", "unknown key 1"),
+        ("views: {sampling: {step: 1}}", r"unknown key views\.sampling\.step\. Did you mean steps\?"),
+        ("fit: {resolution: many}", r"fit\.resolution has a wrong value 'many'"),
+        ("fit: {resolution: '64'}", r"fit\.resolution has a wrong value '64'"),
+        ("fit: {resolution: 1.5}", r"fit\.resolution has a wrong value 1\.5"),
+        ("fit: {resolution: true}", r"fit\.resolution has a wrong value True"),
+        ("fit: {levels: 32}", r"fit\.levels has a wrong value 32"),
+        ("fit: {levels: [32, x]}", r"fit\.levels has a wrong value \[32, 'x'\]"),
+        ("fit: {sharpness: [1, 2, 3]}", r"fit\.sharpness has a wrong value"),
+        ("fit: {step: .nan}", r"fit\.step has a wrong value nan"),
+        ("fit: {step: -.inf}", r"fit\.step has a wrong value -inf"),
+        ("fit: {step: null}", r"fit\.step has a wrong value None"),
+        ("fit: {step: 2026-01-01}", r"fit\.step has a wrong value"),
+        ("fit: {levels: &a [*a]}", r"fit\.levels has a wrong value"),
+        ("views: {sampling: {joint: 1}}", r"views\.sampling\.joint has a wrong value 1"),
+        ("views: {sampling: {joint: 'yes'}}", r"views\.sampling\.joint has a wrong value 'yes'"),
+        ("views: {weights: 3}", r"views\.weights has a wrong value 3"),
+        ("device: [cpu]", r"device has a wrong value \['cpu'\]"),
+        ("fit: {levels: [32]}", r"fit: the fit has 1 levels and 3 numbers of iterations\. Give each level"),
+        ("glb: {longest_side: 0}", r"glb: an asset cannot be 0\.0 m long"),
+        ("- fit", "the file must hold keys and values, not list"),
+        ("draft", "the file must hold keys and values, not str"),
+        ("0", "the file must hold keys and values, not int"),
+        ("fit: 3", "fit must hold keys and values, not int"),
+        ("fit:", "fit must hold keys and values, not NoneType"),
+        ("views: {rings: [1]}", r"views\.rings must hold keys and values, not list"),
+        ("fit: [", "is not readable YAML"),
+        ("fit: !!python/object:os.system {}", "is not readable YAML"),
+        ("? [a]\n: 1", "is not readable YAML"),
+        ("a: 1\n\x00", "is not readable YAML"),
+    ],
+)
+def test_wrong_presets_name_the_file_and_the_key(read: Read, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        read(text)
+    assert str(caught.value.where).endswith("my.yaml")
+    assert caught.value.exit_code == 2
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: there is no such preset"):
+        settings_from_yaml(tmp_path / "none.yaml", Image2MeshSettings())
+    with pytest.raises(SettingsError, match="is not readable YAML"):
+        settings_from_yaml(tmp_path, Image2MeshSettings())
+    (tmp_path / "latin.yaml").write_bytes(b"device: \xfcber")
+    with pytest.raises(SettingsError, match=r"latin\.yaml: is not readable YAML"):
+        settings_from_yaml(tmp_path / "latin.yaml", Image2MeshSettings())
+
+
+# --- shipped presets --------------------------------------------------------------------------------------------------
+
+
+def test_the_presets_that_the_help_names_are_shipped() -> None:
+    assert {"draft", "standard"} <= {path.stem for path in PRESETS}
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_shipped_presets_load_for_every_job(path: Path) -> None:
+    whole = settings_from_yaml(path, Image2MeshSettings())
+    part = settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS)
+    assert (part.fit, part.mesh, part.glb) == (whole.fit, whole.mesh, whole.glb)
+    assert len(whole.fit.levels) == len(whole.fit.iterations)
+    assert whole.fit.levels[-1] <= whole.fit.resolution
+    rings = whole.views.rings
+    assert len(rings.views) == len(rings.elevations_deg) == len(rings.offsets_deg)
+
+
+def test_standard_is_the_default_and_draft_is_less_work() -> None:
+    default = Image2MeshSettings()
+    assert settings_from_yaml(shipped("configs") / "standard.yaml", default) == default
+    draft = settings_from_yaml(shipped("configs") / "draft.yaml", default)
+    assert draft.views.sampling.steps < default.views.sampling.steps
+    assert draft.fit.resolution < default.fit.resolution
+    assert sum(draft.fit.iterations) < sum(default.fit.iterations)
+    assert draft.mesh.texture < default.mesh.texture
+
+
+# --- there and back ---------------------------------------------------------------------------------------------------
+
+
+def values_of(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of a setting's type."""
+    plain: dict[Any, st.SearchStrategy[Any]] = {
+        int: st.integers(),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        bool: st.booleans(),
+        str: st.text(),
+        type(None): st.none(),
+        Path: st.text("abc/. ä", min_size=1).map(Path),
+    }
+    if hint in plain:
+        return plain[hint]
+    if dataclasses.is_dataclass(hint):
+        return settings_of(hint)  # type: ignore[arg-type]
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return st.lists(values_of(parts[0])).map(tuple) if parts[1] is ... else st.tuples(*map(values_of, parts))
+    return st.one_of(*map(values_of, parts))
+
+
+def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
+    """Any values of the right types for settings, not yet made into them."""
+    values = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
+    if kind is FitSettings:
+        values["levels"] = values["iterations"] = st.tuples(st.integers(), st.integers())
+    if kind is GlbSettings:
+        values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
+    return st.fixed_dictionaries(values)
+
+
+def made(kind: type, values: dict[str, Any]) -> Any:
+    """Settings of values."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{k: made(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()})
+
+
+@given(settings_of(Image2MeshSettings))
+def test_settings_written_as_a_preset_are_read_back(values: dict[str, Any]) -> None:
+    settings = made(Image2MeshSettings, values)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "written.yaml"
+        path.write_text(yaml.safe_dump(settings_as_dict(settings)), encoding="utf-8", newline="\n")
+        assert settings_from_yaml(path, Image2MeshSettings()) == settings
+
+
+def test_settings_as_dict_are_plain_and_tell_settings_apart() -> None:
+    settings = Image2MeshSettings(views=dataclasses.replace(Image2MeshSettings().views, weights=Path("w")))
+    plain = settings_as_dict(settings)
+    assert plain["views"]["weights"] == "w"
+    assert plain["fit"]["levels"] == [32, 64, 96]
+    assert plain["views"]["sampling"]["seed"] == 0
+    assert settings_as_dict(Image2MeshSettings()) != plain
