@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -83,7 +84,7 @@ class ConsoleReporter:
     def item(self, name: str) -> None:
         """Print the item's name."""
         self._close()
-        self.console.print(f"[bold]{name}[/bold]", highlight=False)
+        self.console.print(f"[bold]{escape(name)}[/bold]", highlight=False, soft_wrap=True)
 
     def stage(self, name: str, cached: bool) -> None:
         """Open a bar, or say that the stage was kept."""
@@ -103,7 +104,7 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """Print a note under the running stage."""
-        self.console.print(f"  [yellow]note:[/yellow] {text}", highlight=False)
+        self.console.print(f"  [yellow]note:[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
 
     def _close(self) -> None:
         if self._task is None:
