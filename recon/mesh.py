@@ -15,6 +15,8 @@ from scene.errors import InputError
 
 Vertices = Float[np.ndarray, "v 3"]
 Faces = Int[np.ndarray, "f 3"]
+OtherVertices = Float[np.ndarray, "w 3"]
+OtherFaces = Int[np.ndarray, "g 3"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
     return points.astype(np.float64), faces.astype(np.int64)
 
 
-def drop_specks(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[Vertices, Faces]:
+def drop_specks(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
     """Keep the connected components with at least ``share`` of the largest one's area, and the vertices they use."""
     label = face_components(faces, len(vertices))
     a, b, c = (vertices[faces[:, k]] for k in range(3))
@@ -56,7 +58,7 @@ def drop_specks(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[
     return compact(vertices, faces[area[label] >= share * area.max()])
 
 
-def compact(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+def compact(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
     """Drop faces that repeat a vertex, and vertices that no face uses."""
     faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
     used, index = np.unique(faces, return_inverse=True)
@@ -71,7 +73,7 @@ def face_components(faces: Faces, count: int) -> Int[np.ndarray, "f"]:
     return np.unique(label[faces[:, 0]], return_inverse=True)[1]
 
 
-def decimate(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, Faces]:
+def decimate(vertices: Vertices, faces: Faces, target: int) -> tuple[OtherVertices, OtherFaces]:
     """Quadric decimation to at most ``target`` faces, kept closed.
 
     The decimator now and then leaves edges with four faces; other targets are then tried, and the mesh stays as it is

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from recon.mesh import Faces, Vertices
+from recon.mesh import Faces, OtherFaces, OtherVertices, Vertices
 from scene.camera import OBJECT_RADIUS
 from scene.errors import InputError
 from scene.mesh import ColouredMesh
@@ -105,8 +105,8 @@ def _point_segment(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np
 def compare_meshes(
     vertices: Vertices,
     faces: Faces,
-    true_vertices: Vertices,
-    true_faces: Faces,
+    true_vertices: OtherVertices,
+    true_faces: OtherFaces,
     *,
     samples: int = 20_000,
     seed: int = 0,
