@@ -28,8 +28,8 @@ class RaySet:
     """
 
     cameras: tuple[Camera, ...]
-    colour: tuple[Float[Tensor, "h w 3"], ...]
-    alpha: tuple[Float[Tensor, "h w"], ...]
+    colour: tuple[Float[Tensor, "_ _ 3"], ...]
+    alpha: tuple[Float[Tensor, "_ _"], ...]
     weight: Float[Tensor, "v"]
 
     @classmethod
