@@ -168,7 +168,7 @@ def _one_photo(
     manifest: dict[str, Any] = {
         "photo": {"name": photo.name, "sha256": photo_digest},
         "weights": {"sha256": model.digest, **_licence(model.weights)},
-        "settings": settings_as_dict(settings),
+        "settings": {**settings_as_dict(settings), "views": chosen},
         "versions": versions(),
         "warnings": list(prepared.warnings),
     }
@@ -249,10 +249,12 @@ def _licence(weights: Path) -> dict[str, str]:
 def _names(photos: Sequence[Path]) -> list[str]:
     """Folder names for photos: their names without ending, numbered where two are the same."""
     names: list[str] = []
+    taken: set[str] = set()
     for photo in photos:
         base = photo.stem or "photo"
         name, k = base, 2
-        while name in names:
+        while name.casefold() in taken:  # many file systems do not tell Cup from cup
             name, k = f"{base}-{k}", k + 1
         names.append(name)
+        taken.add(name.casefold())
     return names
