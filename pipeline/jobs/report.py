@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -65,9 +66,7 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
         facts=_facts(manifest),
         warnings="".join(f"<li>{html.escape(w)}</li>" for w in manifest.get("warnings", [])),
         manifest=html.escape(json.dumps(manifest, indent=1, sort_keys=True)),
-        asset=f'<a href="{html.escape(asset.name)}">{html.escape(asset.name)}</a>'
-        if asset is not None
-        else "views only",
+        asset=f'<a href="{quote(asset.name)}">{html.escape(asset.name)}</a>' if asset is not None else "views only",
     )
     path = folder / "report.html"
     write_text(path, page)
