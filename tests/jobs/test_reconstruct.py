@@ -1,0 +1,180 @@
+"""Captures to assets: any scale and place, any damage, and the same surface as the photo's job from the same views."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.jobs.reconstruct import reconstruct
+from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
+from recon.field import Surface
+from recon.mesh import extract_mesh
+from recon.normalise import transformed
+from recon.validate import validate_glb
+from scene.camera import apply_transform
+from scene.errors import InputError, OutputError
+from scene.viewset import View, ViewSet
+
+Done = Any
+Heard = Any
+Tree = Callable[[Path], dict[str, bytes]]
+AWAY = np.array([[3.0, 0, 0, 5], [0, 3, 0, -2], [0, 0, 3, 40], [0, 0, 0, 1]])
+"""Where the captured object stands: three times larger, far from the origin."""
+
+
+@pytest.fixture(scope="module")
+def views(rendered: Callable[[int, int], ViewSet]) -> ViewSet:
+    return rendered(8, 48)
+
+
+@pytest.fixture
+def capture(views: ViewSet, tmp_path: Path) -> Path:
+    """A capture folder as other programs write it."""
+    transformed(views, AWAY).save(tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+def rewritten(capture: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a capture file."""
+    content = json.loads((capture / "transforms.json").read_text())
+    change(content)
+    (capture / "transforms.json").write_text(json.dumps(content))
+
+
+def test_a_capture_becomes_a_sound_asset(
+    capture: Path, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path, tree: Tree
+) -> None:
+    before, out = tree(capture), tmp_path / "out"
+    result = reconstruct(capture, out, capture_settings, reporter=heard)
+    assert (result.name, result.folder, result.asset, result.error) == ("toy", out, out / "toy.glb", None)
+    assert {p.name for p in out.iterdir()} == {"views", "surface", "asset", "toy.glb", "manifest.json", "report.html"}
+    assert validate_glb(out / "toy.glb", khronos=False).clean
+    assert heard.stages == [("views", False), ("surface", False), ("asset", False)]
+    assert heard.steps[-1] == (4, 4)
+    assert tree(capture) == before
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["capture"] == "toy"
+    assert manifest["settings"] == settings_as_dict(capture_settings)
+    assert manifest["asset"]["health"]["watertight"] is True
+    assert "weights" not in manifest
+    assert str(tmp_path) not in json.dumps(manifest)
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "8 views" in report
+    assert 'href="toy.glb"' in report
+
+
+def test_the_object_is_found_and_its_place_is_remembered(
+    capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, rendered: Callable[[int, int], ViewSet]
+) -> None:
+    finer = replace(capture_settings, fit=replace(capture_settings.fit, resolution=32, levels=(16, 32)))
+    reconstruct(capture, tmp_path / "out", finer)
+    facts = json.loads((tmp_path / "out" / "views" / "transforms.json").read_text())["viewloom"]
+    matrix = np.array(facts["normalised_from_world"])
+    assert np.allclose(matrix @ AWAY, np.eye(4), atol=0.12)  # the made-up object was normalised itself
+    vertices, _ = extract_mesh(Surface.load(tmp_path / "out" / "surface" / "surface.npz"))
+    world = apply_transform(np.linalg.inv(matrix), vertices)
+    # In the capture's world the object fills a sphere of radius 1.8 about its place.
+    assert np.allclose((world.min(axis=0) + world.max(axis=0)) / 2, AWAY[:3, 3], atol=0.3)
+    assert np.linalg.norm(world - AWAY[:3, 3], axis=1).max() == pytest.approx(1.8, abs=0.3)
+
+
+def test_a_second_run_does_no_work_and_a_changed_picture_redoes_it(
+    capture: Path, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path, tree: Tree
+) -> None:
+    out = tmp_path / "out"
+    reconstruct(capture, out, capture_settings)
+    first = tree(out)
+    reconstruct(capture, out, capture_settings, reporter=heard)
+    assert heard.redone == []
+    assert tree(out) == first
+    for part, name in (("images", "v0.png"), ("masks", "v1.png")):
+        picture = np.array(Image.open(capture / part / name))
+        picture[20:24, 20:24] = 255 - picture[20:24, 20:24]
+        Image.fromarray(picture).save(capture / part / name)
+        heard.stages.clear()
+        reconstruct(capture, out, capture_settings, reporter=heard)
+        assert heard.redone == ["views", "surface", "asset"], part
+    heard.stages.clear()
+    rewritten(capture, lambda content: content["frames"][0].update(viewloom_weight=0.5))
+    reconstruct(capture, out, capture_settings, reporter=heard)
+    assert heard.redone == ["views", "surface", "asset"]
+
+
+@pytest.mark.parametrize("given", [".", "transforms.json"])
+def test_the_asset_is_called_after_the_folder_however_it_is_given(
+    capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(capture)
+    result = reconstruct(Path(given), tmp_path / "out", capture_settings)
+    assert result.name == "toy"
+    assert result.asset is not None
+    assert result.asset.is_file()
+
+
+def test_generated_views_give_the_surface_that_the_photos_job_gave(
+    done: Done, capture_settings: ReconstructSettings, tmp_path: Path, tree: Tree
+) -> None:
+    reconstruct(done.out / "toy" / "views", tmp_path / "out", capture_settings)
+    ours, theirs = tree(tmp_path / "out"), tree(done.out / "toy")
+    assert ours["surface/surface.npz"] == theirs["surface/surface.npz"]
+    same = [name for name in theirs if name.startswith("views/") and not name.endswith("stage.json")]
+    assert "views/coarse.npz" in same
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def no_masks(capture: Path) -> None:
+    for path in (capture / "images").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    rewritten(capture, lambda content: [frame.pop("mask_path") for frame in content["frames"]])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "no capture here"),
+        (lambda c: (c / "transforms.json").write_text("{"), "is not a capture file"),
+        (lambda c: (c / "images" / "v3.png").unlink(), r"v3\.png: there is no such file"),
+        (lambda c: (c / "images" / "v3.png").write_text("x"), r"v3\.png: cannot be read as a picture"),
+        (lambda c: (c / "masks" / "v3.png").unlink(), r"v3\.png: there is no such file"),
+        (lambda c: rewritten(c, lambda content: content.update(frames=content["frames"][:1])), "at least two views"),
+        (no_masks, "needs masks"),
+    ],
+    ids=["gone", "half", "no picture", "no image", "no mask", "one view", "no masks"],
+)
+def test_damaged_captures_are_the_inputs_fault(
+    capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(capture)
+    with pytest.raises(InputError, match=message):
+        reconstruct(capture, tmp_path / "out", capture_settings)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_masks_that_contradict_each_other_are_the_inputs_fault(
+    views: ViewSet, capture_settings: ReconstructSettings, tmp_path: Path
+) -> None:
+    empty = ViewSet(tuple(View(v.name, v.camera, np.zeros((48, 48, 4), np.uint8)) for v in views), True)
+    empty.save(tmp_path / "empty")
+    with pytest.raises(InputError, match="masks of all views are empty"):
+        reconstruct(tmp_path / "empty", tmp_path / "out", capture_settings)
+
+
+def test_a_capture_in_the_place_of_a_stage_is_not_overwritten(
+    capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, tree: Tree
+) -> None:
+    capture.rename(tmp_path / "views")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="holds files of another origin"):
+        reconstruct(tmp_path / "views", tmp_path, capture_settings)
+    assert tree(tmp_path) == before
