@@ -18,7 +18,7 @@ from recon.settings import FitSettings
 from scene.camera import OBJECT_RADIUS, orbit_camera
 from scene.errors import InputError, SettingsError
 from scene.procedural import Part, box, moved
-from scene.viewset import View, ViewSet
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras, voxel_centres
 
 TINY = FitSettings(resolution=32, levels=(16, 32), iterations=(20, 20), rays=1024, samples=16, image_side=64)
@@ -49,7 +49,7 @@ def test_a_ball_is_found(fitted: Surface, ball: Callable[..., Part]) -> None:
     vertices, faces = extract_mesh(fitted)
     assert np.linalg.norm(vertices, axis=1) == pytest.approx(0.5, abs=VOXEL)
     assert np.linalg.norm(vertices, axis=1).mean() == pytest.approx(0.5, abs=0.2 * VOXEL)
-    assert compare_meshes(vertices, faces, *ball(0.5), samples=2000).chamfer < 0.01
+    assert compare_meshes(vertices, faces, *ball(0.5), samples=2000).chamfer < 0.02
     assert mesh_health(vertices, faces).components == 1
 
 
@@ -76,6 +76,7 @@ def test_the_facts_tell_how_it_went(fitted: Surface) -> None:
     }
     assert min(float(str(fitted.facts[key])) for key in ("mask_agreement", "fit_outline_iou")) > 0.9
     assert fitted.sdf.shape == (32, 32, 32)
+    assert fitted.colour.shape == (32, 32, 32, 3)
 
 
 def test_the_same_seed_gives_the_same_surface(ball_views: ViewSet) -> None:
@@ -126,14 +127,15 @@ def test_the_chosen_vote_is_used(ball_views: ViewSet) -> None:
 
 
 def test_views_without_confidence_do_not_count(ball_views: ViewSet) -> None:
-    """A picture of something else that nobody trusts."""
+    """Every camera has a second picture, of something larger and green, that nobody trusts."""
     wrong = np.zeros((64, 64, 4), np.uint8)
     wrong[2:62, 2:62] = (0, 255, 0, 255)
-    views = ViewSet((*ball_views.views, View("no", orbit_camera(0.3, 0.2, size=64), wrong, weight=0.0)), True)
-    surface = fit_surface(views, TINY)
+    doubts = [replace(view, name=f"no {view.name}", pixels=wrong, weight=0.0) for view in ball_views]
+    surface = fit_surface(ViewSet((*ball_views.views, *doubts), True), TINY)
     vertices, _ = extract_mesh(surface)
-    assert np.linalg.norm(vertices, axis=1) == pytest.approx(0.5, abs=1.2 * VOXEL)
-    assert np.median(surface.colours_at(vertices)[:, 1]) < 0.3
+    assert surface.facts["kept"] == "fit"
+    assert np.linalg.norm(vertices, axis=1).mean() == pytest.approx(0.5, abs=0.4 * VOXEL)
+    assert np.median(surface.colours_at(vertices), axis=0) * 255 == pytest.approx((200, 60, 20), abs=25)
 
 
 def test_progress_is_told_at_every_step(ball_views: ViewSet) -> None:
@@ -145,12 +147,12 @@ def test_progress_is_told_at_every_step(ball_views: ViewSet) -> None:
 def test_a_prior_votes_over_the_object_cube(shoot: Callable[..., ViewSet]) -> None:
     """Two views from opposite sides leave the depth open; the prior's cube is smaller than the fit's."""
     views = shoot(box((0.1, 0.3, 0.3)), [orbit_camera(k * math.pi, 0.0, 8.0, size=64, fov=0.15) for k in range(2)])
-    prior = (np.abs(voxel_centres(24)[..., 0]) < 0.1).astype(np.float32)
-    settings = replace(SHORT, prior_weight=0.5, vote=0.9, iterations=(1, 1))
+    prior = (np.abs(voxel_centres(24)[..., 0]) < 0.45).astype(np.float32)
+    settings = replace(SHORT, prior_weight=0.5, vote=0.9, iterations=(1, 1), step=1e-3)
     deep = extract_mesh(fit_surface(views, settings))[0]
     flat = extract_mesh(fit_surface(views, settings, prior=prior))[0]
-    assert deep[:, 0].max() > 0.5
-    assert np.abs(flat).max(axis=0) == pytest.approx([0.1, 0.3, 0.3], abs=VOXEL)
+    assert deep[:, 0].max() > 0.6
+    assert np.abs(flat).max(axis=0) == pytest.approx([0.45, 0.3, 0.3], abs=0.6 * VOXEL)
 
 
 def test_masks_without_a_common_inside_are_the_inputs_error(ball: Callable[..., Part], shoot: Callable) -> None:

@@ -151,9 +151,15 @@ def test_smoothing_takes_off_the_stairs_and_keeps_the_size() -> None:
     assert signed_volume(smooth, faces) == pytest.approx(signed_volume(vertices, faces), rel=0.02)
 
 
-def test_smoothing_leaves_every_neighbour_the_same_weight() -> None:
-    """One round moves a vertex to the mean of its neighbours, each counted once, before the step back."""
+def test_smoothing_does_not_shrink(ball: Callable[..., Part]) -> None:
+    vertices, faces = ball(0.5, subdivisions=2)
+    assert np.linalg.norm(taubin(vertices, faces), axis=1).mean() == pytest.approx(0.5, rel=0.01)
+
+
+def test_smoothing_gives_every_neighbour_the_same_weight() -> None:
+    """At borders, too, where an edge has one face instead of two."""
     vertices, faces = box((1.0, 1.0, 1.0))
+    faces = faces[3:]
     moved_once = taubin(vertices, faces, rounds=1, shrink=1.0, inflate=0.0)
     for k in range(8):
         neighbours = sorted({int(v) for face in faces if k in face for v in face} - {k})

@@ -48,6 +48,14 @@ def test_a_ball_fills_the_sphere_wherever_it_was(
     assert len(views) == len(cameras)
 
 
+def test_a_small_object_far_from_the_cameras_is_measured_again_from_near(
+    ball: Callable[..., Part], shoot: Callable[..., ViewSet]
+) -> None:
+    """Four voxels of the first look would be wrong by a quarter."""
+    _, matrix = normalise_capture(shoot(ball(0.07), sphere_cameras(16, 128, 1.5)))
+    assert matrix[0, 0] * 0.07 == pytest.approx(OBJECT_RADIUS, rel=0.12)
+
+
 def test_an_object_off_the_middle_is_centred_by_its_box(shoot: Callable[..., ViewSet]) -> None:
     part = moved(box((0.25, 0.1, 0.05)), (0.2, -0.15, 0.1))
     _, matrix = normalise_capture(transformed(shoot(part, sphere_cameras(24, 96, 1.5)), AWAY))
