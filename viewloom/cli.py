@@ -135,12 +135,13 @@ def _parse(name: str, argv: list[str]) -> Any:
 
 
 def _preset_in(argv: list[str]) -> str | None:
+    found = None
     for k, word in enumerate(argv):
         if word == "--preset" and k + 1 < len(argv):
-            return argv[k + 1]
+            found = argv[k + 1]
         if word.startswith("--preset="):
-            return word.partition("=")[2]
-    return None
+            found = word.partition("=")[2]
+    return found  # the last one counts, as with every flag
 
 
 def preset_path(name: str) -> Path:

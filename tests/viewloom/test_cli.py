@@ -1,0 +1,396 @@
+"""The command line: what it understands, what it says when it does not, and how fast it answers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import yaml
+
+import viewloom
+from pipeline.jobs.image2mesh import ItemResult
+from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
+from scene.camera import orbit_camera
+from scene.errors import InputError, OutputError, SettingsError, ViewloomError
+from scene.procedural import random_object
+from scene.render import MeshRenderer
+from scene.resources import shipped
+from scene.viewset import View, ViewSet
+from viewloom.cli import Image2Mesh, Reconstruct, Views, _parse, main, preset_path
+
+COMMANDS = ("image2mesh", "views", "reconstruct", "doctor")
+TINY = {
+    "fit": {"resolution": 16, "levels": [8, 16], "iterations": [2, 2], "rays": 256, "samples": 8, "image_side": 32},
+    "mesh": {"max_faces": 400, "texture": 64, "smoothing": 2},
+    "views": {"sampling": {"steps": 2}},
+}
+JOB = "pipeline.jobs.image2mesh.image2mesh"
+
+
+@pytest.fixture(autouse=True)
+def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production: tyro's mark of a missing value stands where the annotations promise a path."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint folder good enough for commands that fail before they load it."""
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A preset for quick jobs."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A small capture."""
+    renderer = MeshRenderer(random_object(3, "creature"))
+    views = []
+    for k in range(6):
+        camera = orbit_camera(math.pi * k / 3, 0.3, 1.5, size=32)
+        views.append(View(f"v{k}", camera, np.round(renderer.render(camera).rgba * 255).astype(np.uint8)))
+    ViewSet(tuple(views), True).save(tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+def code_of(*arguments: str | Path) -> int:
+    """Exit code of a command line, whether it is returned or raised."""
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else -1
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--help") == code_of("-h") == 0
+    out, err = capsys.readouterr()
+    assert all(re.search(rf"^  viewloom {name} +[A-Z].*\.$", out, re.MULTILINE) for name in COMMANDS)
+    assert err == ""
+
+
+def test_no_command_shows_the_help_and_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of() == 2
+    assert "viewloom COMMAND --help" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["viewloom", "--version"])
+    assert main() == 0
+    assert code_of("-V") == 0
+    assert capsys.readouterr().out == f"viewloom {viewloom.__version__}\n" * 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_shows_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(name, "--help") == 0
+    out = capsys.readouterr().out
+    assert f"viewloom {name}" in out
+    expected = {
+        "image2mesh": ["--out", "-o", "--mask", "--preset", "--seed", "--elevation", "--mesh.texture", "--debug"],
+        "views": ["--out", "--views.sampling.steps", "--views.weights", "--device", "--prepare.fill"],
+        "reconstruct": ["PATH", "--out", "--preset", "--fit.resolution", "--glb.longest-side"],
+        "doctor": ["--debug"],
+    }[name]
+    assert [word for word in expected if word not in out] == []
+
+
+def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for preset, value in (("draft", 64), ("standard", 96)):
+        assert code_of("image2mesh", "--preset", preset, "--help") == 0
+        words = " ".join(re.sub(r"[│\s]+", " ", capsys.readouterr().out).split())
+        assert f"--fit.resolution INT Voxels along each side of the final grid. (default: {value})" in words
+
+
+def test_the_installed_command_is_this_one() -> None:
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="viewloom")
+    assert entry.load() is main
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_flags_fill_the_settings() -> None:
+    words = ["--seed", "5", "--elevation", "20", "--fit.levels", "8", "16", "--fit.iterations", "1", "2"]
+    command = _parse("image2mesh", ["a.png", "b.png", "-o", "out", *words, "--device", "cpu"])
+    assert type(command) is Image2Mesh
+    assert command.photos == (Path("a.png"), Path("b.png"))
+    assert (command.out, command.mask, command.preset, command.debug) == (Path("out"), None, None, False)
+    assert command.settings.views.sampling.seed == 5
+    assert command.settings.views.elevation_deg == 20.0
+    assert (command.settings.fit.levels, command.settings.fit.iterations) == ((8, 16), (1, 2))
+    assert command.settings.device == "cpu"
+    assert type(_parse("views", ["a.png", "-o", "out"])) is Views
+
+
+@pytest.mark.parametrize("preset", [["--preset", "draft"], ["--preset=draft"]])
+def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
+    for words in ([*preset, "--mesh.texture", "32"], ["--mesh.texture", "32", *preset]):
+        settings = _parse("image2mesh", ["a.png", "-o", "out", *words]).settings
+        assert (settings.mesh.texture, settings.mesh.max_faces, settings.views.sampling.steps) == (32, 6000, 10)
+        assert settings.fit.resolution == 64
+
+
+def test_captures_take_their_part_of_a_preset() -> None:
+    command = _parse("reconstruct", ["folder", "-o", "out", "--preset", "draft"])
+    assert type(command) is Reconstruct
+    assert command.capture == Path("folder")
+    draft = settings_from_yaml(preset_path("draft"), ReconstructSettings(), ignore=("views",))
+    assert command.settings == draft != ReconstructSettings()
+
+
+def test_the_last_of_two_presets_counts() -> None:
+    words = ["a.png", "-o", "out", "--preset", "draft", "--preset", "standard"]
+    command = _parse("image2mesh", words)
+    assert command.preset == "standard"
+    assert command.settings.fit.resolution == 96
+
+
+@pytest.mark.parametrize("name", ["draft", "standard"])
+def test_presets_by_name_and_by_file(name: str, tmp_path: Path) -> None:
+    assert preset_path(name) == shipped("configs") / f"{name}.yaml"
+    assert preset_path(str(tmp_path / "my.yml")) == tmp_path / "my.yml"
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_commands_are_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("image2mehs", "a.png") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "unknown command 'image2mehs'; did you mean image2mesh?" in err
+    assert code_of("zzz") == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "image2mesh a.png",
+        "image2mesh -o out",
+        "image2mesh a.png -o out --fit.resolution many",
+        "image2mesh a.png -o out --no-such-flag 1",
+        "image2mesh a.png -o out --preset",
+        "image2mesh a.png -o out --fit.levels 8",
+        "image2mesh a.png -o out --pres draft",
+        "reconstruct a b -o out",
+        "reconstruct a -o out --views.sampling.steps 3",
+        "doctor please",
+    ],
+)
+def test_wrong_command_lines_exit_with_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(*words.split()) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert (out + err).strip()
+
+
+@pytest.mark.parametrize("command", ["image2mesh", "views", "reconstruct"])
+def test_unknown_presets_exit_with_2_and_name_the_known(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert code_of(command, "a", "-o", tmp_path / "out", "--preset", "quick") == 2
+    err = capsys.readouterr().err
+    assert err == "viewloom: there is no preset 'quick'. Known presets: draft, standard; or give a .yaml file.\n"
+    assert code_of(command, "a", "-o", tmp_path / "out", "--preset", tmp_path / "none.yaml") == 2
+    assert "none.yaml: there is no such preset" in capsys.readouterr().err
+    (tmp_path / "bad.yaml").write_text("fit: {resolutoin: 3}")
+    assert code_of(command, "a", "-o", tmp_path / "out", "--preset", tmp_path / "bad.yaml") == 2
+    assert "unknown key fit.resolutoin. Did you mean resolution?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_photo_exits_with_2_and_one_message(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone.png"
+    assert code_of("image2mesh", gone, "-o", tmp_path / "out", "--views.weights", weights) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[0] == f"viewloom {viewloom.__version__}: image2mesh"
+    assert err.splitlines()[-1] == f"viewloom: {gone}: there is no such photo."
+    assert err.count("no such photo") == 1
+
+
+def test_missing_weights_exit_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert code_of("views", "a.png", "-o", tmp_path / "out", "--views.weights", tmp_path / "none") == 2
+    assert "none: there is no such checkpoint folder" in capsys.readouterr().err
+    monkeypatch.setattr("scene.resources._ROOT", tmp_path)
+    assert code_of("views", "a.png", "-o", tmp_path / "out") == 2
+    assert "the embedded weights are missing" in capsys.readouterr().err
+
+
+def test_a_missing_capture_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("reconstruct", tmp_path / "none", "-o", tmp_path / "out") == 2
+    assert "no capture here: transforms.json is missing" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_exits_with_2(
+    capture: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert code_of("reconstruct", capture, "-o", tmp_path / "out", "--preset", tiny) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ViewloomError("it broke"), 1),
+        (InputError("it broke"), 2),
+        (SettingsError("it broke"), 2),
+        (OutputError("it broke"), 2),
+    ],
+    ids=["ours", "input", "settings", "output"],
+)
+def test_our_faults_exit_with_1_and_others_with_2(
+    error: ViewloomError, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(JOB, lambda *_, **__: [ItemResult("a", tmp_path, error=error)])
+    assert code_of("image2mesh", "a.png", "-o", "out") == code
+    assert capsys.readouterr().err.splitlines()[-1] == "viewloom: it broke."
+    monkeypatch.setattr(JOB, lambda *_, **__: [ItemResult("a", tmp_path), ItemResult("b", tmp_path, error=error)])
+    assert code_of("image2mesh", "a.png", "b.png", "-o", "out") == code
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path / 'views'}  (report: {tmp_path / 'report.html'})\n"
+    assert err.splitlines()[-2:] == ["b: failed: it broke.", "1 of 2 failed"]
+
+
+def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no capture here"):
+        main(["reconstruct", str(tmp_path), "-o", str(tmp_path / "out"), "--debug"])
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError(), None)])
+def test_interrupts_are_quiet_and_bugs_are_not(
+    error: BaseException, code: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(JOB, fail)
+    if code is None:
+        with pytest.raises(ZeroDivisionError):
+            code_of("image2mesh", "a.png", "-o", "out")
+        return
+    assert code_of("image2mesh", "a.png", "-o", "out") == code
+    assert "stopped; the same command continues" in capsys.readouterr().err
+
+
+# --- commands that do their work --------------------------------------------------------------------------------------
+
+
+def test_reconstruct_with_a_preset_and_a_flag(
+    capture: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["reconstruct", capture, "-o", out, "--preset", tiny, "--mesh.texture", "32"]
+    assert code_of(*words) == 0
+    said, told = capsys.readouterr()
+    assert said == f"{out / 'toy.glb'}  (report: {out / 'report.html'})\n"
+    assert [line.split()[0] for line in told.splitlines() if line.endswith("...")] == ["views", "surface", "asset"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["settings"]["mesh"]["texture"], manifest["settings"]["fit"]["resolution"]) == (32, 16)
+    assert code_of(*words) == 0
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()[-3:]] == ["kept"] * 3
+
+
+def test_what_was_parsed_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+
+    def remember(name: str) -> Callable[..., list[ItemResult]]:
+        return lambda photos, out, settings, *, mask, reporter: (
+            calls.append((name, photos, out, settings.device, mask)) or [ItemResult("a", tmp_path)]
+        )
+
+    monkeypatch.setattr(JOB, remember("image2mesh"))
+    monkeypatch.setattr("pipeline.jobs.image2mesh.make_views", remember("views"))
+    for name in ("image2mesh", "views"):
+        assert code_of(name, "a.png", "-o", "out", "--mask", "m.png", "--device", "cpu") == 0
+    expected = ((Path("a.png"),), Path("out"), "cpu", Path("m.png"))
+    assert calls == [("image2mesh", *expected), ("views", *expected)]
+
+
+def test_doctor_prints_a_line_for_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("doctor") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(re.match(r"  (ok |-- ) \S", line) for line in lines)
+    assert re.match(r"  ok  python           3\.", lines[0])
+    assert any(" torch " in line for line in lines)
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def without_heavy_packages(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line where what takes long to import is not installed."""
+    code = f"""
+import importlib.abc, sys
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("torch", "diffusers", "transformers", "trimesh", "skimage", "scipy", "xatlas"):
+            raise ModuleNotFoundError(f"{{name}} is hidden")
+sys.meta_path.insert(0, Hidden())
+from viewloom.cli import main
+main({words})
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["image2mesh", "a.png", "-o", "out", "--preset", "draft"], "image2mesh"),
+        (["views", "a.png", "-o", "out"], "views"),
+        (["reconstruct", "a", "-o", "out", "--preset=draft"], "reconstruct"),
+        (["doctor"], "doctor"),
+    ],
+    ids=COMMANDS,
+)
+def test_the_first_line_comes_before_anything_heavy_is_imported(words: list[str], line: str, tmp_path: Path) -> None:
+    first, *rest = without_heavy_packages(words, tmp_path).stderr.splitlines()
+    assert first == f"viewloom {viewloom.__version__}: {line}"
+    assert re.fullmatch("ModuleNotFoundError: .* is hidden", rest[-1])
+
+
+def test_help_comes_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    done = without_heavy_packages(["image2mesh", "--preset", "draft", "--help"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--views.sampling.steps" in done.stdout
+
+
+def test_the_first_line_of_a_real_command_comes_first(tmp_path: Path, weights: Path) -> None:
+    words = ["image2mesh", "gone.png", "-o", "out", "--views.weights", str(weights)]
+    command = [sys.executable, "-X", "importtime", "-m", "viewloom", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    lines = done.stderr.splitlines()
+    hello = lines.index(f"viewloom {viewloom.__version__}: image2mesh")
+    said = [line for line in lines if not line.startswith("import time:")]
+    torch = [k for k, line in enumerate(lines) if re.search(r"\|\s+(torch|diffusers)\b", line)]
+    assert torch
+    assert hello < torch[0]
+    assert done.returncode == 2
+    assert said[0] == lines[hello]
+    assert said[-1] == "viewloom: gone.png: there is no such photo."
+    assert done.stdout == ""
