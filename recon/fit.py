@@ -57,7 +57,6 @@ def fit_surface(
     Raises:
         InputError: no masks, or masks without a common inside.
     """
-    torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     rays = RaySet.of(views, settings.image_side).to(device)
     hull = visual_hull(
