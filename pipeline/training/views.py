@@ -49,7 +49,7 @@ class ViewLoss:
         views: target views of an object in a step.
         drop: chance that an object loses all its conditions (for classifier-free guidance).
         drop_coarse: chance that it loses the coarse picture only.
-        joint: share of the steps in which views share attention.
+        joint_share: share of the steps in which views share attention.
         shift: how far noise levels are drawn towards high noise, in -logSNR. Latents of 16 pixels a side keep their
             large shapes visible at noise that hides those of 32.
         camera_jitter: deviation of the claimed source camera, in typical deviations of the predicted one.
@@ -58,7 +58,7 @@ class ViewLoss:
     views: int = 4
     drop: float = 0.1
     drop_coarse: float = 0.1
-    joint: float = 0.5
+    joint_share: float = 0.5
     shift: float = 1.4
     camera_jitter: float = 0.2
 
@@ -249,7 +249,7 @@ class ViewTask:
         noise = torch.randn_like(clean)
         noisy = model.schedule.add_noise(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten()).view_as(clean)
         target = model.schedule.target(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten()).view_as(clean)
-        joint = bool(torch.rand(()) < w.joint)
+        joint = bool(torch.rand(()) < w.joint_share)
         sharing = model.shared_views(w.views, joint=joint)
         with hooked(model.unet, [] if sharing is None else [sharing], size):
             error = (model.predict(noisy, times, given) - target).square().mean(dim=(2, 3, 4))
