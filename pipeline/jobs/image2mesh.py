@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -251,10 +252,15 @@ def _names(photos: Sequence[Path]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()
     for photo in photos:
-        base = photo.stem or "photo"
+        base = _printable(photo.stem) or "photo"
         name, k = base, 2
         while name.casefold() in taken:  # many file systems do not tell Cup from cup
             name, k = f"{base}-{k}", k + 1
         names.append(name)
         taken.add(name.casefold())
     return names
+
+
+def _printable(text: str) -> str:
+    """File names may hold bytes that are no UTF-8; those cannot be printed or written into a report."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

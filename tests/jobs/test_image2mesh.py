@@ -392,6 +392,11 @@ def test_photos_of_the_same_name_get_folders_of_their_own() -> None:
     assert _names([Path(p) for p in paths]) == ["cup", "cup-2", "cup-2-2", "Cup-3", "other", "cup-4"]
 
 
+def test_names_that_are_no_text_become_printable() -> None:
+    (name,) = _names([Path("cup\udcff.png")])
+    assert name == "cup\ufffd"
+
+
 @given(st.lists(st.sampled_from(["a.png", "A.png", "a-2.png", "a-2-2.jpg", "b/a", "ß.png", "SS.png"]), max_size=12))
 def test_no_two_photos_share_a_folder(paths: list[str]) -> None:
     names = _names([Path(p) for p in paths])

@@ -231,6 +231,15 @@ def test_a_missing_photo_exits_with_2_and_one_message(
     assert err.count("no such photo") == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+def test_a_photo_whose_name_is_no_text_fails_like_any_other(tmp_path: Path, weights: Path) -> None:
+    command = [sys.executable, "-m", "viewloom", "image2mesh", b"cup\xff.png", "--views.weights", str(weights)]
+    done = subprocess.run([*command, "-o", str(tmp_path / "out")], capture_output=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    assert b"cup" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_missing_weights_exit_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
