@@ -34,7 +34,7 @@ class SampleBatch:
 
 
 class SampleStore:
-    """Room for ``capacity`` samples; once full, new ones replace the oldest.
+    """Room for ``capacity`` samples; once full, new ones replace the oldest. One thread may add while another reads.
 
     Args:
         settings: shapes of the samples.
@@ -55,6 +55,7 @@ class SampleStore:
             "solid_colours": ((r, r, r, 3), np.uint8),
         }
         self.written = 0
+        self._lock = threading.Lock()
         self.failure: BaseException | None = None
         """What the stream that fills the store died of; reading raises it."""
         if folder is not None:
@@ -101,10 +102,12 @@ class SampleStore:
 
     def append(self, sample: Sample) -> None:
         """Add one sample, over the oldest one if the store is full."""
-        at = self.written % self.capacity
-        for name, array in self._arrays.items():
-            array[at] = np.packbits(sample.solid) if name == "solid" else getattr(sample, name)
-        self.written += 1
+        row = {name: np.packbits(sample.solid) if name == "solid" else getattr(sample, name) for name in self._arrays}
+        with self._lock:
+            at = self.written % self.capacity
+            for name, array in self._arrays.items():
+                array[at] = row[name]
+            self.written += 1
 
     def flush(self) -> None:
         """Make what was added so far survive the end of the process."""
@@ -123,7 +126,8 @@ class SampleStore:
         self._check()
         index = np.sort(np.asarray(index))
         r = self.settings.volume
-        parts = {name: np.asarray(array[index]) for name, array in self._arrays.items()}
+        with self._lock:
+            parts = {name: np.asarray(array[index]) for name, array in self._arrays.items()}
         parts["solid"] = np.unpackbits(parts["solid"], axis=1, count=r**3).reshape(len(index), r, r, r)
         return SampleBatch(**parts)
 
@@ -137,7 +141,8 @@ class SampleStore:
         index = rng.integers(len(self), size=count)
         which = rng.integers(self.settings.targets + 1, size=count)
         sources, targets = self._arrays["source"], self._arrays["targets"]
-        return np.stack([sources[i] if w == 0 else targets[i, w - 1] for i, w in zip(index, which, strict=True)])
+        with self._lock:
+            return np.stack([sources[i] if w == 0 else targets[i, w - 1] for i, w in zip(index, which, strict=True)])
 
     def _check(self) -> None:
         if self.failure is not None:

@@ -132,6 +132,32 @@ def test_a_folder_without_samples_is_refused(tmp_path: Path) -> None:
         SampleStore.open(tmp_path)
 
 
+def test_a_reader_never_sees_half_a_sample() -> None:
+    """A batch is asked for while a sample is on its way into the only place."""
+    store, begun, read, found = SampleStore(TINY, 1), threading.Event(), threading.Event(), list[SampleBatch]()
+    store.append(made_up(0))
+
+    class Slow(np.ndarray):
+        """Waits before it is written, so that a reader has its chance."""
+
+        def __setitem__(self, key: object, value: object) -> None:
+            begun.set()
+            read.wait(0.5)
+            super().__setitem__(key, value)  # type: ignore[index]
+
+    def reader() -> None:
+        begun.wait(5)
+        found.append(store.batch_all())
+        read.set()
+
+    store._arrays["targets"] = store._arrays["targets"].view(Slow)
+    thread = threading.Thread(target=reader)
+    thread.start()
+    store.append(made_up(1))
+    thread.join(5)
+    assert_holds(found[0], [1])
+
+
 def test_single_images_are_sources_and_targets_alike() -> None:
     store = SampleStore(TINY, 3)
     for k in range(3):
