@@ -219,26 +219,27 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
         if time.monotonic() - measured > settings.every_minutes * 60:
             measure()
             measured = time.monotonic()
-    if logs.count:
+    if logs:
         measure()
     return done
 
 
 class _Means:
-    """Running means of logged numbers since they were last taken."""
+    """Means of logged numbers since they were last taken, each over the steps that had it."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self.count = 0
+        self._values: dict[str, list[float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
 
     def add(self, numbers: dict[str, float]) -> None:
-        self.count += 1
         for key, value in numbers.items():
-            self._sums[key] = self._sums.get(key, 0.0) + value
+            self._values.setdefault(key, []).append(value)
 
     def take(self) -> dict[str, float]:
-        means = {k: v / max(1, self.count) for k, v in self._sums.items()}
-        self._sums, self.count = {}, 0
+        means = {k: sum(v) / len(v) for k, v in self._values.items()}
+        self._values = {}
         return means
 
 

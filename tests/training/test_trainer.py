@@ -22,16 +22,20 @@ from scene.errors import InputError, ViewloomError
 class Line:
     """Fit y = 3 x - 1."""
 
-    def __init__(self, model: nn.Linear, batch: int = 8, spoil: bool = False) -> None:
-        self.model, self.batch, self.spoil, self.saved = model, batch, spoil, list[float]()
+    def __init__(
+        self, model: nn.Linear, batch: int = 8, spoil: bool = False, seen: list[torch.Tensor] | None = None
+    ) -> None:
+        self.model, self.batch, self.spoil = model, batch, spoil
+        self.seen: list[torch.Tensor] = [] if seen is None else seen
 
     def batches(self) -> Iterator[torch.Tensor]:
         while True:
             yield torch.rand(self.batch, 1)
 
     def loss(self, batch: torch.Tensor) -> tuple[torch.Tensor, int, dict[str, float]]:
+        self.seen.append(batch)
         error = (self.model(batch) - (3 * batch - 1)).square().mean()
-        return error * (float("nan") if self.spoil else 1.0), len(batch), {"half": 0.5}
+        return error * (float("nan") if self.spoil else 1.0), len(batch), {"half": 0.5} if len(self.seen) % 2 else {}
 
     def evaluate(self) -> dict[str, float]:
         x = torch.linspace(0, 1, 5)[:, None]
@@ -70,6 +74,7 @@ def test_a_run_spends_its_samples_and_learns(tmp_path: Path) -> None:
     assert rows[-1]["samples"] == "800"
     assert float(rows[-1]["error"]) < 0.05
     assert {"samples", "minutes", "loss", "half", "error"} <= rows[0].keys()
+    assert float(rows[-1]["half"]) == 0.5  # over the steps that had it, which is every other one
     held = json.loads((tmp_path / "model" / "training.json").read_text())
     assert held["samples"] == 800
     assert held["held_out"]["error"] == pytest.approx(float(rows[-1]["error"]), rel=1e-4)
