@@ -122,7 +122,7 @@ class ViewDiffusion:
         return cls(conditioning=conditioning, scheduler=scheduler, licence=facts.get("licence", "unknown"), **parts)
 
     def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
-        """Write the checkpoint in diffusers layout."""
+        """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture."""
         folder.mkdir(parents=True, exist_ok=True)
         index: dict[str, object] = {"_class_name": "ViewDiffusion"}
         for name in _PARTS:
@@ -236,7 +236,10 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
 
 
 def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
-    """Write one part without touching the live weights; replaces the folder only when all is written."""
+    """Write one part without touching the live weights.
+
+    An error while writing leaves the folder as it was. A kill while the written files are moved into it does not.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     twin = type(part).from_config(part.config)
     twin.load_state_dict(part.state_dict())

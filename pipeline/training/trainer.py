@@ -6,12 +6,14 @@ import contextlib
 import csv
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class TrainSettings:
     out: Path
     """Folder for checkpoints, curve.csv and curve.png."""
     resume: Path | None = None
-    """Model folder to start from (for instance one under weights/); its training log continues."""
+    """Model folder to start from (for instance one under weights/); its training log continues, on new data."""
     minutes: float | None = None
     """Wall-clock budget of this run."""
     samples: int | None = None
@@ -51,7 +53,7 @@ class TrainSettings:
     precision: Literal["bf16", "fp32"] = "bf16"
     """Autocast precision."""
     seed: int = 0
-    """Seed of initialisation, data order and noise."""
+    """Seed of initialisation, data order and noise; a resumed run draws its own from it and from the samples seen."""
     threads: int = 0
     """CPU threads for torch; 0 leaves torch's choice."""
 
@@ -126,7 +128,47 @@ class Task(Protocol[Batch]):
         """Held-out numbers of the model as it stands."""
 
     def save(self, folder: Path) -> None:
-        """Write the model as it stands into a folder."""
+        """Write the model as it stands into an empty folder."""
+
+
+def begin(settings: TrainSettings) -> int:
+    """Ready a run, before its model is built or loaded: seed torch, and put back a checkpoint that a kill left aside.
+
+    Returns:
+        The seed of this run's data and noise: ``settings.seed``, or one that follows from it and from the samples that
+        the model resumed from has seen, so that a resumed run does not go through the same data again.
+    """
+    if settings.resume is not None:
+        put_back(settings.resume)
+    seen = Progress.of(settings.resume).samples
+    seed = int(np.random.SeedSequence([settings.seed, seen]).generate_state(1)[0]) if seen else settings.seed
+    torch.manual_seed(seed)
+    return seed
+
+
+def put_back(folder: Path) -> None:
+    """Give a model folder its name again if a kill came between the two renames of :func:`replaced_at_once`."""
+    if not folder.exists() and (old := folder.with_name(folder.name + ".old")).is_dir():
+        old.replace(folder)
+
+
+@contextlib.contextmanager
+def replaced_at_once(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its place when the block ends without an error.
+
+    A kill leaves ``folder`` as it was or as it should be, never a mixture; between two renames it is only to be found
+    as ``<name>.old``, which :func:`put_back` and the next use put right. Other leftovers are removed by the next use.
+    """
+    partial, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    put_back(folder)
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if folder.exists():
+        folder.replace(old)
+    partial.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def learning_rate(settings: TrainSettings, step: int, share: float) -> float:
@@ -149,7 +191,8 @@ def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> torch.
 def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], settings: TrainSettings) -> Progress:
     """Train until the budget is spent.
 
-    Writes the averaged weights to ``out/model``, ``out/curve.csv`` and ``out/curve.png`` at every measurement.
+    At every measurement, writes the averaged weights to ``out/model``, which is replaced as a whole, and then
+    ``out/curve.csv`` and, where matplotlib is, ``out/curve.png``. The optimiser's state is not kept.
 
     Returns:
         Progress over all runs.
@@ -163,7 +206,7 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = pick_device(settings.device)
-    torch.manual_seed(settings.seed)
+    begin(settings)
     model.to(device)
     task = make_task(device)
     done = Progress.of(settings.resume)
@@ -182,10 +225,9 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
             model.eval()
             with torch.no_grad(), autocast(device, settings.precision):
                 numbers = task.evaluate()
-            target = settings.out / "model"
-            target.mkdir(parents=True, exist_ok=True)
-            task.save(target)
-            done.save(target, held_out=numbers)
+            with replaced_at_once(settings.out / "model") as folder:
+                task.save(folder)
+                done.save(folder, held_out=numbers)
         model.train()
         curve.add({"samples": done.samples, "minutes": round(done.minutes, 2), **logs.take(), **numbers})
         shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items())

@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.training.trainer import Curve, Ema, Progress, TrainSettings, learning_rate, train
+from pipeline.training.trainer import (
+    Curve,
+    Ema,
+    Progress,
+    TrainSettings,
+    begin,
+    learning_rate,
+    put_back,
+    replaced_at_once,
+    train,
+)
 from scene.errors import InputError, ViewloomError
 
 
@@ -122,6 +132,75 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     other, _ = fit(settings_for(tmp_path / "c", samples=80, seed=1))
     assert torch.equal(one.weight, two.weight)
     assert not torch.equal(one.weight, other.weight)
+
+
+def test_a_resumed_run_sees_new_data_and_repeats(tmp_path: Path) -> None:
+    first, second, again = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
+    fit(settings_for(tmp_path / "a", samples=80), seen=first)
+    resumed = settings_for(tmp_path / "b", samples=80, resume=tmp_path / "a" / "model")
+    fit(resumed, seen=second)
+    fit(replace(resumed, out=tmp_path / "c"), seen=again)
+    assert not {float(v) for batch in first for v in batch} & {float(v) for batch in second for v in batch}
+    assert all(torch.equal(one, two) for one, two in zip(second, again, strict=True))
+
+
+def test_the_seed_of_a_run_follows_from_the_settings_and_the_samples_seen(tmp_path: Path) -> None:
+    seeds = [begin(settings_for(tmp_path / "x", seed=seed)) for seed in (0, 1)]
+    for samples in (80, 81):
+        Progress(samples, 1.0).save(tmp_path)
+        seeds.append(begin(settings_for(tmp_path / "x", resume=tmp_path)))
+        assert begin(settings_for(tmp_path / "y", resume=tmp_path)) == seeds[-1]
+    assert len(set(seeds)) == 4
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    class Dying(Line):
+        def save(self, folder: Path) -> None:
+            if len(self.seen) == 5:
+                (folder / "line.pt").write_bytes(b"half a")
+                raise Killed
+            super().save(folder)
+
+    with pytest.raises(Killed):
+        train(model := nn.Linear(1, 1), lambda device: Dying(model), settings_for(tmp_path, every_minutes=0.0))
+    assert torch.load(tmp_path / "model" / "line.pt").keys() == {"weight", "bias"}
+    assert Progress.of(tmp_path / "model").samples == 32
+    fit(settings_for(tmp_path, samples=80, resume=tmp_path / "model"))
+    assert Progress.of(tmp_path / "model").samples == 112
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["model"]
+
+
+def test_a_kill_between_the_renames_is_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, renamed, replace_path = tmp_path / "model", list[str](), Path.replace
+    with replaced_at_once(model) as folder:
+        Progress(8, 1.0).save(folder)
+
+    def replace_once(path: Path, target: Path) -> Path:
+        if renamed:
+            raise Killed
+        renamed.append(path.name)
+        return replace_path(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_once)
+    with pytest.raises(Killed), replaced_at_once(model) as folder:
+        Progress(16, 1.0).save(folder)
+    monkeypatch.undo()
+    assert renamed == ["model"]
+    assert not model.exists()
+    begin(settings_for(tmp_path, resume=model))
+    assert Progress.of(model).samples == 8
+    # Without a resumed run in between, the next use keeps it in the same way until it has something better.
+    model.replace(tmp_path / "model.old")
+    with pytest.raises(Killed), replaced_at_once(model):
+        raise Killed
+    assert Progress.of(model).samples == 8
+    (tmp_path / "model.old").mkdir()  # of a kill after both renames
+    put_back(model)
+    assert Progress.of(model).samples == 8
 
 
 def test_mixed_precision_trains_too(tmp_path: Path) -> None:
