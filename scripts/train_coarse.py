@@ -9,13 +9,12 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import tyro
 
 from pipeline.diffusion.coarse import CoarseVolumeModel
 from pipeline.training.coarse import CoarseLoss, CoarseTask
 from pipeline.training.data import open_data
-from pipeline.training.trainer import TrainSettings, train
+from pipeline.training.trainer import TrainSettings, begin, train
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,17 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
-    torch.manual_seed(settings.seed)
+    seed = begin(settings)
     model = CoarseVolumeModel()
     if settings.resume is not None:
         model = CoarseVolumeModel.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     with contextlib.ExitStack() as stack:
         store, held_out = open_data(
-            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, settings.seed
+            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, seed
         )
         train(
             model,
-            lambda device: CoarseTask(
-                model, store, held_out.batch_all(), settings.batch, device, arguments.loss, settings.seed
-            ),
+            lambda device: CoarseTask(model, store, held_out.batch_all(), settings.batch, device, arguments.loss, seed),
             settings,
         )
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import tyro
 from diffusers import AutoencoderKL
 
 from pipeline.training.data import open_data
 from pipeline.training.samples import SampleSettings
-from pipeline.training.trainer import TrainSettings, train
+from pipeline.training.trainer import TrainSettings, begin, train
 from pipeline.training.vae import VaeLoss, VaeTask, nano_vae
 
 
@@ -44,7 +43,7 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
-    torch.manual_seed(settings.seed)
+    seed = begin(settings)
     vae = (
         nano_vae()
         if settings.resume is None
@@ -57,16 +56,12 @@ def main(arguments: Arguments) -> None:
             arguments.samples_dir,
             arguments.workers,
             arguments.held,
-            settings.seed,
+            seed,
             SampleSettings(volume=0),
         )
         held = held_out.batch_all()
         images = np.concatenate([held.source, held.targets[:, 0], held.targets[:, 4]])
-        train(
-            vae,
-            lambda device: VaeTask(vae, store, images, settings.batch, device, arguments.loss, settings.seed),
-            settings,
-        )
+        train(vae, lambda device: VaeTask(vae, store, images, settings.batch, device, arguments.loss, seed), settings)
 
 
 if __name__ == "__main__":

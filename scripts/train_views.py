@@ -3,13 +3,15 @@ r"""Train the nano view U-Net, on a CPU or a GPU; the VAE and the coarse volume 
 From stored samples:   python scripts/train_views.py --weights weights/nano --objects DATA/meshes_train \
                            --samples-dir SAMPLES --out OUT --minutes 240 --batch 8
 Rendering on the fly:  leave out --samples-dir, add --workers 14 --batch 64
-Continue the shipped:  add --resume weights/nano
+Continue the shipped:  --resume weights/nano in place of --weights
+Other conditioning:    end the line with, for instance, conditioning --source-row --pluecker
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from pipeline.diffusion.backbone import ViewDiffusion, load_part
 from pipeline.diffusion.coarse import CoarseVolumeModel
 from pipeline.diffusion.conditioning import Conditioning
 from pipeline.training.data import open_data
-from pipeline.training.trainer import TrainSettings, train
+from pipeline.training.trainer import TrainSettings, begin, train
 from pipeline.training.views import (
     NANO_SCHEDULER,
     EncodedStore,
@@ -32,6 +34,9 @@ from pipeline.training.views import (
     nano_parts,
 )
 from scene.backends import pick_device
+from scene.errors import InputError
+
+FULL = Conditioning(source_row=True, coarse=True, pluecker=True, joint=(8, 4))
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,10 @@ class Arguments:
 
     train: TrainSettings
     """Budget, rates and checkpoints."""
-    weights: Path
-    """Folder with the trained vae/ and coarse/."""
     objects: Path
     """Folder of the object pool; its val split is the held-out set."""
+    weights: Path | None = None
+    """Folder with the trained vae/ and coarse/ of a fresh model; with --resume they come from that checkpoint."""
     samples_dir: Path | None = None
     """Samples rendered before (scripts/render_samples.py); rendered on the fly without it."""
     stored_views: int = 4
@@ -52,33 +57,53 @@ class Arguments:
     """Rendering processes when rendering on the fly."""
     held: int = 2000
     """Samples kept in memory when rendering on the fly."""
-    conditioning: Conditioning = Conditioning(source_row=True, coarse=True, pluecker=True, joint=(8, 4))
-    """What the U-Net is told; all off is plain Zero123."""
+    conditioning: Conditioning | None = None
+    """What the U-Net is told: everything, or what the checkpoint resumed from was told, unless given; all off is plain
+    Zero123."""
     loss: ViewLoss = ViewLoss()
     """How it is trained."""
 
 
 def build(arguments: Arguments) -> ViewDiffusion:
-    """A fresh view model around the trained VAE and coarse volume, or the one to resume."""
-    if arguments.train.resume is not None:
-        return ViewDiffusion.from_pretrained(arguments.train.resume)
+    """A fresh view model around the trained VAE and coarse volume, or the one to resume.
+
+    Raises:
+        InputError: there is nothing to start from, or the checkpoint has another conditioning than was asked for.
+    """
+    resume, weights = arguments.train.resume, arguments.weights
+    if resume is not None:
+        model = ViewDiffusion.from_pretrained(resume)
+        if arguments.conditioning not in (None, model.conditioning):
+            raise InputError(
+                f"was trained with another conditioning ({model.conditioning})",
+                where=resume,
+                fix="Leave the conditioning out, or train a fresh model without --resume.",
+            )
+        return model
+    if weights is None:
+        raise InputError("a fresh model needs a trained VAE and coarse volume", fix="Give --weights, or --resume.")
     from diffusers import AutoencoderKL
 
-    unet, encoder, projection = nano_parts(arguments.conditioning)
-    vae = load_part(AutoencoderKL, arguments.weights / "vae")
-    coarse = load_part(CoarseVolumeModel, arguments.weights / "coarse") if arguments.conditioning.coarse else None
-    return ViewDiffusion(
-        unet, vae, encoder, projection, arguments.conditioning, NANO_SCHEDULER, coarse, licence="Apache-2.0"
-    )
+    conditioning = arguments.conditioning or FULL
+    unet, encoder, projection = nano_parts(conditioning)
+    vae = load_part(AutoencoderKL, weights / "vae")
+    coarse = load_part(CoarseVolumeModel, weights / "coarse") if conditioning.coarse else None
+    return ViewDiffusion(unet, vae, encoder, projection, conditioning, NANO_SCHEDULER, coarse, licence="Apache-2.0")
 
 
-def fingerprint(arguments: Arguments) -> str:
-    """Names the fixed weights and the samples that latents are made from."""
-    digest = hashlib.sha256(f"{arguments.loss.camera_jitter} {arguments.stored_views}".encode())
-    for name in ("vae", "coarse"):
-        for path in sorted((arguments.weights / name).glob("*.safetensors")):
-            digest.update(path.read_bytes())
+def fingerprint(arguments: Arguments, model: ViewDiffusion) -> str:
+    """Names all that stored latents are made from: the model's fixed parts, the samples, and what is drawn of them."""
     assert arguments.samples_dir is not None
+    drawn = (arguments.loss.camera_jitter, arguments.stored_views, arguments.train.seed)
+    digest = hashlib.sha256(repr(drawn).encode())
+    for part in (model.vae, model.coarse):
+        if part is not None:
+            # Names that diffusers adds say where the part was loaded from, not what it is.
+            config = {key: value for key, value in part.config.items() if not key.startswith("_")}
+            digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.cpu().contiguous().numpy().tobytes())
     digest.update((arguments.samples_dir / "samples.json").read_bytes())
     return digest.hexdigest()
 
@@ -86,7 +111,7 @@ def fingerprint(arguments: Arguments) -> str:
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
-    torch.manual_seed(settings.seed)
+    seed = begin(settings)
     model = build(arguments)
     device = pick_device(settings.device)
     for fixed in (model.vae, model.coarse):
@@ -96,13 +121,14 @@ def main(arguments: Arguments) -> None:
         trained.to(device).requires_grad_(True)
     with contextlib.ExitStack() as stack:
         store, held_out = open_data(
-            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, settings.seed
+            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, seed
         )
         if arguments.samples_dir is not None:
             jitter = arguments.loss.camera_jitter
             encoded = EncodedStore(
                 arguments.samples_dir / "encoded",
-                fingerprint(arguments),
+                fingerprint(arguments, model),
+                # Of the settings' own seed, so that resumed runs find them again.
                 lambda: encode_store(model, store, jitter, settings.seed, arguments.stored_views),
             )
 
@@ -116,7 +142,7 @@ def main(arguments: Arguments) -> None:
 
         train(
             ViewModules(model),
-            lambda device: ViewTask(model, draw, held_out.batch_all(), device, arguments.loss, settings.seed),
+            lambda device: ViewTask(model, draw, held_out.batch_all(), device, arguments.loss, seed),
             settings,
         )
 
