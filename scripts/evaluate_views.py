@@ -31,6 +31,7 @@ from pipeline.diffusion.settings import SamplingSettings
 from pipeline.training.data import held_out_store
 from pipeline.training.store import SampleBatch, SampleStore
 from scene.backends import pick_device
+from scene.camera import DEFAULT_RADIUS
 from scene.metrics import view_scores
 from scene.resources import default_weights
 
@@ -62,7 +63,10 @@ class Arguments:
 def mean_images(
     store: SampleStore, azimuths: int = 12, elevations: int = 6
 ) -> Callable[[Float[np.ndarray, "3"]], Pictures]:
-    """The mean of all training targets at about the same pose: the best guess that does not look at the photo."""
+    """The mean of the training targets at about the same angles: the best guess that does not look at the photo.
+
+    Only targets at the default radius count, since the views scored have it.
+    """
     size = store.settings.size
     total = np.zeros((azimuths, elevations, size, size, 4))
     count = np.zeros((azimuths, elevations))
@@ -78,8 +82,9 @@ def mean_images(
         images[..., :3] *= images[..., 3:]
         for poses, pictures in zip(batch.target_cameras, images, strict=True):
             for pose, picture in zip(poses, pictures, strict=True):
-                total[cell(pose)] += picture
-                count[cell(pose)] += 1
+                if abs(float(pose[2]) - DEFAULT_RADIUS) <= 0.05:
+                    total[cell(pose)] += picture
+                    count[cell(pose)] += 1
     mean = total / np.maximum(count, 1)[..., None, None, None]
     mean[..., :3] /= np.maximum(mean[..., 3:], 1e-3)
     return lambda pose: mean[cell(pose)]

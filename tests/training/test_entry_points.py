@@ -1,4 +1,4 @@
-"""What the scripts decide by themselves: which model, which latents, which data."""
+"""What the scripts decide by themselves: which model, which latents, which data, which baseline."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tyro
 
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.conditioning import Conditioning
+from pipeline.training.samples import Sample, SampleSettings
+from pipeline.training.store import SampleStore
 from pipeline.training.trainer import Progress, TrainSettings, begin
 from scene.errors import InputError
-from scripts import train_coarse, train_vae, train_views
+from scripts import evaluate_views, train_coarse, train_vae, train_views
 
 
 @pytest.fixture
@@ -111,3 +114,16 @@ class ViewDiffusionStub:
     def __init__(self) -> None:
         self.vae = self.unet = self.image_encoder = self.cc_projection = torch.nn.Linear(1, 1)
         self.coarse = None
+
+
+def test_the_mean_image_is_one_of_views_at_the_default_radius() -> None:
+    settings = SampleSettings(size=4, targets=2, volume=0)
+    store = SampleStore(settings, 50)
+    poses = np.array([[0.1, 0.2, 1.5], [0.1, 0.2, 2.2]], np.float32)
+    targets = np.stack([np.full((4, 4, 4), 255, np.uint8), np.zeros((4, 4, 4), np.uint8)])
+    sample = Sample(
+        targets[0], np.zeros(4, np.float32), targets, poses, np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0, 3), np.uint8)
+    )
+    for _ in range(50):
+        store.append(sample)
+    assert np.allclose(evaluate_views.mean_images(store)(poses[0]), 1)
