@@ -81,6 +81,7 @@ def glb_bytes(
     settings: GlbSettings = GlbSettings(),
     extras: dict[str, Any] | None = None,
     generator: str = "viewloom",
+    normalised_from_world: Mat4 | None = None,
 ) -> bytes:
     """A binary glTF 2.0 asset: one node, one mesh, one material with one embedded JPEG.
 
@@ -89,7 +90,10 @@ def glb_bytes(
         settings: placement and packing.
         extras: facts stored in ``asset.extras``; ``world_from_asset`` is added.
         generator: named in the file.
+        normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
+            leads back into that world.
     """
+    back = np.eye(4) if normalised_from_world is None else np.linalg.inv(normalised_from_world)
     matrix = asset_transform(mesh.vertices, settings)
     position = apply_transform(matrix, mesh.vertices).astype(np.float32)
     turned = mesh.normals @ gltf_from_world(np.radians(settings.front_azimuth_deg))[:3, :3].T
@@ -118,7 +122,7 @@ def glb_bytes(
         "asset": {
             "version": "2.0",
             "generator": generator,
-            "extras": {**(extras or {}), "world_from_asset": np.linalg.inv(matrix).round(9).tolist()},
+            "extras": {**(extras or {}), "world_from_asset": (back @ np.linalg.inv(matrix)).round(9).tolist()},
         },
         "scene": 0,
         "scenes": [{"nodes": [0]}],
@@ -155,9 +159,10 @@ def write_glb(
     settings: GlbSettings = GlbSettings(),
     extras: dict[str, Any] | None = None,
     generator: str = "viewloom",
+    normalised_from_world: Mat4 | None = None,
 ) -> None:
     """Write a GLB aside and rename it; see :func:`glb_bytes`."""
-    write_bytes(path, glb_bytes(mesh, settings, extras, generator))
+    write_bytes(path, glb_bytes(mesh, settings, extras, generator, normalised_from_world))
 
 
 def _has_area(position: Float[np.ndarray, "v 3"], faces: np.ndarray) -> np.ndarray:

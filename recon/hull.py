@@ -77,7 +77,9 @@ def signed_distance(inside: Float[np.ndarray, "r r r"], level: float, half: floa
     within = ndimage.distance_transform_edt(solid)
     # Voxel centres are half a voxel from the boundary between voxels.
     distance = np.where(solid, 0.5 - within, outside - 0.5)
-    return (ndimage.gaussian_filter(distance, 0.6) * voxel).astype(np.float32)
+    smooth = ndimage.gaussian_filter(distance, 0.6)
+    # Smoothing must not change what is inside: a rod of one voxel would be gone.
+    return (np.where((smooth < 0) == solid, smooth, distance) * voxel).astype(np.float32)
 
 
 def visual_hull(

@@ -209,11 +209,14 @@ def _seen_by(
     hits = caster.cast(np.broadcast_to(camera.centre, (len(index), 3)), -towards[index] / distance[index, None])
     index = index[hits.distance > distance[index] * (1 - 0.005) - 0.005]
     rgba = view.rgba()
-    values = sample_image(rgba, scaled[index].astype(np.float32))
+    # Premultiplied, so that what lies behind the mask (a background, or black) does not mix into the rim.
+    alpha = sample_image(rgba[..., 3:], scaled[index].astype(np.float32))
+    shown = np.round(rgba[..., :3] * (rgba[..., 3:] / 255)).astype(np.uint8)
+    values = sample_image(shown, scaled[index].astype(np.float32)) / np.maximum(alpha, 1 / 255)
     weight[index] = view.weight * cosine[index] ** sharpness
     if masked:
         weight[index] *= sample_image(_core(rgba)[..., None], scaled[index].astype(np.float32))[:, 0]
-    colour[index] = values[:, :3]
+    colour[index] = np.minimum(values, 1)
     return colour, weight
 
 

@@ -5,7 +5,7 @@ views with the photo's true and with its predicted camera; and for comparison th
 volume alone, an extruded outline of the photo, and a sphere.
 
 Meshes are scored by the protocol of recon/metrics.py: longest side 1, centred, no registration, 20,000 points a side,
-distances to triangles, IoU on 64^3 solids.
+distances to triangles, IoU of solids (37 voxels along the longest side).
 
 Example: python scripts/evaluate_meshes.py --objects DATA/meshes_train --count 32
 """
@@ -25,9 +25,9 @@ from rich.progress import track
 
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.generate import source_camera
-from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.jobs.settings import ViewsSettings
-from pipeline.jobs.stages import ring_orbits
+from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.objects import ObjectPool
 from pipeline.training.samples import SampleSettings, heldout_mesh, heldout_sample, to_bytes
 from recon.field import Surface
@@ -105,20 +105,16 @@ class Bench:
         true = torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
         source = source_camera(self.model, photo) if predict else true
         volume = coarse_volume(self.model, photo, source)
-        given = view_conditions(self.model, photo, source, torch.from_numpy(self.orbits[None]).float(), volume)
-        out = (
-            decode_views(self.model, sample_latents(self.model, given, self.arguments.views.sampling))[0].cpu().numpy()
-        )
+        orbits = torch.from_numpy(self.orbits[None]).float()
+        out = sample_views(self.model, photo, source, orbits, volume, self.arguments.views.sampling)[0].cpu().numpy()
         prior = None if volume is None else volume.occupancy[0].cpu().numpy()
-        settings = self.arguments.views
-        away = (1 - np.cos(self.orbits[:, 0])) / 2
-        weights = settings.front_weight + (settings.back_weight - settings.front_weight) * away
+        weights = [view_confidence(self.arguments.views, orbit, float(source[0, 0])) for orbit in self.orbits]
         elevation, focal, cx, cy = (
             float(v) * s for v, s in zip(source[0], (1, *[self.model.image_size] * 3), strict=True)
         )
         stand = orbit_camera(0.0, elevation, size=self.model.image_size)
         photo_camera: Camera = replace(stand, fx=focal, fy=focal, cx=cx, cy=cy)
-        return self._fit(to_bytes(out), weights.tolist(), View("photo", photo_camera, self.sample.source), prior)
+        return self._fit(to_bytes(out), weights, View("photo", photo_camera, self.sample.source), prior)
 
     def coarse(self) -> Surface:
         """The coarse volume as a mesh, true camera."""

@@ -26,7 +26,7 @@ from pipeline.diffusion.coarse import picture_volume
 from pipeline.diffusion.generate import source_camera
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.poses import Poses
-from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.training.data import held_out_store
 from pipeline.training.store import SampleBatch, SampleStore
@@ -101,8 +101,8 @@ def generated(
     if predict:
         source = source_camera(model, photo)
         orbits[..., 1] += source[:, :1] - truth[:, :1]
-    given = view_conditions(model, photo, source, orbits, coarse_volume(model, photo, source))
-    return decode_views(model, sample_latents(model, given, sampling))[0].float().cpu().numpy()
+    volume = coarse_volume(model, photo, source)
+    return sample_views(model, photo, source, orbits, volume, sampling)[0].float().cpu().numpy()
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.diffusion.attention import Step
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.latents import images_from_rgba
-from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.settings import SamplingSettings
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera, orbit_camera
 
@@ -64,13 +64,13 @@ def generate_views(
     batch = torch.from_numpy(photo)[None]
     source = source_camera(model, batch, elevation_deg)
     volume = coarse_volume(model, batch, source)
-    given = view_conditions(model, batch, source, orbits[None], volume)
 
     def tell(step: Step) -> None:
         if on_step is not None:
             on_step(step.index + 1, step.count)
 
-    pictures = decode_views(model, sample_latents(model, given, settings, on_step=tell))[0].float().cpu().numpy()
+    sampled = sample_views(model, batch, source, orbits[None], volume, settings, on_step=tell)
+    pictures = sampled[0].float().cpu().numpy()
     size = model.image_size
     elevation, focal, cx, cy = (float(v) for v in source[0].cpu())
     stand = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,7 +14,7 @@ from pipeline.diffusion.attention import AttentionHook, Step, hooked
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.coarse import CoarseVolume, picture_volume
 from pipeline.diffusion.conditioning import Conditions, fold_visibility
-from pipeline.diffusion.latents import images_from_rgba
+from pipeline.diffusion.latents import images_from_rgba, rgba_from_images
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.schedule import leading_timesteps, timestep_pairs, trailing_timesteps
@@ -35,17 +36,23 @@ def coarse_pictures(
     model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
 ) -> tuple[Float[Tensor, "o v c h w"], Float[Tensor, "o v 4 h w"]]:
     """Unscaled latents of the coarse pictures, and their folded visibility."""
-    objects = poses.focal.shape[0]
     latents, visible = [], []
-    for k in range(objects):
-        images = images_from_rgba(photo[k : k + 1].to(model.device), 4)
-        pictures = picture_volume(volume[k : k + 1], images, poses[k : k + 1])
-        white = torch.cat([pictures.colour + 1 - pictures.alpha, pictures.alpha], 2)[0] * 2 - 1
-        white = F.interpolate(white, (model.image_size, model.image_size), mode="bilinear", align_corners=False)
-        raw = model.vae.encode(white[:, : model.codec.channels].to(model.vae.dtype)).latent_dist.mode().float()
-        latents.append(raw)
-        visible.append(fold_visibility(pictures.visible[0], model.latent_size))
+    for k in range(len(photo)):
+        white, seen = _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])
+        white = (white * 2 - 1)[:, : model.codec.channels].to(model.vae.dtype)
+        latents.append(model.vae.encode(white).latent_dist.mode().float())
+        visible.append(fold_visibility(seen, model.latent_size))
     return torch.stack(latents), torch.stack(visible)
+
+
+def _pictures_on_white(
+    model: ViewDiffusion, photo: UInt8[Tensor, "1 s s 4"], volume: CoarseVolume, poses: Poses
+) -> tuple[Float[Tensor, "v 4 p p"], Float[Tensor, "v 1 q q"]]:
+    """Coarse pictures of one object at the model's image size, laid on white, with alpha; and what the photo sees."""
+    pictures = picture_volume(volume, images_from_rgba(photo.to(model.device), 4), poses)
+    white = torch.cat([pictures.colour + 1 - pictures.alpha, pictures.alpha], 2)[0]
+    size = (model.image_size, model.image_size)
+    return F.interpolate(white, size, mode="bilinear", align_corners=False), pictures.visible[0]
 
 
 @torch.no_grad()
@@ -111,7 +118,14 @@ def sample_latents(
     objects, views = given.tokens.shape[:2]
     noise = RowNoise.of(view_seeds(settings.seed, views) * objects if seeds is None else seeds)
     side = model.latent_size
+    count = len(model.schedule)
+    spacing = trailing_timesteps if float(model.schedule.abar[-1]) < 1e-4 else leading_timesteps
+    pairs = timestep_pairs(spacing(settings.steps, count))
     start = noise.draw((4, side, side), model.device)
+    if settings.strength < 1 and given.coarse is not None:
+        pairs = [pair for pair in pairs if pair[0] < settings.strength * count] or pairs[-1:]
+        known = model.codec.normalise(given.coarse).flatten(0, 1)
+        start = model.schedule.add_noise(known, start, torch.full((len(start),), pairs[0][0], device=start.device))
     null = given.null() if settings.guidance != 1 else None
 
     def predict(z: Tensor, t: int) -> Tensor:
@@ -123,22 +137,70 @@ def sample_latents(
             out = blank + settings.guidance * (out - blank)
         return out.flatten(0, 1)
 
-    count = len(model.schedule)
-    spacing = trailing_timesteps if float(model.schedule.abar[-1]) < 1e-4 else leading_timesteps
     sharing = model.shared_views(views, joint=settings.joint)
     active = [*([] if sharing is None else [sharing]), *hooks]
     with hooked(model.unet, active, side):
         out = denoise(
-            predict,
-            start,
-            model.schedule,
-            timestep_pairs(spacing(settings.steps, count)),
-            noise=noise,
-            eta=settings.eta,
-            hooks=active,
-            on_step=on_step,
+            predict, start, model.schedule, pairs, noise=noise, eta=settings.eta, hooks=active, on_step=on_step
         )
     return out.unflatten(0, (objects, views))
+
+
+@torch.no_grad()
+def sample_views(
+    model: ViewDiffusion,
+    photo: UInt8[Tensor, "o s s 4"],
+    source: Float[Tensor, "o 4"],
+    orbits: Float[Tensor, "o v 3"],
+    volume: CoarseVolume | None,
+    settings: SamplingSettings,
+    *,
+    hooks: Sequence[AttentionHook] = (),
+    on_step: Callable[[Step], None] | None = None,
+) -> Float[Tensor, "o v s s 4"]:
+    """Views of prepared photos as straight-alpha pictures in [0, 1]; arguments as in the functions it chains."""
+    given = view_conditions(model, photo, source, orbits, volume)
+    pictures = decode_views(model, sample_latents(model, given, settings, hooks=hooks, on_step=on_step))
+    if volume is None or not settings.coarse_colours:
+        return pictures
+    poses = Poses.of_orbits(orbits.to(model.device))
+    guides = [
+        _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])[0] for k in range(len(photo))
+    ]
+    return with_broad_colours(pictures, rgba_from_images(torch.stack(guides).flatten(0, 1) * 2 - 1).view_as(pictures))
+
+
+def with_broad_colours(
+    pictures: Float[Tensor, "o v s s 4"], guides: Float[Tensor, "o v s s 4"], reach: float = 0.06
+) -> Float[Tensor, "o v s s 4"]:
+    """Pictures whose broad colours are those of guides, while outlines and detail stay.
+
+    What a Gaussian blur keeps is exchanged, as in StableSR's colour correction (which uses wavelets); only pixels that
+    both pictures cover take part in the blurs, and a pixel with none of them near stays as it is.
+
+    Args:
+        pictures: straight-alpha pictures in [0, 1].
+        guides: of the same views.
+        reach: deviation of the blur over the side of the picture.
+    """
+    colour, alpha = pictures[..., :3], pictures[..., 3:]
+    both = alpha * guides[..., 3:]
+    change = _blurred((guides[..., :3] - colour) * both, reach)
+    near = _blurred(both, reach)
+    moved = colour + change / near.clamp(min=1e-4) * (near / 0.05).clamp(max=1)
+    return torch.cat([moved.clamp(0, 1), alpha], -1)
+
+
+def _blurred(x: Float[Tensor, "o v s s c"], reach: float) -> Float[Tensor, "o v s s c"]:
+    side = x.shape[2]
+    deviation = reach * side
+    radius = math.ceil(3 * deviation)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device) / deviation) ** 2)
+    kernel = kernel / kernel.sum()
+    flat = x.movedim(-1, 2).reshape(-1, 1, side, side)
+    flat = F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    flat = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    return flat.view(*x.shape[:2], x.shape[-1], side, side).movedim(2, -1)
 
 
 @torch.no_grad()

@@ -50,6 +50,20 @@ def ring_orbits(rings: RingSettings) -> Float[np.ndarray, "v 3"]:
     return np.array(rows)
 
 
+def view_confidence(settings: ViewsSettings, orbit: Float[np.ndarray, "3"], photo_elevation: float) -> float:
+    """Confidence in a generated view: falls with the angle between its camera and the photo's, seen from the object.
+
+    Args:
+        settings: confidences next to and opposite to the photo.
+        orbit: (azimuth, elevation, radius) of the view; the photo stands at azimuth 0.
+        photo_elevation: of the photo's camera, radians.
+    """
+    azimuth, elevation = float(orbit[0]), float(orbit[1])
+    cosine = math.cos(azimuth) * math.cos(elevation) * math.cos(photo_elevation)
+    cosine += math.sin(elevation) * math.sin(photo_elevation)
+    return settings.front_weight + (settings.back_weight - settings.front_weight) * (1 - cosine) / 2
+
+
 def prepare_stage(folder: Path, photo: Path, settings: PrepareSettings, mask: Path | None) -> None:
     """Write the cut-out, its mask and the framed cut-out."""
     prepared = prepare_photo(photo, settings, mask)
@@ -101,15 +115,18 @@ def views_stage(
     side = prepared.framed.shape[0]
     views = [View("photo", generated.photo_camera.resized(side, side), prepared.framed, weight=settings.photo_weight)]
     for k, (rgba, orbit) in enumerate(zip(generated.rgba, orbits, strict=True)):
-        away = (1 - math.cos(float(orbit[0]))) / 2
-        weight = settings.front_weight + (settings.back_weight - settings.front_weight) * away
+        weight = view_confidence(settings, orbit, generated.elevation)
         views.append(View(f"view_{k:02d}", generated.cameras[k], rgba, weight=weight))
-    if not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
+    if generated.occupancy is None and not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
     facts = {
         "source_elevation_deg": round(math.degrees(generated.elevation), 3),
         "normalised": True,
-        "elevation": "given" if settings.elevation_deg is not None else "predicted",
+        "elevation": "given"
+        if settings.elevation_deg is not None
+        else "predicted"
+        if generated.occupancy is not None
+        else "assumed",
     }
     ViewSet(tuple(views), True, facts).save(folder)
     if generated.occupancy is not None and generated.colours is not None:
@@ -157,9 +174,10 @@ def asset_stage(
         vertices = taubin(vertices, faces, mesh.smoothing)
     textured = bake(vertices, faces, views, surface, mesh.texture)
     path = folder / f"{name}.glb"
-    write_glb(path, textured, glb, extras, generator)
+    moved = views.facts.get("normalised_from_world")
+    write_glb(path, textured, glb, extras, generator, None if moved is None else np.array(moved, np.float64))
     report = validate_glb(path)
-    if report.errors:
+    if not report.clean:
         raise ViewloomError(f"the exported asset is not valid glTF: {report.messages[:3]}", where=path)
     save_turntable(folder / "turntable.webp", textured)
     facts = {

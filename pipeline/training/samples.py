@@ -137,10 +137,10 @@ def render_sample(
 
 
 def heldout_mesh(pool: ObjectPool, index: int, seed: int = 0) -> ColouredMesh:
-    """A pool object for evaluation: normalised, its own colours (grey where it has none), a heading from the seed."""
+    """A pool object for evaluation: a heading from the seed, normalised, its own colours (grey where it has none)."""
     turn = np.eye(4)
     turn[:3, :3] = rotation("z", np.random.default_rng([seed, index, 1]).uniform(0, 2 * math.pi))
-    return pool.load(index).normalised().transformed(turn)
+    return pool.load(index).transformed(turn).normalised()
 
 
 def heldout_sample(pool: ObjectPool, index: int, settings: SampleSettings = SampleSettings(), seed: int = 0) -> Sample:

@@ -17,7 +17,15 @@ from pipeline.diffusion.generate import DEFAULT_ELEVATION_DEG, generate_views, s
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.loop import RowNoise, view_seeds
 from pipeline.diffusion.poses import Poses, pluecker_maps
-from pipeline.diffusion.sample import coarse_pictures, coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.sample import (
+    coarse_pictures,
+    coarse_volume,
+    decode_views,
+    sample_latents,
+    sample_views,
+    view_conditions,
+    with_broad_colours,
+)
 from pipeline.diffusion.schedule import leading_timesteps, trailing_timesteps
 from pipeline.diffusion.settings import SamplingSettings
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, orbit_camera, zero123_pose
@@ -198,6 +206,77 @@ def test_start_noise_is_drawn_per_view(make_model: Make, monkeypatch: pytest.Mon
     monkeypatch.setattr("pipeline.diffusion.sample.denoise", lambda network, z, *rest, **options: seen.append(z) or z)
     sample_latents(model, conditions(model), SamplingSettings(seed=4))
     assert torch.equal(seen[0], RowNoise.of(view_seeds(4, 3)).draw((4, 8, 8), CPU))
+
+
+def test_less_strength_starts_from_the_noised_coarse_picture(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = make_model(FULL), []
+    given = conditions(model)
+
+    def remember(network: object, z: torch.Tensor, schedule: object, pairs: list, **options: object) -> torch.Tensor:
+        seen.append((z, pairs))
+        return z
+
+    monkeypatch.setattr("pipeline.diffusion.sample.denoise", remember)
+    for strength in (1.0, 0.5, 1e-6):
+        sample_latents(model, given, SamplingSettings(steps=4, strength=strength))
+    noise = RowNoise.of(view_seeds(0, 3)).draw((4, 8, 8), CPU)
+    assert torch.equal(seen[0][0], noise)
+    t = seen[1][1][0][0]
+    assert [pair[0] for pair in seen[1][1]] == [step for step in trailing_timesteps(4) if step < 500]
+    known = model.codec.normalise(given.coarse)[0]
+    assert torch.allclose(seen[1][0], model.schedule.add_noise(known, noise, torch.full((3,), t)))
+    assert len(seen[2][1]) == 1  # never less than a step
+
+
+def test_without_a_coarse_picture_all_of_the_way_is_walked(make_model: Make) -> None:
+    model, steps = make_model(), []
+    sample_latents(model, conditions(model), SamplingSettings(steps=4, strength=0.3), on_step=steps.append)
+    assert len(steps) == 4
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+
+def test_broad_colours_are_the_guides_and_detail_stays() -> None:
+    side = 64
+    stripes = 0.1 * torch.sin(torch.arange(side) * math.pi / 2 + 0.3)
+    picture = torch.cat([torch.full((side, side, 3), 0.4) + stripes[None, :, None], torch.ones(side, side, 1)], -1)
+    guide = torch.tensor([0.7, 0.3, 0.2, 1.0]).expand(side, side, 4)
+    out = with_broad_colours(picture[None, None], guide[None, None])[0, 0]
+    assert torch.equal(out[..., 3], picture[..., 3])
+    middle = out[16:48, 16:48]
+    assert middle[..., :3].mean((0, 1)).tolist() == pytest.approx([0.7, 0.3, 0.2], abs=0.01)
+    assert (middle[0, :, 0] - middle[..., 0].mean()).tolist() == pytest.approx(stripes[16:48].tolist(), abs=0.02)
+
+
+def test_colours_stay_where_the_guide_covers_nothing_and_do_not_leak_from_the_background() -> None:
+    side = 64
+    picture = torch.tensor([0.2, 0.5, 0.6, 1.0]).repeat(side, side, 1)
+    guide = torch.zeros(side, side, 4)
+    assert torch.equal(with_broad_colours(picture[None, None], guide[None, None])[0, 0], picture)
+    guide[:, :8] = torch.tensor([0.9, 0.1, 0.1, 1.0])  # the rest is black, and transparent
+    out = with_broad_colours(picture[None, None], guide[None, None])[0, 0]
+    assert torch.allclose(out[:, -16:], picture[:, -16:], atol=1e-3)
+    assert out[32, 4, :3].tolist() == pytest.approx([0.9, 0.1, 0.1], abs=0.02)
+    assert float(out[32, :24, 0].min()) > 0.2
+
+
+def test_views_take_their_colours_from_the_coarse_volume_if_told_so(make_model: Make) -> None:
+    model = make_model(FULL)
+    given, source = photo(), source_camera(model, photo())
+    volume = coarse_volume(model, given, source)
+    plain, coloured = (
+        sample_views(
+            model, given, source, ORBITS[None], volume, SamplingSettings(steps=2, coarse_colours=told), on_step=None
+        )
+        for told in (False, True)
+    )
+    latents = sample_latents(
+        model, view_conditions(model, given, source, ORBITS[None], volume), SamplingSettings(steps=2)
+    )
+    assert torch.equal(plain, decode_views(model, latents))
+    assert torch.equal(plain[..., 3], coloured[..., 3])
+    assert not torch.allclose(plain[..., :3], coloured[..., :3], atol=1e-3)
 
 
 def test_decoding_in_chunks_is_decoding_at_once(model: ViewDiffusion) -> None:

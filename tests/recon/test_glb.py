@@ -135,6 +135,11 @@ def test_every_asset_stands_on_the_origin_and_finds_back_to_its_world(
     assert [low[0] + high[0], low[1], low[2] + high[2]] == pytest.approx([0, 0, 0], abs=1e-5 * longest)
     back = apply_transform(np.array(content["asset"]["extras"]["world_from_asset"]), position)
     assert back == pytest.approx(mesh.vertices, abs=1e-4)
+    moved_in = np.array([[0.0, -2, 0, 1], [2, 0, 0, -3], [0, 0, 2, 0.5], [0, 0, 0, 1]])
+    extras = unpacked(glb_bytes(mesh, GlbSettings(longest_side=longest), normalised_from_world=moved_in))[0]["asset"]
+    whole = read(glb_bytes(mesh, GlbSettings(longest_side=longest)))["POSITION"].astype(np.float64)
+    capture = apply_transform(np.array(extras["extras"]["world_from_asset"]), whole)
+    assert apply_transform(moved_in, capture) == pytest.approx(mesh.vertices, abs=2e-4)
     assert np.linalg.norm(parts["NORMAL"], axis=1) == pytest.approx(1, abs=1e-5)
     # Outside is where the normals and the winding say, and up stays up.
     assert np.einsum("nc,nc->n", position - position.mean(axis=0), parts["NORMAL"]).min() > 0

@@ -34,6 +34,11 @@ def with_mask(view: View, alpha: int) -> View:
     return replace(view, pixels=rgba)
 
 
+def with_weights(views: ViewSet, weights: list[float]) -> ViewSet:
+    """The same views with other confidences."""
+    return replace(views, views=tuple(replace(v, weight=w) for v, w in zip(views, weights, strict=True)))
+
+
 def test_the_hull_of_a_ball_encloses_it_closely(ball_views: ViewSet) -> None:
     hull = visual_hull(RaySet.of(ball_views, 64), RESOLUTION, HALF)
     assert (hull.sdf[RADIUS < 0.5 - 0.5 * VOXEL] < 0).all()
@@ -87,7 +92,7 @@ def test_votes_count_by_confidence(ball_views: ViewSet) -> None:
     views = ViewSet((*ball_views.views, empty), has_masks=True)
     weights = [1.0] * 16
     for weight in (0.0, 4.0):
-        rays = RaySet.of(views.with_weights([*weights, weight]), 64)
+        rays = RaySet.of(with_weights(views, [*weights, weight]), 64)
         centre = vote_inside(rays, 9, HALF)[4, 4, 4]
         assert centre == pytest.approx(16 / (16 + weight))
 
@@ -152,6 +157,14 @@ def test_distances_need_an_inside_and_an_outside(value: float, message: str) -> 
         signed_distance(np.full((4, 4, 4), value, np.float32), 0.5, HALF)
 
 
+def test_smoothing_keeps_rods_and_gaps_of_one_voxel() -> None:
+    inside = np.zeros((16, 16, 16), np.float32)
+    inside[8, 8, 2:14] = 1
+    inside[2:5, 2:13, 2:13] = 1
+    inside[3, 6, 2:13] = 0
+    assert np.array_equal(signed_distance(inside, 0.5, 1.0) < 0, inside > 0.5)
+
+
 def test_agreement_is_the_overlap_of_outlines(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
     """A cube seen square from far away: half of its width makes half of its outline."""
     cameras = [orbit_camera(k * math.pi, 0.0, 20.0, size=64, fov=0.08) for k in range(2)]
@@ -169,7 +182,7 @@ def test_agreement_weighs_views_by_confidence(ball_views: ViewSet) -> None:
     views = ViewSet((ball_views.views[0], replace(with_mask(ball_views.views[1], 0), name="no")), has_masks=True)
     solid = torch.from_numpy((RADIUS < 0.5).astype(np.float32))
     good, bad = (
-        outline_agreement(RaySet.of(views.with_weights(w), 64), solid, 0.5, HALF) for w in ([3.0, 1.0], [1.0, 3.0])
+        outline_agreement(RaySet.of(with_weights(views, w), 64), solid, 0.5, HALF) for w in ([3.0, 1.0], [1.0, 3.0])
     )
     assert good == pytest.approx(3 * bad)
     assert good == pytest.approx(0.75, abs=0.05)

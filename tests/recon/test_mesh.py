@@ -133,12 +133,12 @@ def test_small_meshes_are_not_decimated(ball: Callable[..., Part]) -> None:
     assert triangles is faces
 
 
-def test_a_mesh_that_cannot_be_decimated_cleanly_stays(ball: Callable[..., Part]) -> None:
-    """Open meshes stay open at every target."""
+def test_a_mesh_that_cannot_be_decimated_cleanly_is_decimated_all_the_same(ball: Callable[..., Part]) -> None:
+    """Open meshes stay open at every target; unwrapping the dense one would take minutes."""
     vertices, faces = ball(0.5, subdivisions=3)
     points, triangles = decimate(vertices, faces[:-200], 300)
-    assert len(triangles) == len(faces) - 200
-    assert len(points) == len(vertices)
+    assert len(triangles) <= 300
+    assert 0 < mesh_health(points, triangles).boundary_edges < mesh_health(vertices, faces[:-200]).boundary_edges
 
 
 def test_smoothing_takes_off_the_stairs_and_keeps_the_size() -> None:

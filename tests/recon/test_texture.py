@@ -197,6 +197,20 @@ def test_only_the_best_views_are_blended_whatever_their_order(order: tuple[int, 
     assert two[1] / two[0] == pytest.approx((math.cos(0.5) / math.cos(0.1)) ** 4, rel=1e-4)
 
 
+def test_what_lies_behind_a_mask_does_not_bleed_into_thin_parts() -> None:
+    """A part of one pixel is all rim: it must keep its colour, whatever the hidden pixels beside it hold."""
+    rgba = np.zeros((64, 64, 4), np.uint8)
+    rgba[..., :3] = (0, 255, 0)
+    rgba[:, 32] = (200, 0, 0, 255)
+    camera = orbit_camera(0.0, 0.0, size=64)
+    points = camera.unproject(np.array([[32.2, 20.5], [32.8, 40.5]]), np.full(2, 1.5))
+    normals = np.broadcast_to([1.0, 0, 0], (2, 3))
+    views = ViewSet((View("a", camera, rgba),), True)
+    colours = project_colours(points, normals, views, mesh_caster(*TINY_TRIANGLE), np.full((2, 3), [200 / 255, 0, 0]))
+    assert colours[:, 0] == pytest.approx(200 / 255, abs=0.01)
+    assert colours[:, 1] == pytest.approx(0, abs=0.01)
+
+
 def test_pixels_in_the_rim_of_the_mask_count_little() -> None:
     """The outermost pixel of a mask is a mixture with the background, the ones within are not."""
     rgba = np.zeros((64, 64, 4), np.uint8)

@@ -194,8 +194,16 @@ def test_held_out_samples_follow_from_pool_and_seed(pool_folder: Path) -> None:
 def test_held_out_meshes_are_turned_about_the_vertical_only(pool_folder: Path) -> None:
     pool = ObjectPool(pool_folder, "val")
     mesh, plain = heldout_mesh(pool, 0), pool.load(0).normalised()
-    assert mesh.vertices[:, 2] == pytest.approx(plain.vertices[:, 2], abs=1e-5)
+    heights, plain_heights = mesh.vertices[:, 2], plain.vertices[:, 2]
+    assert heights / np.ptp(heights) == pytest.approx(plain_heights / np.ptp(plain_heights), abs=1e-5)
     assert not np.allclose(mesh.vertices[:, :2], plain.vertices[:, :2], atol=0.01)
+
+
+def test_held_out_meshes_are_normalised_as_those_of_training(pool_folder: Path) -> None:
+    """Centred by the box that they have after turning."""
+    vertices = heldout_mesh(ObjectPool(pool_folder, "val"), 0).vertices.astype(np.float64)
+    assert vertices.min(axis=0) + vertices.max(axis=0) == pytest.approx([0, 0, 0], abs=1e-5)
+    assert np.linalg.norm(vertices, axis=1).max() == pytest.approx(0.6, abs=1e-5)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
