@@ -140,12 +140,6 @@ class Camera:
             height=size,
         )
 
-    def rotated_about_z(self, angle: float) -> Camera:
-        """The camera after the world turned by ``angle`` radians about +z."""
-        turn = np.eye(4)
-        turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-        return replace(self, c2w=turn @ self.c2w)
-
 
 def look_at(centre: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"] | None = None) -> Mat4:
     """Pose of an upright camera at ``centre`` that looks at ``target`` (default: the origin)."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from scene.errors import InputError
@@ -96,9 +96,3 @@ def apply_framing(rgba: UInt8[np.ndarray, "h w 4"], framing: Framing) -> UInt8[n
     colour = np.stack(planes[:3], axis=-1) / np.maximum(alpha[..., None] / 255, 1e-3)
     out = np.concatenate([np.where(alpha[..., None] >= 1, colour, 0), alpha[..., None]], axis=-1)
     return np.clip(np.round(out), 0, 255).astype(np.uint8)
-
-
-def framed_over_white(rgba: UInt8[np.ndarray, "*hw 4"]) -> Float[np.ndarray, "*hw 3"]:
-    """Composite 8-bit straight-alpha colour on white, in [0, 1]."""
-    values = rgba.astype(np.float32) / 255
-    return values[..., :3] * values[..., 3:] + (1 - values[..., 3:])

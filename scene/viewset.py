@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -166,10 +166,6 @@ class ViewSet:
                 fix="Give a mask_path for all frames or for none.",
             )
         return cls(tuple(views), bool(masked) or _has_alpha(views[0]), facts)
-
-    def with_weights(self, weights: list[float]) -> ViewSet:
-        """The same views with other confidences."""
-        return replace(self, views=tuple(replace(v, weight=w) for v, w in zip(self.views, weights, strict=True)))
 
 
 def _inside(folder: Path, frame: dict[str, Any], key: str, where: str) -> Path:

@@ -144,12 +144,6 @@ def test_poles_are_the_limit_along_the_azimuth(pole: int, azimuth: float) -> Non
     assert beyond.c2w == pytest.approx(at.c2w, abs=1e-6)
 
 
-@given(azimuths, elevations, radii, st.floats(-7, 7))
-def test_rotated_about_z_adds_to_the_azimuth(azimuth: float, elevation: float, radius: float, angle: float) -> None:
-    turned = orbit_camera(azimuth, elevation, radius).rotated_about_z(angle)
-    assert turned.c2w == pytest.approx(orbit_camera(azimuth + angle, elevation, radius).c2w, abs=1e-9)
-
-
 @given(azimuths, elevations, radii)
 def test_looking_at_the_origin_is_the_orbit_camera(azimuth: float, elevation: float, radius: float) -> None:
     camera = orbit_camera(azimuth, elevation, radius)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scene.camera import orbit_camera
 from scene.errors import InputError
-from scene.framing import Framing, apply_framing, framed_over_white, framing_of_box, framing_of_mask
+from scene.framing import Framing, apply_framing, framing_of_box, framing_of_mask
 
 coordinates = st.floats(-500, 500)
 fills = st.floats(0.2, 1.0)
@@ -129,8 +129,3 @@ def test_empty_boxes_are_refused(box: tuple[float, float, float, float]) -> None
 def test_an_empty_mask_is_refused() -> None:
     with pytest.raises(InputError, match=r"mask is empty.*--mask"):
         framing_of_mask(np.zeros((5, 5), bool), 64)
-
-
-def test_over_white() -> None:
-    rgba = np.array([[[51, 102, 153, 255], [0, 0, 0, 0], [255, 0, 0, 51]]], np.uint8)
-    assert framed_over_white(rgba)[0] == pytest.approx(np.array([[0.2, 0.4, 0.6], [1, 1, 1], [1, 0.8, 0.8]]))

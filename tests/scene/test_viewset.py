@@ -79,10 +79,6 @@ def test_a_capture_file_can_be_named_instead_of_its_folder(tmp_path: Path) -> No
     assert len(ViewSet.load(tmp_path / "transforms.json")) == 3
 
 
-def test_weights_can_be_replaced() -> None:
-    assert [v.weight for v in ViewSet(views(3), True).with_weights([0.1, 0.2, 0.3])] == [0.1, 0.2, 0.3]
-
-
 # --- what other tools write ---------------------------------------------------------------------------------------
 
 
