@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -162,6 +163,14 @@ def test_every_room_is_packed_typed_and_under_contract() -> None:
     assert forbidden["viewloom"] == {"scripts"}
     for part in sorted(path.name for path in (ROOT / "pipeline").iterdir() if (path / "__init__.py").is_file()):
         assert part == "jobs" or "pipeline.jobs" in forbidden[f"pipeline.{part}"], part
+
+
+def test_the_source_archive_has_the_demo_photo_and_no_other_pictures_of_the_documentation() -> None:
+    config = SdistBuilder(str(ROOT)).config
+    for kept in ("docs/install.md", "docs/demo/photo.png", "weights/nano/model_index.json"):
+        assert not config.path_is_excluded(kept), kept
+    for left_out in ("docs/demo/turntable.webp", "docs/pictures/mesh.png", ".ci/run"):
+        assert config.path_is_excluded(left_out), left_out
 
 
 def test_the_npm_lock_names_no_addresses() -> None:
