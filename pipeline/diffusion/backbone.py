@@ -102,7 +102,7 @@ class ViewDiffusion:
         index_path = folder / "model_index.json"
         if not index_path.is_file():
             raise CheckpointError(
-                "no model_index.json here", where=folder, fix="Point --weights at a folder in diffusers layout."
+                "no model_index.json here", where=folder, fix="Point --views.weights at a folder in diffusers layout."
             )
         try:
             index = json.loads(index_path.read_text(encoding="utf-8"))

@@ -34,6 +34,16 @@ class RingSettings:
     offsets_deg: tuple[float, ...] = (22.5, 0.0, 90.0)
     """Azimuth of each ring's first view, from the photo."""
 
+    def __post_init__(self) -> None:
+        if not self.views or not len(self.views) == len(self.elevations_deg) == len(self.offsets_deg):
+            raise SettingsError(
+                f"there are {len(self.views)} rings with {len(self.elevations_deg)} elevations and "
+                f"{len(self.offsets_deg)} offsets",
+                fix="Give each ring its number of views, its elevation and its offset.",
+            )
+        if min(self.views) < 1:
+            raise SettingsError(f"a ring cannot have {min(self.views)} views", fix="Give each ring one view at least.")
+
 
 @dataclass(frozen=True)
 class ViewsSettings:
@@ -65,6 +75,14 @@ class MeshSettings:
     """Texture side in pixels."""
     smoothing: int = 6
     """Rounds of Taubin smoothing."""
+
+    def __post_init__(self) -> None:
+        if self.max_faces < 4:
+            raise SettingsError(f"a solid cannot have {self.max_faces} triangles", fix="Allow 4 max_faces at least.")
+        if self.texture < 16:
+            raise SettingsError(f"a texture of {self.texture} pixels holds nothing", fix="Give 16 pixels at least.")
+        if self.smoothing < 0:
+            raise SettingsError(f"a mesh cannot be smoothed {self.smoothing} times", fix="Give 0 for no smoothing.")
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def cut(path: Path) -> None:
 
 WEIGHTS, INDEX = "diffusion_pytorch_model.safetensors", "model_index.json"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no index": (lambda f: (f / INDEX).unlink(), "no model_index.json here.*diffusers layout"),
+    "no index": (lambda f: (f / INDEX).unlink(), r"no model_index\.json here.*--views\.weights at.*diffusers layout"),
     "index no JSON": (lambda f: (f / INDEX).write_text("{"), r"model_index\.json: cannot be read"),
     "index of another type": (lambda f: (f / INDEX).write_text("[]"), r"model_index\.json: cannot be read"),
     "facts of another type": (lambda f: edit_json(f / INDEX, viewloom=3), "cannot be read"),

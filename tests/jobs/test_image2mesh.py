@@ -348,9 +348,7 @@ def test_what_is_wrong_with_the_whole_job_is_said_before_it_starts(
     assert not out.exists()
 
 
-def test_a_missing_mask_a_wrong_device_and_uneven_rings(
-    photo: Path, settings: Image2MeshSettings, tmp_path: Path
-) -> None:
+def test_a_missing_mask_and_a_wrong_device(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
     def error_of(settings: Image2MeshSettings, mask: Path | None = None) -> str:
         (result,) = make_views([photo], tmp_path / "out", settings, mask=mask)
         assert isinstance(result.error, InputError)
@@ -358,8 +356,6 @@ def test_a_missing_mask_a_wrong_device_and_uneven_rings(
 
     assert "there is no such mask" in error_of(settings, tmp_path / "mask.png")
     assert "device 'abacus' cannot be used here" in error_of(replace(settings, device="abacus"))
-    uneven = replace(settings.views, rings=replace(settings.views.rings, views=(3, 2)))
-    assert "as many elevations and offsets" in error_of(replace(settings, views=uneven))
 
 
 def test_a_damaged_checkpoint_is_the_inputs_fault(

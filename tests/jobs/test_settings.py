@@ -14,7 +14,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict, settings_from_yaml
+from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+from pipeline.jobs.settings import (
+    Image2MeshSettings,
+    MeshSettings,
+    ReconstructSettings,
+    RingSettings,
+    settings_as_dict,
+    settings_from_yaml,
+)
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
 from scene.resources import shipped
@@ -44,11 +52,11 @@ Read = Callable[[str], Image2MeshSettings]
 def test_a_preset_changes_what_it_names_and_nothing_else(read: Read) -> None:
     default = Image2MeshSettings()
     got = read(
-        "views:\n  sampling: {steps: 7, guidance: 2}\n  rings: {views: [4, 2]}\nmesh: {texture: 64}\ndevice: cpu\n"
+        "views:\n  sampling: {steps: 7, guidance: 2}\n  rings: {views: [4, 2, 3]}\nmesh: {texture: 64}\ndevice: cpu\n"
     )
     assert got.views.sampling == dataclasses.replace(default.views.sampling, steps=7, guidance=2.0)
     assert isinstance(got.views.sampling.guidance, float)
-    assert got.views.rings == dataclasses.replace(default.views.rings, views=(4, 2))
+    assert got.views.rings == dataclasses.replace(default.views.rings, views=(4, 2, 3))
     assert got.mesh == dataclasses.replace(default.mesh, texture=64)
     assert (got.prepare, got.fit, got.glb, got.device) == (default.prepare, default.fit, default.glb, "cpu")
     assert default == Image2MeshSettings()
@@ -112,6 +120,24 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
         ("device: [cpu]", r"device has a wrong value \['cpu'\]"),
         ("fit: {levels: [32]}", r"fit: the fit has 1 levels and 3 numbers of iterations\. Give each level"),
         ("glb: {longest_side: 0}", r"glb: an asset cannot be 0\.0 m long"),
+        ("mesh: {texture: 15}", r"mesh: a texture of 15 pixels holds nothing\. Give 16"),
+        ("mesh: {max_faces: 3}", "mesh: a solid cannot have 3 triangles"),
+        ("mesh: {smoothing: -1}", "mesh: a mesh cannot be smoothed -1 times"),
+        ("prepare: {side: 15}", "prepare: a frame of 15 pixels holds nothing"),
+        ("prepare: {fill: 0}", r"prepare: an object cannot fill 0\.0 of its frame"),
+        ("prepare: {fill: 1.01}", r"prepare: an object cannot fill 1\.01 of its frame"),
+        ("views: {sampling: {steps: 0}}", r"views\.sampling: views cannot be sampled in 0 steps"),
+        ("views: {sampling: {guidance: -1}}", r"views\.sampling: a guidance of -1\.0 means nothing"),
+        ("views: {sampling: {strength: 0}}", r"views\.sampling: a strength of 0\.0 means nothing"),
+        ("views: {sampling: {strength: 1.1}}", r"views\.sampling: a strength of 1\.1 means nothing"),
+        ("views: {sampling: {eta: -0.1}}", r"views\.sampling: an eta of -0\.1 means nothing"),
+        ("views: {sampling: {eta: 1.1}}", r"views\.sampling: an eta of 1\.1 means nothing"),
+        (
+            "views: {rings: {views: [4, 2]}}",
+            r"views\.rings: there are 2 rings with 3 elevations and 3 offsets\. Give each",
+        ),
+        ("views: {rings: {views: [], elevations_deg: [], offsets_deg: []}}", r"views\.rings: there are 0 rings"),
+        ("views: {rings: {views: [8, 0, 2]}}", r"views\.rings: a ring cannot have 0 views"),
         ("- fit", "the file must hold keys and values, not list"),
         ("draft", "the file must hold keys and values, not str"),
         ("0", "the file must hold keys and values, not int"),
@@ -199,6 +225,16 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
         values["levels"] = values["iterations"] = st.tuples(st.integers(), st.integers())
     if kind is GlbSettings:
         values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
+    if kind is MeshSettings:
+        values |= {"max_faces": st.integers(4), "texture": st.integers(16), "smoothing": st.integers(0)}
+    if kind is PrepareSettings:
+        values |= {"fill": st.floats(0, 1, exclude_min=True), "side": st.integers(16)}
+    if kind is SamplingSettings:
+        values |= {"steps": st.integers(1), "guidance": st.floats(0, allow_infinity=False), "eta": st.floats(0, 1)}
+        values["strength"] = st.floats(0, 1, exclude_min=True)
+    if kind is RingSettings:
+        angles = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
+        values = {"views": st.tuples(st.integers(1), st.integers(1)), "elevations_deg": angles, "offsets_deg": angles}
     return st.fixed_dictionaries(values)
 
 

@@ -307,6 +307,22 @@ def test_interrupts_are_quiet_and_bugs_are_not(
     assert "stopped; the same command continues" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--mesh.texture", "8"], "a texture of 8 pixels holds nothing"),
+        (["--views.sampling.steps", "0"], "views cannot be sampled in 0 steps"),
+        (["--views.rings.views", "4", "4"], "there are 2 rings with 3 elevations and 3 offsets"),
+    ],
+    ids=["texture", "steps", "rings"],
+)
+def test_values_out_of_range_exit_with_2_before_anything_runs(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert code_of("image2mesh", "a.png", "-o", tmp_path / "out", *flags) == 2
+    assert message in capsys.readouterr().err
+
+
 # --- commands that do their work --------------------------------------------------------------------------------------
 
 
