@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from scene.errors import InputError, MissingBackendError
+from scene.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -80,28 +80,33 @@ BACKENDS: tuple[Backend, ...] = (
     ),
     Backend("gradio", "gradio", "the web page", "the command line works", "pip install viewloom[web]"),
     Backend("ray", "ray", "batches on a cluster", "batches run on this machine", "pip install viewloom[batch]"),
+    Backend("pxr", "usd-core", "USD files", "assets are GLB files", "pip install viewloom[usd]"),
+    Backend(
+        "matplotlib", "matplotlib", "curves of trainings", "the log has the numbers", "pip install viewloom[plots]"
+    ),
 )
 
 
-@functools.cache
 def optional_module(name: str) -> ModuleType | None:
     """Import an optional package; None when it is absent or cannot load (for instance for want of a system library)."""
+    return _imported(name)[0]
+
+
+def import_failure(name: str) -> str | None:
+    """Why an optional package that is installed cannot load; None when it can, and when it is absent."""
+    return _imported(name)[1]
+
+
+@functools.cache
+def _imported(name: str) -> tuple[ModuleType | None, str | None]:
+    """A package, or why it cannot load, or neither when it is absent."""
     try:
-        return importlib.import_module(name)
-    except (ImportError, OSError):
-        return None
-
-
-def require(name: str) -> ModuleType:
-    """Import an optional package or raise :class:`MissingBackendError` that says how to get it."""
-    module = optional_module(name)
-    if module is None:
-        known = {b.module: b for b in BACKENDS}.get(name)
-        raise MissingBackendError(
-            f"{name} is not installed" if known is None else f"{name} is needed for {known.purpose}",
-            fix=None if known is None else f"Get it: {known.install}",
-        )
-    return module
+        return importlib.import_module(name), None
+    except Exception as error:  # noqa: BLE001 - a package built for another torch or numpy may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            return None, None
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        return None, said or type(error).__name__
 
 
 def version_of(distribution: str) -> str | None:

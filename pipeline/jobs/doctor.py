@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from scene.backends import BACKENDS, optional_module, version_of
+from scene.backends import BACKENDS, import_failure, optional_module, version_of
 from scene.errors import ViewloomError
 from scene.resources import default_weights
 
@@ -46,8 +46,10 @@ def examine() -> list[Finding]:
         module = optional_module(backend.module)
         if module is not None:
             findings.append(Finding(backend.module, True, version_of(backend.distribution) or "found"))
-        else:
-            findings.append(Finding(backend.module, False, f"{backend.purpose}; {backend.without}. {backend.install}"))
+            continue
+        broken = import_failure(backend.module)
+        lack = backend.purpose if broken is None else f"installed, but: {broken}"
+        findings.append(Finding(backend.module, False, f"{lack}; {backend.without}. {backend.install}"))
     from recon.validate import find_khronos_validator
 
     validator = find_khronos_validator()

@@ -43,6 +43,14 @@ def test_backends_that_are_missing_come_with_advice(monkeypatch: pytest.MonkeyPa
     assert found("no_such_module") == Finding("no_such_module", False, "flying; we walk. pip install no-such")
 
 
+def test_backends_that_are_installed_and_broken_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "broken_backend.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(doctor, "BACKENDS", (Backend("broken_backend", "b", "flying", "we walk", "pip install b"),))
+    expected = "installed, but: operator torchvision::nms does not exist; we walk. pip install b"
+    assert found("broken_backend") == Finding("broken_backend", False, expected)
+
+
 def test_installed_backends_tell_their_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "BACKENDS", (Backend("numpy", "numpy", "", "", ""),))
     assert found("numpy").detail.split(".")[0].isdigit()
