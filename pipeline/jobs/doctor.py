@@ -34,8 +34,9 @@ def examine() -> list[Finding]:
     if accelerator is None:
         findings.append(Finding("accelerator", False, "none; the CPU is used"))
     else:
-        name = torch.cuda.get_device_name() if accelerator.type == "cuda" else accelerator.type
-        findings.append(Finding("accelerator", True, f"{name}"))
+        # Not every kind of accelerator can tell its name.
+        name_of = getattr(torch.get_device_module(accelerator), "get_device_name", None)
+        findings.append(Finding("accelerator", True, accelerator.type if name_of is None else str(name_of())))
     try:
         weights = default_weights()
         size = sum(p.stat().st_size for p in weights.rglob("*.safetensors")) / 1e6

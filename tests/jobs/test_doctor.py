@@ -78,6 +78,13 @@ def test_without_an_accelerator_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch)
     assert found("accelerator") == Finding("accelerator", True, "mps")
 
 
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_accelerators_of_every_maker_tell_their_name(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device(kind))
+    monkeypatch.setattr(getattr(torch, kind), "get_device_name", lambda: f"a fast {kind}")
+    assert found("accelerator") == Finding("accelerator", True, f"a fast {kind}")
+
+
 def test_the_validator_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recon.validate, "find_khronos_validator", lambda: None)
     assert found("glTF validator") == Finding("glTF validator", False, "the built-in structural check is used")
