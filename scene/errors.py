@@ -26,6 +26,13 @@ class ViewloomError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
+def unexpected(error: Exception, *, where: str | Path | None = None) -> ViewloomError:
+    """What stands for an exception that nobody foresaw: its kind, its first line, and how to see where it came from."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    what = f"unexpected {type(error).__name__}" + (f" ({said})" if said else "")
+    return ViewloomError(what, where=where, fix="Run it again with --debug for the traceback.")
+
+
 def _rebuild(kind: type[ViewloomError], what: str, where: str | None, fix: str | None) -> ViewloomError:
     return kind(what, where=where, fix=fix)
 

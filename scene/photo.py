@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,21 @@ from scene.errors import InputError
 
 MAX_SIDE = 4096
 """Photos are reduced to this side while decoding, which bounds memory."""
+
+_BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's readers raise when a file is not what its head promises."""
 
 
 def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w 4"]:
@@ -40,7 +57,7 @@ def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w
         raise InputError(
             "the picture has too many pixels", where=path, fix="Reduce it below 170 megapixels."
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _BROKEN as error:
         raise InputError(
             f"cannot be read as a picture ({error})", where=path, fix="Save it again as PNG, JPEG or WebP."
         ) from error

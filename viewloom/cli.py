@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import tyro
 import viewloom
 from pipeline.jobs.progress import ConsoleReporter, hello
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_from_yaml
-from scene.errors import InputError, ViewloomError
+from scene.errors import InputError, ViewloomError, unexpected
 from scene.resources import shipped
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -105,11 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = _parse(argv[0], argv[1:])
         return _run(command)
-    except ViewloomError as error:
+    except Exception as error:
         if "--debug" in argv:
             raise
-        print(f"viewloom: {error}", file=sys.stderr)
-        return error.exit_code
+        told = error if isinstance(error, ViewloomError) else unexpected(error)
+        print(f"viewloom: {told}", file=sys.stderr)
+        return told.exit_code
     except KeyboardInterrupt:
         print("viewloom: stopped; the same command continues where this one was", file=sys.stderr)
         return 130
@@ -183,10 +185,10 @@ def _run(command: Any) -> int:
 
             job = make_views if isinstance(command, Views) else image2mesh
             results = job(command.photos, command.out, command.settings, mask=command.mask, reporter=reporter)
-    return _summary(results)
+    return _summary(results, command.debug)
 
 
-def _summary(results: list[Any]) -> int:
+def _summary(results: list[Any], debug: bool) -> int:
     failed = [r for r in results if r.error is not None]
     if len(results) == 1 and failed:
         raise failed[0].error
@@ -195,6 +197,8 @@ def _summary(results: list[Any]) -> int:
             print(f"{result.asset or result.folder / 'views'}  (report: {result.folder / 'report.html'})")
         else:
             print(f"{result.name}: failed: {result.error}", file=sys.stderr)
+            if debug:
+                traceback.print_exception(result.error)
     if failed:
         print(f"{len(failed)} of {len(results)} failed", file=sys.stderr)
         return max(r.error.exit_code for r in failed)

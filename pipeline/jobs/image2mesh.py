@@ -18,7 +18,7 @@ from pipeline.jobs.runner import Runner, StageRun, digest_of_file, digest_of_fol
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages import asset_stage, load_prepared, prepare_stage, surface_stage, views_stage
 from scene.backends import pick_device, version_of
-from scene.errors import InputError, ViewloomError
+from scene.errors import InputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
@@ -124,11 +124,21 @@ def _each_photo(
         try:
             asset = _one_photo(runner, photo, name, settings, mask, model, tell, rest)
             results.append(ItemResult(name, out / name, asset))
-        except ViewloomError as error:
-            results.append(ItemResult(name, out / name, error=error))
+        except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
+            failure = _as_ours(error, photo)
+            results.append(ItemResult(name, out / name, error=failure))
             if len(photos) > 1:
-                tell.note(f"failed: {error}")
+                tell.note(f"failed: {failure}")
     return results
+
+
+def _as_ours(error: Exception, photo: Path) -> ViewloomError:
+    """The error itself if it is one of ours, else one of ours that it caused."""
+    if isinstance(error, ViewloomError):
+        return error
+    ours = unexpected(error, where=photo)
+    ours.__cause__ = error
+    return ours
 
 
 def _one_photo(

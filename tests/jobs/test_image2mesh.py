@@ -20,6 +20,7 @@ from PIL import Image
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.jobs.image2mesh import _names, image2mesh, make_views, versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
+from pipeline.jobs.stages import prepare_stage
 from recon.validate import validate_glb
 from scene.errors import CheckpointError, InputError, ViewloomError
 from scene.photo import load_rgba
@@ -84,9 +85,10 @@ def test_the_views_are_a_capture_of_the_photo_and_the_rings(done: Done, settings
     assert azimuths == pytest.approx([45, 165, 285], abs=1e-4)
     for view in views.views[1:]:
         assert math.degrees(math.asin(view.camera.centre[2] / 1.5)) == pytest.approx(10, abs=1e-4)
-    # Confidence falls from the front (0.8) to the back (0.5).
-    expected = [0.8 - 0.3 * (1 - math.cos(math.radians(a))) / 2 for a in (45, 165, 285)]
-    assert [view.weight for view in views] == pytest.approx([1.0, *expected], abs=1e-6)
+    # Confidence falls with the angle to the photo, from 0.8 to 0.5.
+    directions = [view.camera.centre / np.linalg.norm(view.camera.centre) for view in views]
+    expected = [0.8 - 0.3 * (1 - directions[0] @ direction) / 2 for direction in directions[1:]]
+    assert [view.weight for view in views] == pytest.approx([1.0, *expected], abs=1e-5)
     assert views.facts["normalised"] is True
     assert views.facts["elevation"] == "predicted"
 
@@ -321,15 +323,27 @@ def test_a_single_bad_photo_is_reported_once(settings: Image2MeshSettings, heard
     assert heard.notes == []
 
 
-def test_faults_that_are_ours_are_not_swallowed(
-    photo: Path, settings: Image2MeshSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_faults_that_are_ours_fail_alone_too_and_are_not_swallowed(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
+    cause, real = RuntimeError("out of memory\nin a kernel"), prepare_stage
+
+    def broken(folder: Path, path: Path, *rest: Any) -> None:
+        if path.name == "other.png":
+            raise cause
+        real(folder, path, *rest)
 
     monkeypatch.setattr("pipeline.jobs.image2mesh.prepare_stage", broken)
-    with pytest.raises(ZeroDivisionError):
-        image2mesh([photo, photo], tmp_path / "out", settings)
+    other = tmp_path / "other.png"
+    shutil.copy(photo, other)
+    bad, good = make_views([other, photo], tmp_path / "out", settings, reporter=heard)
+    assert good.error is None
+    assert type(bad.error) is ViewloomError
+    assert bad.error.exit_code == 1
+    assert bad.error.__cause__ is cause
+    assert str(bad.error).startswith(f"{other}: unexpected RuntimeError (out of memory). ")
+    assert "--debug" in str(bad.error)
+    assert heard.notes == [f"failed: {bad.error}"]
 
 
 def test_what_is_wrong_with_the_whole_job_is_said_before_it_starts(

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from scene.errors import CheckpointError, InputError, MissingBackendError, OutputError, SettingsError, ViewloomError
+from scene.errors import (
+    CheckpointError,
+    InputError,
+    MissingBackendError,
+    OutputError,
+    SettingsError,
+    ViewloomError,
+    unexpected,
+)
 
 KINDS = [ViewloomError, InputError, SettingsError, CheckpointError, MissingBackendError, OutputError]
 
@@ -35,3 +43,17 @@ def test_errors_survive_pickling(kind: type[ViewloomError]) -> None:
 
 def test_exit_codes_tell_the_users_mistakes_from_ours() -> None:
     assert {kind: kind.exit_code for kind in KINDS} == {kind: 1 if kind is ViewloomError else 2 for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ZeroDivisionError(), "a.png: unexpected ZeroDivisionError. Run it again with --debug for the traceback."),
+        (RuntimeError("\n out of memory \nframe 0"), "a.png: unexpected RuntimeError (out of memory). Run it again"),
+        (MemoryError("no room"), "a.png: unexpected MemoryError (no room). Run it again"),
+    ],
+)
+def test_what_nobody_foresaw_is_our_fault_and_says_its_kind(error: Exception, text: str) -> None:
+    ours = unexpected(error, where=Path("a.png"))
+    assert type(ours) is ViewloomError
+    assert str(ours).startswith(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +176,42 @@ def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.png: cannot be read as a picture.*Save it again as PNG"):
+        load_rgba(path)
+
+
+def test_a_kind_of_file_that_pillow_knows_and_cannot_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.dds"
+    path.write_bytes(b"DDS " + struct.pack("<31I", 124, 0, 4, 4, *[0] * 14, 32, 4, 0x21212121, *[0] * 10))
+    with pytest.raises(InputError, match=r"a\.dds: cannot be read as a picture.*pixel format"):
+        load_rgba(path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError("mode"),
+        OverflowError("size"),
+        ZeroDivisionError("rational"),
+        KeyError("tag"),
+        IndexError("tile"),
+        TypeError("none"),
+        AttributeError("palette"),
+        struct.error("short"),
+        zlib.error("stream"),
+        SyntaxError("head"),
+        EOFError("end"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_whatever_a_reader_of_a_format_raises_is_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    path = saved(tmp_path / "a.png", Image.fromarray(SCENE))
+    monkeypatch.setattr("scene.photo.ImageOps.exif_transpose", broken)
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as a picture"):
         load_rgba(path)
 
 

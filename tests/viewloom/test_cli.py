@@ -291,20 +291,51 @@ def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
         main(["reconstruct", str(tmp_path), "-o", str(tmp_path / "out"), "--debug"])
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError(), None)])
-def test_interrupts_are_quiet_and_bugs_are_not(
-    error: BaseException, code: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_debug_shows_where_every_photo_of_several_failed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def results(*_: object, **__: object) -> list[ItemResult]:
+        out = []
+        for name in ("a", "b"):
+            try:
+                raise ViewloomError("it broke") from ZeroDivisionError(f"of {name}")
+            except ViewloomError as error:
+                out.append(ItemResult(name, tmp_path, error=error))
+        return out
+
+    monkeypatch.setattr(JOB, results)
+    assert code_of("image2mesh", "a.png", "b.png", "-o", "out") == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert code_of("image2mesh", "a.png", "b.png", "-o", "out", "--debug") == 1
+    err = capsys.readouterr().err
+    assert all(f"ZeroDivisionError: of {name}" in err for name in ("a", "b"))
+    assert err.splitlines()[-1] == "2 of 2 failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "viewloom: stopped; the same command continues where this one was"),
+        (
+            ZeroDivisionError("by nothing"),
+            1,
+            "viewloom: unexpected ZeroDivisionError (by nothing). Run it again with --debug for the traceback.",
+        ),
+    ],
+    ids=["interrupt", "bug"],
+)
+def test_interrupts_and_bugs_are_told_in_a_line(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(JOB, fail)
-    if code is None:
-        with pytest.raises(ZeroDivisionError):
-            code_of("image2mesh", "a.png", "-o", "out")
-        return
     assert code_of("image2mesh", "a.png", "-o", "out") == code
-    assert "stopped; the same command continues" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1] == message
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)):
+            code_of("image2mesh", "a.png", "-o", "out", "--debug")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +427,7 @@ main({words})
 def test_the_first_line_comes_before_anything_heavy_is_imported(words: list[str], line: str, tmp_path: Path) -> None:
     first, *rest = without_heavy_packages(words, tmp_path).stderr.splitlines()
     assert first == f"viewloom {viewloom.__version__}: {line}"
-    assert re.fullmatch("ModuleNotFoundError: .* is hidden", rest[-1])
+    assert re.match(r"viewloom: unexpected ModuleNotFoundError \(.* is hidden\)", rest[-1])
 
 
 def test_help_comes_before_anything_heavy_is_imported(tmp_path: Path) -> None:
