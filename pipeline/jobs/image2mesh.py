@@ -17,6 +17,7 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun, digest_of_file, digest_of_folder
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages import asset_stage, load_prepared, prepare_stage, surface_stage, views_stage
+from recon.validate import find_khronos_validator
 from scene.backends import pick_device, version_of
 from scene.errors import InputError, ViewloomError, unexpected
 from scene.files import write_text
@@ -54,7 +55,7 @@ class _Model:
     def __post_init__(self) -> None:
         if not self.weights.is_dir():
             raise InputError("there is no such checkpoint folder", where=self.weights)
-        self.digest = digest_of_folder(self.weights, (".json", ".safetensors"))
+        self.digest = digest_of_folder(self.weights, (".json", ".safetensors", ".bin"))
 
     @cached_property
     def loaded(self) -> ViewDiffusion:
@@ -212,18 +213,21 @@ def surface_and_asset(
             "seed": manifest["settings"].get("views", {}).get("sampling", {}).get("seed"),
         }
     }
+    generator = f"viewloom {version_of('viewloom') or ''}".strip()
     asset = runner.run(
         "asset",
-        [STAGE_VERSIONS["asset"], surface.key, settings_as_dict(settings.mesh), settings_as_dict(settings.glb), name],
-        lambda folder: asset_stage(
-            folder,
-            capture,
-            surface.folder / "surface.npz",
+        [
+            STAGE_VERSIONS["asset"],
+            surface.key,
+            settings_as_dict(settings.mesh),
+            settings_as_dict(settings.glb),
             name,
-            settings.mesh,
-            settings.glb,
             extras,
-            f"viewloom {version_of('viewloom') or ''}".strip(),
+            generator,
+            find_khronos_validator() is not None,
+        ],
+        lambda folder: asset_stage(
+            folder, capture, surface.folder / "surface.npz", name, settings.mesh, settings.glb, extras, generator
         ),
     )
     made = asset.folder / f"{name}.glb"

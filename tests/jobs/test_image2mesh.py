@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.jobs.image2mesh import _names, image2mesh, make_views, versions
+from pipeline.jobs.image2mesh import _Model, _names, image2mesh, make_views, versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
 from pipeline.jobs.stages import prepare_stage
-from recon.validate import validate_glb
+from recon.validate import find_khronos_validator, validate_glb
 from scene.errors import CheckpointError, InputError, ViewloomError
 from scene.photo import load_rgba
 from scene.viewset import ViewSet
@@ -188,6 +188,41 @@ def test_weights_count_by_content_and_not_by_place(
     image2mesh([done.photo], again, moved, reporter=heard)
     assert heard.redone[0] == "views"
     assert json.loads((again / "toy" / "manifest.json").read_text())["weights"]["licence"] == "another"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "pytorch_model.bin"])
+def test_weights_in_every_kind_of_file_count(tmp_path: Path, name: str) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / name).write_bytes(b"1")
+    first = _Model(tmp_path, "cpu").digest
+    (tmp_path / "unet" / name).write_bytes(b"2")
+    assert _Model(tmp_path, "cpu").digest != first
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("versions", lambda: {"torch": "another"}),
+        ("version_of", lambda name: f"0.0.1 of {name}"),
+        ("find_khronos_validator", lambda: None),
+    ],
+)
+def test_assets_are_made_again_where_other_tools_make_and_check_them(
+    done: Done,
+    again: Path,
+    settings: Image2MeshSettings,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    other: Callable[..., Any],
+) -> None:
+    if what == "find_khronos_validator" and find_khronos_validator() is None:
+        monkeypatch.setattr(f"pipeline.jobs.image2mesh.{what}", lambda: "one")
+    else:
+        monkeypatch.setattr(f"pipeline.jobs.image2mesh.{what}", other)
+    (result,) = image2mesh([done.photo], again, settings, reporter=heard)
+    assert result.error is None
+    assert heard.redone == ["asset"]
 
 
 def test_another_photo_of_the_same_name_is_another_photo(
