@@ -13,6 +13,7 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file, digest_of_folder
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
 from recon.normalise import normalise_capture
+from scene.errors import InputError
 from scene.viewset import ViewSet
 
 _VERSION = 2
@@ -30,7 +31,7 @@ def reconstruct(
         reporter: told of the progress.
 
     Raises:
-        InputError: the capture cannot be used; the message says which file and why.
+        InputError: the capture cannot be used, or it lies where the stages write; the message says which file and why.
     """
     tell = reporter or Silent()
     folder = capture.parent if capture.is_file() else capture
@@ -38,6 +39,7 @@ def reconstruct(
     tell.item(f"{capture} -> {out}")
     views = ViewSet.load(capture)
     pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
+    _refuse_own_results([folder / "transforms.json" if capture.is_dir() else capture, *pictures], out)
     digest = [
         digest_of_file(folder / "transforms.json" if capture.is_dir() else capture),
         *[digest_of_file(p) if p.is_file() else None for p in pictures],
@@ -65,3 +67,15 @@ def reconstruct(
     asset = surface_and_asset(runner, name, prepared.folder, prepared.key, settings, manifest, tell)
     write_report(runner, name, asset)
     return ItemResult(name, out, asset)
+
+
+def _refuse_own_results(files: list[Path], out: Path) -> None:
+    """Raise if files that are read lie in a folder that a stage replaces, such as an earlier job's ``OUT/views``."""
+    for file in files:
+        for stage in ("views", "surface", "asset"):
+            if file.resolve().is_relative_to((out / stage).resolve()):
+                raise InputError(
+                    f"is read from, and would be replaced by this job's own {stage}",
+                    where=file,
+                    fix=f"Choose an output folder other than {out}, or copy the capture out of it.",
+                )

@@ -173,8 +173,29 @@ def test_masks_that_contradict_each_other_are_the_inputs_fault(
 def test_a_capture_in_the_place_of_a_stage_is_not_overwritten(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, tree: Tree
 ) -> None:
+    other = tmp_path / "job" / "views"
+    other.mkdir(parents=True)
+    (other / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds files of another origin"):
+        reconstruct(capture, tmp_path / "job", capture_settings)
     capture.rename(tmp_path / "views")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="holds files of another origin"):
+    with pytest.raises(InputError, match=r"would be replaced by this job's own views.*Choose an output folder other"):
         reconstruct(tmp_path / "views", tmp_path, capture_settings)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("given", ["views", "views/transforms.json", "../toy/views", "mine.json"])
+def test_the_views_of_a_job_are_not_reconstructed_into_the_same_job(
+    done: Done, capture_settings: ReconstructSettings, tmp_path: Path, tree: Tree, given: str
+) -> None:
+    out = tmp_path / "toy"
+    shutil.copytree(done.out / "toy", out)
+    content = json.loads((out / "views" / "transforms.json").read_text())
+    for frame in content["frames"]:
+        frame.update({key: f"views/{frame[key]}" for key in ("file_path", "mask_path") if key in frame})
+    (out / "mine.json").write_text(json.dumps(content))  # beside the folder whose pictures it names
+    before = tree(out)
+    with pytest.raises(InputError, match="would be replaced by this job's own views"):
+        reconstruct(out / given, out, capture_settings)
+    assert tree(out) == before
