@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -252,8 +252,3 @@ def prior_surface(
     sdf = signed_distance(wide, min(0.5, max(float(wide.max()) * 0.5, 1e-3)), settings.half)
     painted = np.stack([_padded(colours[..., k], settings.half).numpy() for k in range(3)], -1)
     return Surface(sdf, painted, settings.half, {"kept": "coarse volume"})
-
-
-def with_iterations(settings: FitSettings, share: float) -> FitSettings:
-    """The same fit with a share of its steps; for tests and previews."""
-    return replace(settings, iterations=tuple(max(1, round(n * share)) for n in settings.iterations))

@@ -32,8 +32,8 @@ BACKENDS: tuple[Backend, ...] = (
     Backend(
         "open3d",
         "open3d",
-        "ray casting, mesh tools",
-        "embreex and trimesh are used",
+        "ray casting",
+        "embreex is used",
         "pip install viewloom[open3d] (Debian and Ubuntu: apt install libusb-1.0-0 libgl1 libgomp1 libx11-6)",
     ),
     Backend(

@@ -23,7 +23,7 @@ from scene.errors import InputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
-STAGE_VERSIONS = {"prepare": 1, "views": 1, "surface": 2, "asset": 1}
+STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 3, "asset": 2}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 

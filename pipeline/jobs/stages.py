@@ -117,7 +117,7 @@ def views_stage(
     for k, (rgba, orbit) in enumerate(zip(generated.rgba, orbits, strict=True)):
         weight = view_confidence(settings, orbit, generated.elevation)
         views.append(View(f"view_{k:02d}", generated.cameras[k], rgba, weight=weight))
-    if generated.occupancy is None and not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
+    if not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
     facts = {
         "source_elevation_deg": round(math.degrees(generated.elevation), 3),

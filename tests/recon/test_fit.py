@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recon.field import Surface
-from recon.fit import fit_surface, hull_surface, prior_surface, with_iterations
+from recon.fit import fit_surface, hull_surface, prior_surface
 from recon.mesh import extract_mesh, mesh_health, signed_volume
 from recon.metrics import compare_meshes
 from recon.settings import FitSettings
@@ -192,11 +192,6 @@ def test_a_faint_coarse_volume_is_cut_at_half_of_its_most() -> None:
 def test_an_empty_coarse_volume_is_refused() -> None:
     with pytest.raises(InputError, match="no common inside"):
         prior_surface(np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8, 3), np.float32), TINY)
-
-
-def test_a_share_of_the_steps() -> None:
-    assert with_iterations(TINY, 0.25) == replace(TINY, iterations=(5, 5))
-    assert with_iterations(TINY, 1e-6).iterations == (1, 1)
 
 
 @pytest.mark.parametrize("changes", [{"levels": (16,)}, {"iterations": (1, 2, 3)}, {"levels": (), "iterations": ()}])
