@@ -29,7 +29,7 @@ class FitSettings:
     """Half side of the reconstructed cube, world units."""
     vote: float | None = None
     """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
-    prior_weight: float = 0.35
+    prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
     sharpness: tuple[float, float] = (5.0, 12.0)
     """First and last inverse deviation of the density, per voxel. A softer start moves faster but shrinks outlines."""

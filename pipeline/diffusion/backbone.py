@@ -246,6 +246,11 @@ def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype:
     with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
         with _quiet_diffusers():
             twin.to(dtype).save_pretrained(partial, max_shard_size=max_shard)
+        # diffusers notes where a model was loaded from: a path of this machine.
+        config = Path(partial) / "config.json"
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        facts.pop("_name_or_path", None)
+        config.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         folder.mkdir(exist_ok=True)
         for old in (*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")):
             old.unlink()

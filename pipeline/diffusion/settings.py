@@ -36,7 +36,7 @@ class SamplingSettings:
     """Denoising steps."""
     guidance: float = 1.5
     """Classifier-free guidance; 1 turns it off and halves the work."""
-    strength: float = 1.0
+    strength: float = 0.65
     """How much of the way is walked: 1 starts from noise alone, less from the noised picture of the coarse volume."""
     coarse_colours: bool = True
     """Take broad colours from the coarse volume's picture, which keeps the photo's; details stay as sampled."""
