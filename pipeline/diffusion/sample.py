@@ -120,12 +120,13 @@ def sample_latents(
     side = model.latent_size
     count = len(model.schedule)
     spacing = trailing_timesteps if float(model.schedule.abar[-1]) < 1e-4 else leading_timesteps
-    pairs = timestep_pairs(spacing(settings.steps, count))
     start = noise.draw((4, side, side), model.device)
     if settings.strength < 1 and given.coarse is not None:
-        pairs = [pair for pair in pairs if pair[0] < settings.strength * count] or pairs[-1:]
-        known = model.codec.normalise(given.coarse).flatten(0, 1)
+        pairs = timestep_pairs(spacing(settings.steps, max(settings.steps, round(settings.strength * count))))
+        known = model.codec.normalise(given.coarse.flatten(0, 1))
         start = model.schedule.add_noise(known, start, torch.full((len(start),), pairs[0][0], device=start.device))
+    else:
+        pairs = timestep_pairs(spacing(settings.steps, count))
     null = given.null() if settings.guidance != 1 else None
 
     def predict(z: Tensor, t: int) -> Tensor:

@@ -32,12 +32,12 @@ class PrepareSettings:
 class SamplingSettings:
     """How views are sampled."""
 
-    steps: int = 20
+    steps: int = 14
     """Denoising steps."""
     guidance: float = 1.5
     """Classifier-free guidance; 1 turns it off and halves the work."""
     strength: float = 0.65
-    """How much of the way is walked: 1 starts from noise alone, less from the noised picture of the coarse volume."""
+    """How noisy the start is: 1 is noise alone, less is the noised picture of the coarse volume."""
     coarse_colours: bool = True
     """Take broad colours from the coarse volume's picture, which keeps the photo's; details stay as sampled."""
     eta: float = 0.0

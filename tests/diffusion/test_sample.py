@@ -159,7 +159,7 @@ def test_seeds_decide(make_model: Make) -> None:
 def test_spacing_follows_the_schedule(make_model: Make) -> None:
     for conditioning, timesteps in ((Conditioning(), leading_timesteps(4)), (FULL, trailing_timesteps(4))):
         model, steps = make_model(conditioning), []
-        sample_latents(model, conditions(model), SamplingSettings(steps=4), on_step=steps.append)
+        sample_latents(model, conditions(model), SamplingSettings(steps=4, strength=1.0), on_step=steps.append)
         assert [step.t for step in steps] == timesteps
         assert [step.index for step in steps] == [0, 1, 2, 3]
 
@@ -222,10 +222,10 @@ def test_less_strength_starts_from_the_noised_coarse_picture(make_model: Make, m
     noise = RowNoise.of(view_seeds(0, 3)).draw((4, 8, 8), CPU)
     assert torch.equal(seen[0][0], noise)
     t = seen[1][1][0][0]
-    assert [pair[0] for pair in seen[1][1]] == [step for step in trailing_timesteps(4) if step < 500]
-    known = model.codec.normalise(given.coarse)[0]
+    assert [pair[0] for pair in seen[1][1]] == trailing_timesteps(4, 500)
+    known = model.codec.normalise(given.coarse[0])
     assert torch.allclose(seen[1][0], model.schedule.add_noise(known, noise, torch.full((3,), t)))
-    assert len(seen[2][1]) == 1  # never less than a step
+    assert [pair[0] for pair in seen[2][1]] == [3, 2, 1, 0]  # never fewer steps than asked for
 
 
 def test_without_a_coarse_picture_all_of_the_way_is_walked(make_model: Make) -> None:
