@@ -19,6 +19,7 @@ from recon.mesh import (
     extract_mesh,
     face_components,
     mesh_health,
+    part_touching_sheets,
     signed_volume,
     taubin,
     vertex_normals,
@@ -139,6 +140,27 @@ def test_a_mesh_that_cannot_be_decimated_cleanly_is_decimated_all_the_same(ball:
     points, triangles = decimate(vertices, faces[:-200], 300)
     assert len(triangles) <= 300
     assert 0 < mesh_health(points, triangles).boundary_edges < mesh_health(vertices, faces[:-200]).boundary_edges
+
+
+def test_sheets_that_touch_are_parted_and_nothing_else_changes() -> None:
+    """Two tetrahedra with a common edge, and a third that touches one of them in a point."""
+    corners = np.array(
+        [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 0], [-1, 0, 0], [-1, -1, 0], [0, 0, 2], [1, 0, 2], [0, 1, 2.0]]
+    )
+    tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+    faces = np.concatenate([np.array(names)[tetrahedron] for names in ([0, 1, 2, 3], [0, 1, 4, 5], [1, 6, 7, 8])])
+    assert not mesh_health(corners, faces).watertight
+    points, triangles = part_touching_sheets(corners, faces)
+    assert np.array_equal(points[triangles], corners[faces])
+    health = mesh_health(points, triangles)
+    assert (health.watertight, health.components, health.vertices) == (True, 3, 12)
+
+
+def test_clean_meshes_are_not_parted(ball: Callable[..., Part]) -> None:
+    vertices, faces = ball(0.5, subdivisions=2)
+    points, triangles = part_touching_sheets(vertices, faces)
+    assert len(points) == len(vertices)
+    assert np.array_equal(points[triangles], vertices[faces])
 
 
 def test_smoothing_takes_off_the_stairs_and_keeps_the_size() -> None:

@@ -145,7 +145,7 @@ def test_flags_fill_the_settings() -> None:
 def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
     for words in ([*preset, "--mesh.texture", "32"], ["--mesh.texture", "32", *preset]):
         settings = _parse("image2mesh", ["a.png", "-o", "out", *words]).settings
-        assert (settings.mesh.texture, settings.mesh.max_faces, settings.views.sampling.steps) == (32, 6000, 10)
+        assert (settings.mesh.texture, settings.mesh.max_faces, settings.views.sampling.steps) == (32, 6000, 8)
         assert settings.fit.resolution == 64
 
 
