@@ -76,7 +76,7 @@ class SampleStore:
         self._arrays: dict[str, np.ndarray] = {}
         for name, (shape, dtype) in shapes.items():
             full = (self.capacity, *shape)
-            if folder is None:
+            if folder is None or 0 in full:  # numpy 1 maps no empty files
                 self._arrays[name] = np.zeros(full, dtype)
             else:
                 path = folder / f"{name}.bin"
