@@ -1,27 +1,43 @@
-"""From a surface to a clean triangle mesh: marching cubes, components, decimation, health."""
+"""From a surface to a clean triangle mesh: marching cubes, cleaning, smoothing, health."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import fast_simplification
 import numpy as np
-from jaxtyping import Float, Int
 from scipy import sparse
 from skimage import measure
 
+from recon.decimate import decimate as decimate
 from recon.field import Surface
+from recon.topology import Faces as Faces
+from recon.topology import OtherFaces as OtherFaces
+from recon.topology import OtherVertices as OtherVertices
+from recon.topology import Vertices as Vertices
+from recon.topology import area_normals, drop_doubles, edges_of, merge_vertices, spread_touching
+from recon.topology import compact as compact
+from recon.topology import drop_specks as drop_specks
+from recon.topology import face_components as face_components
+from recon.topology import part_touching_sheets as part_touching_sheets
 from scene.errors import InputError
-
-Vertices = Float[np.ndarray, "v 3"]
-Faces = Int[np.ndarray, "f 3"]
-OtherVertices = Float[np.ndarray, "w 3"]
-OtherFaces = Int[np.ndarray, "g 3"]
 
 
 @dataclass(frozen=True)
 class MeshHealth:
-    """What a viewer or printer would complain about."""
+    """What a viewer or printer would complain about.
+
+    Args:
+        vertices, faces, components: how many.
+        watertight: every edge has two faces.
+        boundary_edges: edges with one face.
+        non_manifold_edges: edges with more than two.
+        euler: vertices less edges plus faces.
+        volume: positive if faces look outward.
+        size: of the bounding box.
+        degenerate_faces: faces that repeat a vertex, or are flatter than a millionth of their longest edge.
+        consistent: the two faces of every edge agree on what is outside.
+        genus: handles of all components together; None for a mesh that is not watertight.
+    """
 
     vertices: int
     faces: int
@@ -32,6 +48,9 @@ class MeshHealth:
     euler: int
     volume: float
     size: tuple[float, float, float]
+    degenerate_faces: int
+    consistent: bool
+    genus: int | None
 
 
 def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
@@ -50,96 +69,20 @@ def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
     return points.astype(np.float64), faces.astype(np.int64)
 
 
-def drop_specks(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
-    """Keep the connected components with at least ``share`` of the largest one's area, and the vertices they use."""
-    label = face_components(faces, len(vertices))
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    area = np.bincount(label, np.linalg.norm(np.cross(b - a, c - a), axis=1))
-    return compact(vertices, faces[area[label] >= share * area.max()])
+def clean_mesh(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
+    """What a mesh from anywhere needs before it is decimated.
 
+    Equal positions become one vertex, faces without three corners and double faces go, and so do specks. Sheets that
+    touch are parted and moved apart a little.
 
-def compact(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
-    """Drop faces that repeat a vertex, and vertices that no face uses."""
-    faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
-    used, index = np.unique(faces, return_inverse=True)
-    return vertices[used], index.reshape(faces.shape).astype(np.int64)
-
-
-def face_components(faces: Faces, count: int) -> Int[np.ndarray, "f"]:
-    """Connected component of each face (by shared vertices)."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = sparse.coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    _, label = sparse.csgraph.connected_components(graph, directed=False)
-    return np.unique(label[faces[:, 0]], return_inverse=True)[1]
-
-
-def decimate(vertices: Vertices, faces: Faces, target: int) -> tuple[OtherVertices, OtherFaces]:
-    """Quadric decimation to at most ``target`` faces, kept closed where that can be had.
-
-    The decimator now and then leaves edges with four faces, where two sheets touch. These are parted; if that does not
-    help, other targets are tried. If none is clean, a closed mesh of up to 40,000 faces stays as it is, and otherwise
-    the result with the fewest faults is taken (:func:`mesh_health` tells).
+    Args:
+        vertices, faces: the mesh.
+        share: of the largest component's area, below which a component is a speck.
     """
-    if len(faces) <= target:
-        return vertices, faces
-    best: tuple[int, Vertices, Faces] | None = None
-    for attempt in (1.0, 0.97, 0.94, 0.9, 0.85):
-        points, triangles = fast_simplification.simplify(
-            np.ascontiguousarray(vertices, np.float64),
-            np.ascontiguousarray(faces, np.int64),
-            target_count=int(target * attempt),
-        )
-        points, triangles = compact(np.asarray(points, np.float64), np.asarray(triangles, np.int64))
-        boundary, crowded = _edge_faults(triangles)
-        if crowded:
-            parted = part_touching_sheets(points, triangles)
-            if _edge_faults(parted[1]) == (0, 0):
-                return parted
-        if best is None or boundary + crowded < best[0]:
-            best = (boundary + crowded, points, triangles)
-        if best[0] == 0:
-            break
-    assert best is not None
-    # More faces would take the unwrapping minutes.
-    if best[0] and len(faces) <= 40_000 and _edge_faults(faces) == (0, 0):
-        return vertices, faces
-    return best[1], best[2]
-
-
-def part_touching_sheets(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, Faces]:
-    """Give every fan of faces about a vertex a vertex of its own, so that sheets that touch are parted.
-
-    Faces hang together by edges of two faces. At an edge of four, the two fans at one of its ends say which faces
-    belong together at the other end too. No position changes.
-    """
-    count = len(faces)
-    # One node for each corner of each face; an edge's sides are its face's corners k and k + 1.
-    first = np.arange(3 * count).reshape(count, 3)
-    ends = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
-    nodes = np.stack([first, np.roll(first, -1, axis=1)], -1).reshape(-1, 2)
-    turned = ends[:, 0] > ends[:, 1]
-    ends[turned], nodes[turned] = ends[turned][:, ::-1], nodes[turned][:, ::-1]
-    _, edge, uses = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
-    order = np.argsort(edge.reshape(-1), kind="stable")
-    starts = np.concatenate([[0], np.cumsum(uses)[:-1]])
-    links = [np.stack([nodes[order[starts[uses == 2]]], nodes[order[starts[uses == 2] + 1]]], -1).reshape(-1, 2)]
-    fan = _linked(links, 3 * count)
-    for start in starts[uses == 4]:
-        corners = nodes[order[start : start + 4]]
-        for near, far in ((0, 1), (1, 0)):
-            names, size = np.unique(fan[corners[:, near]], return_counts=True)
-            if size.tolist() == [2, 2]:
-                links += [corners[fan[corners[:, near]] == name][:, far][None] for name in names]
-                break
-    _, corner, vertex_of = np.unique(_linked(links, 3 * count), return_index=True, return_inverse=True)
-    return vertices[faces.reshape(-1)[corner]], vertex_of.reshape(count, 3)
-
-
-def _linked(links: list[Int[np.ndarray, "_ 2"]], count: int) -> Int[np.ndarray, "n"]:
-    """Component of each of ``count`` nodes."""
-    one, other = np.concatenate(links).T
-    graph = sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
-    return sparse.csgraph.connected_components(graph, directed=False)[1]
+    vertices, faces = merge_vertices(vertices, faces)
+    vertices, faces = part_touching_sheets(*compact(vertices, drop_doubles(faces)))
+    vertices, faces = drop_specks(vertices, faces, share)
+    return spread_touching(vertices, faces), faces
 
 
 def taubin(vertices: Vertices, faces: Faces, rounds: int = 6, shrink: float = 0.5, inflate: float = -0.53) -> Vertices:
@@ -159,8 +102,7 @@ def taubin(vertices: Vertices, faces: Faces, rounds: int = 6, shrink: float = 0.
 
 def vertex_normals(vertices: Vertices, faces: Faces) -> Vertices:
     """Unit normals, weighted by area; a vertex without area gets +z, since a zero normal is invalid in files."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
+    normal = area_normals(vertices, faces)
     out = np.zeros_like(vertices)
     for k in range(3):
         np.add.at(out, faces[:, k], normal)
@@ -176,27 +118,25 @@ def signed_volume(vertices: Vertices, faces: Faces) -> float:
 
 def mesh_health(vertices: Vertices, faces: Faces) -> MeshHealth:
     """Count what can be wrong with a mesh."""
-    boundary, crowded = _edge_faults(faces)
-    edges = len(np.unique(_edges(faces), axis=0))
+    edges = edges_of(faces)
+    boundary, crowded = int((edges.uses == 1).sum()), int((edges.uses > 2).sum())
+    watertight = boundary == 0 and crowded == 0
+    euler = len(vertices) - len(edges.ends) + len(faces)
+    components = int(face_components(faces, len(vertices)).max()) + 1
     size = vertices.max(axis=0) - vertices.min(axis=0)
+    length = np.linalg.norm(vertices[edges.ends[:, 0]] - vertices[edges.ends[:, 1]], axis=1)
+    height = np.linalg.norm(area_normals(vertices, faces), axis=1)  # times the longest edge
     return MeshHealth(
         len(vertices),
         len(faces),
-        int(face_components(faces, len(vertices)).max()) + 1,
-        boundary == 0 and crowded == 0,
+        components,
+        watertight,
         boundary,
         crowded,
-        len(vertices) - edges + len(faces),
+        euler,
         signed_volume(vertices, faces),
         (float(size[0]), float(size[1]), float(size[2])),
+        int((height <= 1e-6 * length[edges.of_face].max(axis=1) ** 2).sum()),
+        bool((edges.lean[edges.uses == 2] == 0).all()),
+        components - euler // 2 if watertight else None,
     )
-
-
-def _edges(faces: Faces) -> Int[np.ndarray, "e 2"]:
-    return np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-
-
-def _edge_faults(faces: Faces) -> tuple[int, int]:
-    """Edges with one face, and edges with more than two."""
-    _, count = np.unique(_edges(faces), axis=0, return_counts=True)
-    return int((count == 1).sum()), int((count > 2).sum())
