@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float
 
 from recon.hull import vote_inside
 from recon.rays import RaySet
-from scene.camera import Camera, Mat4, apply_transform, normalising_transform
+from scene.camera import Camera, Mat4, normalising_transform
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -68,12 +66,5 @@ def look_at_point(cameras: list[Camera]) -> Float[np.ndarray, "3"]:
 
 
 def transformed(views: ViewSet, matrix: Mat4) -> ViewSet:
-    """The views after a similarity of their world."""
-    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-    moved = []
-    for view in views:
-        c2w = view.camera.c2w.copy()
-        c2w[:3, 3] = apply_transform(matrix, view.camera.centre)
-        c2w[:3, :3] = matrix[:3, :3] / scale @ c2w[:3, :3]
-        moved.append(replace(view, camera=replace(view.camera, c2w=c2w)))
-    return replace(views, views=tuple(moved))
+    """The views after a similarity of their world: cameras and points move, depths follow its scale."""
+    return views.transformed(matrix)

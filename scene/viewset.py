@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
-from scene.camera import Camera
+from scene.camera import Camera, Mat4, apply_transform
 from scene.errors import InputError
 from scene.files import write_text, written_aside
+from scene.lens import Undistortion
+from scene.maps import DepthMap, NormalMap, known, load_depth, load_normals, load_stored, save_array, unit
 from scene.photo import load_mask, load_rgba
+from scene.points import write_points
 
 RGBA = UInt8[np.ndarray, "h w 4"]
-_PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
-"""Camera models that are pinholes once their distortion is zero."""
+Mask = UInt8[np.ndarray, "h w"]
+DEPTH_UNIT = 1e-3
+"""World units of one count in a depth file, unless the capture file says otherwise (nerfstudio's default)."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One posed picture.
+    """One posed picture, with depth and normals if they are known.
 
     Args:
         name: unique within its set, without directory or ending.
-        camera: the camera; its size is the picture's size.
+        camera: the camera, a pinhole; its size is the picture's size.
         pixels: the picture, if it is in memory.
         image_path: otherwise where it is read from, each time it is asked for.
         mask_path: a separate mask, white where the object is; it replaces the picture's alpha.
         weight: confidence in [0, 1]; generated views have less than photos.
+        mask: a mask in memory; it replaces both, and belongs to ``camera``.
+        depth_source: z-depths along the optical axis, in memory or the file that they are read from; 0 is unknown.
+        depth_scale: world units of one count of ``depth_source``.
+        normal_source: normals in the camera's OpenGL axes, in memory or in a file; 0 is unknown.
+        undistortion: how files (never what is in memory) become pictures of ``camera``; None if they are.
+        as_stored: whether the camera fits the file's pixels without their EXIF orientation.
     """
 
     name: str
@@ -42,6 +51,12 @@ class View:
     image_path: Path | None = None
     mask_path: Path | None = None
     weight: float = 1.0
+    mask: Mask | None = None
+    depth_source: DepthMap | Path | None = None
+    depth_scale: float = 1.0
+    normal_source: NormalMap | Path | None = None
+    undistortion: Undistortion | None = None
+    as_stored: bool = False
 
     def rgba(self) -> RGBA:
         """The picture, straight alpha; alpha is 255 everywhere if there is no mask.
@@ -49,21 +64,55 @@ class View:
         Raises:
             InputError: the file is missing or unreadable, or its size is not the camera's.
         """
-        if self.pixels is not None:
-            return self.pixels
+        rgba = self._read() if self.pixels is None else self.pixels
+        return rgba if self.mask is None else np.dstack([rgba[..., :3], self.mask])
+
+    def depth(self) -> DepthMap | None:
+        """Depth along the optical axis in world units, 0 where it is unknown; None if the view has none.
+
+        Raises:
+            InputError: the file is missing, damaged, or of another shape than the picture.
+        """
+        source = self.depth_source
+        if isinstance(source, Path):
+            source = load_depth(source, self._file_size)
+            if self.undistortion is not None:
+                source = self.undistortion.values(source)
+        return None if source is None else known((source * self.depth_scale).astype(np.float32))
+
+    def normals(self) -> NormalMap | None:
+        """Unit normals in the camera's axes (x right, y up, z towards it), 0 where unknown; None if there are none.
+
+        Raises:
+            InputError: the file is missing, damaged, or not of the picture's size.
+        """
+        source = self.normal_source
+        if isinstance(source, Path):
+            source = load_normals(source, self._file_size)
+            if self.undistortion is not None:
+                source = self.undistortion.values(source)
+        return None if source is None else unit(source)
+
+    @property
+    def _file_size(self) -> tuple[int, int]:
+        """Width and height of the files."""
+        size = self.camera if self.undistortion is None else self.undistortion.raw
+        return size.width, size.height
+
+    def _read(self) -> RGBA:
         if self.image_path is None:
             raise InputError("a view has neither pixels nor a file", where=self.name)
-        rgba = load_rgba(self.image_path)
-        size = (self.camera.width, self.camera.height)
-        if rgba.shape[1::-1] != size:
+        rgba = load_stored(self.image_path) if self.as_stored else load_rgba(self.image_path)
+        width, height = self._file_size
+        if rgba.shape[1::-1] != (width, height):
             raise InputError(
-                f"the picture is {rgba.shape[1]}x{rgba.shape[0]}, its camera says {size[0]}x{size[1]}",
+                f"the picture is {rgba.shape[1]}x{rgba.shape[0]}, its camera says {width}x{height}",
                 where=self.image_path,
                 fix="Correct w and h (and the intrinsics) in transforms.json.",
             )
         if self.mask_path is not None:
-            rgba[..., 3] = load_mask(self.mask_path, size)
-        return rgba
+            rgba[..., 3] = load_mask(self.mask_path, (width, height))
+        return rgba if self.undistortion is None else self.undistortion.picture(rgba)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +122,15 @@ class ViewSet:
     Args:
         views: the pictures, in order.
         has_masks: whether alpha tells object from background.
-        facts: where the set comes from; written to and read from the capture file.
+        facts: where the set comes from; written to and read from the capture file. Keys that readers of captures set
+            are listed in :mod:`scene.captures`.
+        points: sparse points on surfaces, world frame, if known.
     """
 
     views: tuple[View, ...]
     has_masks: bool
     facts: dict[str, Any] = field(default_factory=dict)
+    points: Float[np.ndarray, "n 3"] | None = None
 
     def __post_init__(self) -> None:
         names = [view.name for view in self.views]
@@ -91,11 +143,39 @@ class ViewSet:
     def __iter__(self) -> Iterator[View]:
         return iter(self.views)
 
+    @property
+    def has_depths(self) -> bool:
+        """Whether every view has a depth map."""
+        return bool(self.views) and all(view.depth_source is not None for view in self.views)
+
+    @property
+    def has_normals(self) -> bool:
+        """Whether every view has normals."""
+        return bool(self.views) and all(view.normal_source is not None for view in self.views)
+
+    def transformed(self, matrix: Mat4) -> ViewSet:
+        """The set after a similarity of its world: cameras and points move, depths scale, pictures stay."""
+        scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+        moved = []
+        for view in self.views:
+            c2w = view.camera.c2w.copy()
+            c2w[:3, 3] = apply_transform(matrix, view.camera.centre)
+            c2w[:3, :3] = matrix[:3, :3] / scale @ c2w[:3, :3]
+            camera = replace(view.camera, c2w=c2w)
+            moved.append(replace(view, camera=camera, depth_scale=view.depth_scale * scale))
+        points = None if self.points is None else apply_transform(matrix, self.points)
+        return replace(self, views=tuple(moved), points=points)
+
     def save(self, folder: Path) -> None:
-        """Write a capture folder: ``transforms.json``, ``images/`` (RGBA if there are masks) and ``masks/``.
+        """Write a capture folder: ``transforms.json``, ``images/`` (RGBA if there are masks), ``masks/``, and, if every
+        view has them, ``depths/`` and ``normals/``.
 
         The JSON is written last, so that a folder with one is complete.
+
+        Raises:
+            InputError: some views only have depths or normals.
         """
+        depths, normals = self._all_or_none("depth", "depth_source"), self._all_or_none("normals", "normal_source")
         frames = []
         for view in self.views:
             rgba = view.rgba()
@@ -117,123 +197,43 @@ class ViewSet:
                 frame["mask_path"] = f"masks/{view.name}.png"
                 with written_aside(folder / frame["mask_path"]) as path:
                     Image.fromarray(rgba[..., 3]).save(path)
+            depth = view.depth() if depths else None
+            if depth is not None:
+                frame["depth_file_path"] = f"depths/{view.name}.npy"
+                save_array(folder / frame["depth_file_path"], (depth / DEPTH_UNIT).astype(np.float32))
+            vectors = view.normals() if normals else None
+            if vectors is not None:
+                frame["viewloom_normal_path"] = f"normals/{view.name}.npy"
+                save_array(folder / frame["viewloom_normal_path"], vectors)
             frames.append(frame)
-        content = {"camera_model": "OPENCV", "frames": frames, "viewloom": self.facts}
+        content: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames, "viewloom": self.facts}
+        if self.points is not None:
+            content["ply_file_path"] = "points.ply"
+            write_points(folder / "points.ply", self.points)
         write_text(folder / "transforms.json", json.dumps(content, indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> ViewSet:
-        """Read a capture folder (or its ``transforms.json``); pictures stay on disk until asked for.
+    def load(cls, path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSet:
+        """Read a capture folder or its ``transforms.json``; pictures stay on disk until asked for.
+
+        Files of nerfstudio, instant-ngp and Blender (NeRF-synthetic) are understood; see
+        :mod:`scene.captures.nerfstudio`.
+
+        Args:
+            path: the folder, or its file.
+            splits: which of ``transforms_SPLIT.json`` are read where there is no ``transforms.json``.
 
         Raises:
-            InputError: the file is not valid, a value is not finite, or a path leaves the folder.
+            InputError: the file is not valid, a value is not finite, a file is missing, or a path leaves the folder.
         """
-        path = path / "transforms.json" if path.is_dir() else path
-        if not path.is_file():
-            raise InputError("no capture here: transforms.json is missing", where=path.parent)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            frames = content["frames"]
-            facts = content.get("viewloom") or {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"is not a capture file ({error!r})", where=path) from error
-        if not frames:
-            raise InputError("lists no frames", where=path)
-        if not isinstance(frames, list) or not isinstance(facts, dict):
-            name, kind = ("viewloom", "object") if isinstance(frames, list) else ("frames", "list")
-            raise InputError(f"is not a capture file ({name} is not a JSON {kind})", where=path)
-        views, masked = [], 0
-        for k, frame in enumerate(frames):
-            where = f"{path}, frame {k}"
-            if not isinstance(frame, dict):
-                raise InputError("is not an object with file_path and transform_matrix", where=where)
-            image = _inside(path.parent, frame, "file_path", where)
-            mask = _inside(path.parent, frame, "mask_path", where) if frame.get("mask_path") else None
-            masked += mask is not None
-            views.append(
-                View(
-                    image.stem,
-                    _camera(content, frame, where),
-                    image_path=image,
-                    mask_path=mask,
-                    weight=_number(frame, content, "viewloom_weight", where, 1.0),
-                )
-            )
-        if masked not in (0, len(views)):
+        from scene.captures.nerfstudio import read_transforms  # its result is what is defined here
+
+        return read_transforms(path, splits=splits)
+
+    def _all_or_none(self, what: str, attribute: str) -> bool:
+        count = sum(getattr(view, attribute) is not None for view in self.views)
+        if count not in (0, len(self.views)):
             raise InputError(
-                f"{masked} of {len(views)} frames have a mask",
-                where=path,
-                fix="Give a mask_path for all frames or for none.",
+                f"{count} of {len(self.views)} views have {what}", fix=f"Give {what} to all views of a set or to none."
             )
-        return cls(tuple(views), bool(masked) or _has_alpha(views[0]), facts)
-
-
-def _inside(folder: Path, frame: dict[str, Any], key: str, where: str) -> Path:
-    name = frame.get(key)
-    if not isinstance(name, str) or not PurePosixPath(name).name:
-        raise InputError(f"{key} is missing or names no file", where=where)
-    pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
-        raise InputError(
-            f"the path {name!r} leaves the capture folder", where=where, fix="Use paths relative to transforms.json."
-        )
-    path = folder / pure
-    if not path.is_file() and path.with_suffix(".png").is_file():
-        return path.with_suffix(".png")  # NeRF-synthetic files leave the ending out
-    return path
-
-
-def _number(
-    frame: dict[str, Any], content: dict[str, Any], key: str, where: str, default: float | None = None
-) -> float:
-    value = frame.get(key, content.get(key, default))
-    if value is None:
-        raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
-    return number
-
-
-def _camera(content: dict[str, Any], frame: dict[str, Any], where: str) -> Camera:
-    matrix = frame.get("transform_matrix")
-    if matrix is None:
-        raise InputError("transform_matrix is missing", where=where)
-    try:
-        c2w = np.asarray(matrix, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError("transform_matrix is not a matrix of numbers", where=where) from error
-    if c2w.shape == (3, 4):
-        c2w = np.concatenate([c2w, [[0, 0, 0, 1]]])
-    if c2w.shape != (4, 4):
-        raise InputError(f"transform_matrix must have 4 rows of 4 numbers, its shape is {c2w.shape}", where=where)
-    model = frame.get("camera_model", content.get("camera_model"))
-    if model is not None and model not in _PINHOLES:
-        raise InputError(
-            f"camera model {model!r} is not supported",
-            where=where,
-            fix="Undistort the pictures to a pinhole camera first.",
-        )
-    distortion = [abs(_number(frame, content, key, where, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
-    if max(distortion) > 0:
-        raise InputError("lens distortion is not supported yet", where=where, fix="Undistort the pictures first.")
-    values = {key: _number(frame, content, key, where) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
-    try:
-        return Camera(
-            c2w, values["fl_x"], values["fl_y"], values["cx"], values["cy"], int(values["w"]), int(values["h"])
-        )
-    except InputError as error:
-        raise InputError(error.what, where=where, fix=error.fix) from error
-
-
-def _has_alpha(view: View) -> bool:
-    if view.image_path is None:
-        return True
-    try:
-        with Image.open(view.image_path) as image:
-            return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    except OSError as error:
-        raise InputError(f"cannot be read ({error})", where=view.image_path) from error
+        return count > 0

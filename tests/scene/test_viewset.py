@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from scene.camera import orbit_camera
+from scene.camera import apply_transform, orbit_camera
 from scene.errors import InputError
 from scene.viewset import View, ViewSet
 
@@ -77,6 +78,114 @@ def test_saving_a_loaded_set_writes_the_same_bytes(tmp_path: Path) -> None:
 def test_a_capture_file_can_be_named_instead_of_its_folder(tmp_path: Path) -> None:
     written(tmp_path)
     assert len(ViewSet.load(tmp_path / "transforms.json")) == 3
+
+
+# --- depth, normals, points ---------------------------------------------------------------------------------------
+
+
+def deep(count: int = 3, *, seed: int = 1) -> ViewSet:
+    """Views with depth, normals and points in memory; some of each are unknown."""
+    rng = np.random.default_rng(seed)
+    filled = []
+    for view in views(count):
+        depth = rng.uniform(0.5, 3, (SIZE, SIZE)).astype(np.float32)
+        normals = rng.normal(size=(SIZE, SIZE, 3)).astype(np.float32)
+        depth[:2], normals[:2] = 0, 0
+        filled.append(replace(view, depth_source=depth, normal_source=normals))
+    return ViewSet(tuple(filled), has_masks=False, points=rng.normal(size=(20, 3)))
+
+
+def array(value: np.ndarray | None) -> np.ndarray:
+    """What must be there."""
+    assert value is not None
+    return value
+
+
+def test_views_have_neither_by_default() -> None:
+    plain = ViewSet(views(2), has_masks=False)
+    assert plain.views[0].depth() is None
+    assert plain.views[0].normals() is None
+    assert not plain.has_depths
+    assert not plain.has_normals
+
+
+def test_depth_normals_and_points_survive_a_round_trip(tmp_path: Path) -> None:
+    saved = deep()
+    saved.save(tmp_path / "a")
+    loaded = ViewSet.load(tmp_path / "a")
+    loaded.save(tmp_path / "b")
+    for again in (loaded, ViewSet.load(tmp_path / "b")):
+        assert again.has_depths
+        assert again.has_normals
+        assert np.array_equal(array(again.points), array(saved.points))
+        for before, after in zip(saved, again, strict=True):
+            assert array(after.depth()) == pytest.approx(array(before.depth()), rel=1e-6)
+            assert array(after.normals()) == pytest.approx(array(before.normals()), abs=1e-6)
+            assert (array(after.depth())[:2] == 0).all()
+            assert (array(after.normals())[:2] == 0).all()
+
+
+def test_saved_depths_are_in_the_unit_that_others_expect(tmp_path: Path) -> None:
+    saved = deep(1)
+    saved.save(tmp_path)
+    frame = json.loads((tmp_path / "transforms.json").read_text())["frames"][0]
+    stored = np.load(tmp_path / frame["depth_file_path"])
+    assert stored.dtype == np.float32
+    assert stored == pytest.approx(array(saved.views[0].depth()) * 1000, rel=1e-6)
+
+
+@pytest.mark.parametrize("attribute", ["depth_source", "normal_source"])
+def test_depth_or_normals_for_some_views_are_not_saved(tmp_path: Path, attribute: str) -> None:
+    whole = deep()
+    partial = replace(whole, views=(replace(whole.views[0], **{attribute: None}), *whole.views[1:]))
+    with pytest.raises(InputError, match=r"2 of 3 views have (depth|normals)\. Give (depth|normals) to all"):
+        partial.save(tmp_path)
+    assert not (tmp_path / "transforms.json").exists()
+
+
+@pytest.mark.parametrize("key", ["depth_file_path", "viewloom_normal_path"])
+def test_depth_or_normals_for_some_frames_only(tmp_path: Path, key: str) -> None:
+    deep().save(tmp_path)
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    del content["frames"][1][key]
+    rewrite(tmp_path, content)
+    with pytest.raises(InputError, match=r"2 of 3 frames have .*for all frames or for none"):
+        ViewSet.load(tmp_path)
+
+
+@given(st.floats(0.01, 100), st.floats(-3, 3))
+def test_a_moved_world_keeps_normals_and_scales_depth(scale: float, angle: float) -> None:
+    """What unprojects to a point before unprojects to the moved point after."""
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    matrix[:3, :3] *= scale
+    matrix[:3, 3] = (1, -2, 3)
+    before = deep(1)
+    after = before.transformed(matrix)
+    pixels = np.array([[3.5, 4.5], [8.5, 7.5]])
+    old, new = (s.views[0].camera.unproject(pixels, array(s.views[0].depth())[[4, 7], [3, 8]]) for s in (before, after))
+    assert new == pytest.approx(apply_transform(matrix, old), rel=1e-5, abs=1e-5)
+    assert np.array_equal(array(after.views[0].normals()), array(before.views[0].normals()))
+    assert array(after.points) == pytest.approx(apply_transform(matrix, array(before.points)))
+
+
+def test_depth_files_are_scaled_and_read_when_asked_for(tmp_path: Path) -> None:
+    values = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 100
+    path = tmp_path / "depth.png"
+    view = replace(views(1)[0], depth_source=path, depth_scale=1e-3)
+    with pytest.raises(InputError, match="there is no such file"):
+        view.depth()
+    Image.fromarray(values).save(path)
+    assert array(view.depth()) == pytest.approx(values * 1e-3, rel=1e-6)
+
+
+def test_a_mask_in_memory_replaces_the_alpha(tmp_path: Path) -> None:
+    written(tmp_path)
+    mask = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE)
+    for view in (ViewSet.load(tmp_path).views[0], views(1)[0]):
+        rgba = replace(view, mask=mask).rgba()
+        assert np.array_equal(rgba[..., 3], mask)
+        assert np.array_equal(rgba[..., :3], view.rgba()[..., :3])
 
 
 # --- what other tools write ---------------------------------------------------------------------------------------
@@ -160,10 +269,20 @@ FRAME_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "negative focal length": ({"fl_y": -5}, "positive size and focal length"),
     "zero size": ({"w": 0}, "positive size and focal length"),
     "bad weight": ({"viewloom_weight": "much"}, "viewloom_weight is not a finite number"),
-    "distortion": ({"k1": 0.01}, "lens distortion is not supported"),
-    "tangential distortion": ({"p2": -0.01}, "lens distortion is not supported"),
     "bad distortion": ({"k2": "none"}, "k2 is not a finite number"),
-    "fisheye": ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE.*not supported"),
+    "infinite distortion": ({"k2": -math.inf}, "k2 is not a finite number"),
+    "distortion list": ({"distortion_params": [0.1]}, "must be a list of k1, k2, k3, k4, p1, p2"),
+    "distortion list of words": ({"distortion_params": ["a"] * 6}, "k1 is not a finite number"),
+    "fourth term": ({"camera_model": "OPENCV", "k4": 0.1}, "k4, k5 and k6 have no meaning"),
+    "panorama": ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR.*not supported"),
+    "model of another type": ({"camera_model": [1]}, "not supported"),
+    "singular": ({"transform_matrix": np.diag([1.0, 1, 0, 1]).tolist()}, "singular"),
+    "sheared": ({"transform_matrix": [[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}, "not orthonormal"),
+    "projective": ({"transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]}, "last row"),
+    "half a pixel": ({"w": 12.5}, "w must be a whole number"),
+    "bad depth unit": ({"depth_unit_scale_factor": -1}, "depth_unit_scale_factor must be positive"),
+    "absolute depth": ({"depth_file_path": "/d.png"}, "leaves the capture folder"),
+    "parent normals": ({"viewloom_normal_path": "a/../../n.npy"}, "leaves the capture folder"),
 }
 
 
@@ -178,7 +297,7 @@ def test_faults_of_a_frame_name_file_and_frame(tmp_path: Path, change: dict[str,
     assert "frame 1" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["file_path", "transform_matrix", "fl_x", "fl_y", "cx", "cy", "w", "h"])
+@pytest.mark.parametrize("key", ["file_path", "transform_matrix", "fl_x"])
 def test_missing_keys_are_named(tmp_path: Path, key: str) -> None:
     content = written(tmp_path)
     del content["frames"][2][key]
@@ -243,17 +362,46 @@ def test_two_frames_of_one_name(tmp_path: Path) -> None:
         ViewSet.load(tmp_path)
 
 
-def test_pictures_that_are_missing_or_of_another_size(tmp_path: Path) -> None:
+def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     written(tmp_path)
-    (tmp_path / "images" / "view_00.png").unlink()
+    for name in ("view_01", "view_02"):
+        (tmp_path / "images" / f"{name}.png").unlink()
+    with pytest.raises(
+        InputError, match=r"2 of 3 pictures are missing, the first is .*view_01\.png: there is no"
+    ):
+        ViewSet.load(tmp_path)
+
+
+def test_missing_masks_are_named(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "masks" / "view_02.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 3 masks are missing, the first is .*view_02\.png"):
+        ViewSet.load(tmp_path)
+
+
+def test_a_picture_of_another_size(tmp_path: Path) -> None:
+    written(tmp_path)
     Image.new("RGB", (SIZE + 1, SIZE)).save(tmp_path / "images" / "view_01.png")
+    with pytest.raises(InputError, match=r"frame 1, .*view_01.png: the picture is 13x12, its camera says 12x12"):
+        ViewSet.load(tmp_path)
+
+
+def test_a_mask_of_another_size(tmp_path: Path) -> None:
+    written(tmp_path)
     Image.new("L", (SIZE, SIZE + 2)).save(tmp_path / "masks" / "view_02.png")
     loaded = ViewSet.load(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
-        loaded.views[0].rgba()
+    with pytest.raises(InputError, match="the mask is 12x14, its picture 12x12"):
+        loaded.views[2].rgba()
+
+
+def test_a_picture_that_changes_after_loading(tmp_path: Path) -> None:
+    written(tmp_path)
+    loaded = ViewSet.load(tmp_path)
+    Image.new("RGB", (SIZE + 1, SIZE)).save(tmp_path / "images" / "view_01.png")
+    (tmp_path / "images" / "view_02.png").unlink()
     with pytest.raises(InputError, match=r"the picture is 13x12, its camera says 12x12.*transforms\.json"):
         loaded.views[1].rgba()
-    with pytest.raises(InputError, match="the mask is 12x14, its picture 12x12"):
+    with pytest.raises(InputError, match="no such file"):
         loaded.views[2].rgba()
 
 
@@ -298,8 +446,15 @@ KEYS = (
     "k1",
     "viewloom_weight",
     "camera_model",
+    "distortion_params",
+    "camera_angle_x",
+    "depth_file_path",
+    "viewloom_normal_path",
+    "depth_unit_scale_factor",
+    "is_fisheye",
 )
-PLACES = [*((k, key) for k in (0, 1, 2, None) for key in KEYS), (None, "frames"), (None, "viewloom"), (0, None)]
+TOP = ("frames", "viewloom", "applied_transform", "applied_scale", "ply_file_path", "train_filenames", "aabb_scale")
+PLACES = [*((k, key) for k in (0, 1, 2, None) for key in KEYS), *((None, key) for key in TOP), (0, None)]
 
 
 def loaded_or_refusal(folder: Path) -> ViewSet | InputError:

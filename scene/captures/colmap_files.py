@@ -1,0 +1,223 @@
+"""The six files of a COLMAP model, text and binary, without COLMAP's own library."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from scene.errors import InputError
+from scene.lens import Intrinsics, Lens
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of COLMAP's camera models.
+
+    Args:
+        number: its id in binary files.
+        name: its name in text files.
+        parameters: names of its parameters in order; ``f`` is both focal lengths.
+        fisheye: whether the lens's polynomial is in the angle from the axis.
+    """
+
+    number: int
+    name: str
+    parameters: tuple[str, ...]
+    fisheye: bool = False
+
+    def camera(self, size: tuple[int, int], values: Sequence[float], where: str) -> tuple[Intrinsics, Lens]:
+        """Intrinsics and lens.
+
+        Raises:
+            InputError: there are more or fewer values than parameters, or one is not finite.
+        """
+        if len(values) != len(self.parameters):
+            text = f"a camera of model {self.name} has {len(self.parameters)} parameters, here are {len(values)}"
+            raise InputError(text, where=where)
+        if not np.isfinite(values).all():
+            raise InputError("a parameter is NaN or infinite", where=where)
+        given = dict(zip(self.parameters, values))
+        fx, fy = given.get("fx", given.get("f", 0.0)), given.get("fy", given.get("f", 0.0))
+        k1, k2, k3, k4, k5, k6, p1, p2 = (
+            given.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+        )
+        lens = Lens(k1, k2, k3, k4, k5, k6, p1, p2, fisheye=self.fisheye)
+        return Intrinsics(fx, fy, given["cx"], given["cy"], *size), lens
+
+
+_CENTRE, _TANGENTIAL = ("cx", "cy"), ("k1", "k2", "p1", "p2")
+MODELS = (
+    Model(0, "SIMPLE_PINHOLE", ("f", *_CENTRE)),
+    Model(1, "PINHOLE", ("fx", "fy", *_CENTRE)),
+    Model(2, "SIMPLE_RADIAL", ("f", *_CENTRE, "k1")),
+    Model(3, "RADIAL", ("f", *_CENTRE, "k1", "k2")),
+    Model(4, "OPENCV", ("fx", "fy", *_CENTRE, *_TANGENTIAL)),
+    Model(5, "OPENCV_FISHEYE", ("fx", "fy", *_CENTRE, "k1", "k2", "k3", "k4"), fisheye=True),
+    Model(6, "FULL_OPENCV", ("fx", "fy", *_CENTRE, *_TANGENTIAL, "k3", "k4", "k5", "k6")),
+    Model(8, "SIMPLE_RADIAL_FISHEYE", ("f", *_CENTRE, "k1"), fisheye=True),
+    Model(9, "RADIAL_FISHEYE", ("f", *_CENTRE, "k1", "k2"), fisheye=True),
+)
+
+
+class Image(NamedTuple):
+    """A posed picture: unit quaternion (w, x, y, z) and translation from world to camera."""
+
+    name: str
+    camera: int
+    quaternion: Float[np.ndarray, "4"]
+    translation: Float[np.ndarray, "3"]
+
+
+Cameras = dict[int, tuple[Intrinsics, Lens]]
+
+
+class _Cursor:
+    """Reads records off a binary file; its end where a record should be is an error that names the record."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.data, self.at = path, path.read_bytes(), 0
+
+    def take(self, layout: str, record: str) -> tuple[float, ...]:
+        """The next values, little endian, as :mod:`struct` describes them."""
+        start, self.at = self.at, self.at + struct.calcsize("<" + layout)
+        if self.at > len(self.data):
+            raise self._truncated(record)
+        return struct.unpack_from("<" + layout, self.data, start)
+
+    def skip(self, count: int, record: str) -> None:
+        self.at += count
+        if self.at > len(self.data):
+            raise self._truncated(record)
+
+    def text(self, record: str) -> str:
+        """The next string, up to a zero byte."""
+        end = self.data.find(b"\0", self.at)
+        if end < 0:
+            raise self._truncated(record)
+        start, self.at = self.at, end + 1
+        return self.data[start:end].decode("utf-8", "surrogateescape")
+
+    def records(self, what: str) -> Iterator[str]:
+        """The names of as many records as the file's first number says."""
+        (count,) = self.take("Q", f"number of {what}s")
+        for k in range(int(count)):
+            yield f"{what} {k} of {int(count)}"
+
+    def _truncated(self, record: str) -> InputError:
+        return InputError(
+            f"is truncated in {record} (after {len(self.data)} bytes)",
+            where=self.path,
+            fix="Copy the model again, or export it anew from COLMAP.",
+        )
+
+
+def binary_cameras(path: Path) -> Cameras:
+    """Read ``cameras.bin``."""
+    cursor, cameras = _Cursor(path), {}
+    for record in cursor.records("camera"):
+        key, number, width, height = (int(value) for value in cursor.take("IiQQ", record))
+        where = f"{path}, {record}"
+        model = next((model for model in MODELS if model.number == number), None)
+        if model is None:
+            raise _unsupported(f"number {number}", where)
+        values = cursor.take("d" * len(model.parameters), record)
+        cameras[key] = model.camera((width, height), values, where)
+    return cameras
+
+
+def binary_images(path: Path) -> list[Image]:
+    """Read ``images.bin``; what was seen where in the pictures is skipped."""
+    cursor, images = _Cursor(path), []
+    for record in cursor.records("image"):
+        values = cursor.take("I7dI", record)
+        name = cursor.text(f"the name of {record}")
+        (count,) = cursor.take("Q", f"number of points in {record}")
+        cursor.skip(24 * int(count), f"the points in {record}")
+        images.append(Image(name, int(values[8]), np.array(values[1:5]), np.array(values[5:8])))
+    return images
+
+
+def binary_points(path: Path) -> Float[np.ndarray, "n 3"]:
+    """Read ``points3D.bin``: positions only."""
+    cursor, points = _Cursor(path), []
+    for record in cursor.records("point"):
+        values = cursor.take("Q3d3BdQ", record)
+        cursor.skip(8 * int(values[8]), f"the track of {record}")
+        points.append(values[1:4])
+    return np.array(points, dtype=np.float64).reshape(-1, 3)
+
+
+def text_cameras(path: Path) -> Cameras:
+    """Read ``cameras.txt``: id, model, width, height, parameters."""
+    cameras = {}
+    for number, words in _lines(path):
+        where = f"{path}, line {number}"
+        model = next((model for model in MODELS if len(words) > 1 and model.name == words[1]), None)
+        if model is None:
+            raise _unsupported(words[1] if len(words) > 1 else "", where)
+        try:
+            key, width, height = int(words[0]), int(words[2]), int(words[3])
+            values = [float(word) for word in words[4:]]
+        except (ValueError, IndexError) as error:
+            raise InputError(f"is no camera ({error})", where=where) from error
+        cameras[key] = model.camera((width, height), values, where)
+    return cameras
+
+
+def text_images(path: Path) -> list[Image]:
+    """Read ``images.txt``: of every image two lines, its pose and what was seen where (which may be empty)."""
+    images = []
+    lines = [pair for pair in enumerate(_text(path).splitlines(), 1) if not pair[1].lstrip().startswith("#")]
+    while lines and not lines[0][1].strip():
+        del lines[0]
+    for number, line in lines[::2]:
+        words = line.split(maxsplit=9)
+        if not words:
+            continue  # blank lines at the end
+        try:
+            numbers = np.array([float(word) for word in words[:9]])
+            images.append(Image(words[9].strip(), int(words[8]), numbers[1:5], numbers[5:8]))
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"is no image ({error})", where=f"{path}, line {number}", fix="Every image needs two lines."
+            ) from error
+    return images
+
+
+def text_points(path: Path) -> Float[np.ndarray, "n 3"]:
+    """Read ``points3D.txt``: positions only."""
+    points = []
+    for number, words in _lines(path):
+        try:
+            points.append([float(word) for word in (words[1], words[2], words[3])])
+        except (ValueError, IndexError) as error:
+            raise InputError(f"is no point ({error})", where=f"{path}, line {number}") from error
+    return np.array(points, dtype=np.float64).reshape(-1, 3)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            yield number, words
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise InputError("is not a text file", where=path) from error
+
+
+def _unsupported(model: str, where: str) -> InputError:
+    return InputError(
+        f"camera model {model} is not supported",
+        where=where,
+        fix=f"Use one of {', '.join(model.name for model in MODELS)}, or COLMAP's image_undistorter.",
+    )

@@ -1,0 +1,52 @@
+"""What lies in a capture's folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from scene.errors import InputError
+
+PICTURE_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, in order of their names; hidden files do not count."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of some folders that is there."""
+    return next((path for name in names if (path := folder / name).is_dir()), None)
+
+
+def numbered(pictures: Sequence[Path], count: int, where: Path) -> list[int]:
+    """Which of ``count`` numbered cameras belongs to which picture, pictures being in order of their names.
+
+    As many pictures as cameras: one after the other. Fewer: by the number that is the picture's name.
+
+    Raises:
+        InputError: neither is possible, or the order of names is not that of their numbers ("10" before "2").
+    """
+    stems = [picture.stem for picture in pictures]
+    found = [re.search(r"\d{1,9}$", stem) for stem in stems]
+    numbers = [-1 if match is None else int(match[0]) for match in found]
+    if len(pictures) == count:
+        if -1 not in numbers and len({re.sub(r"\d+$", "", stem) for stem in stems}) == 1 and numbers != sorted(numbers):
+            raise InputError(
+                "pictures are numbered without leading zeros, so that their order is not clear",
+                where=pictures[0].parent,
+                fix="Rename them so that all have as many digits (002.png, 010.png).",
+            )
+        return list(range(count))
+    if len(set(numbers)) == len(numbers) and all(stem.isdigit() for stem in stems) and max(numbers) < count:
+        return numbers
+    raise InputError(
+        f"{count} cameras for {len(pictures)} pictures",
+        where=where,
+        fix=f"Cameras and the pictures in {pictures[0].parent} must belong together one by one.",
+    )

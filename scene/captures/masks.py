@@ -1,0 +1,102 @@
+"""Masks for captures in front of an even background, and checks of masks that were given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from scene.errors import InputError
+from scene.viewset import Mask, View, ViewSet
+
+VALLEY = 0.75
+"""Where the threshold lies between the background (0) and the middle of object and background (1)."""
+
+
+def check_masks(views: ViewSet) -> None:
+    """Raise if a mask holds no object at all, which would carve everything away.
+
+    Raises:
+        InputError: how many masks are empty, and which is the first.
+    """
+    if not views.has_masks:
+        return
+    empty = [view for view in views if view.rgba()[..., 3].max() < 128]
+    if empty:
+        raise InputError(
+            f"{len(empty)} of {len(views)} masks are empty",
+            where=empty[0].mask_path or empty[0].image_path or empty[0].name,
+            fix="White (or opaque) is the object: correct the mask, or take the frame out.",
+        )
+
+
+def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:
+    """Masks for pictures of one object before an even dark or light background.
+
+    A pixel is object where its colour differs from the background's by more than the background varies along the
+    picture's border. The largest piece counts; holes through which background shows are kept, specks and shadows
+    are filled.
+
+    Args:
+        views: the set; masks that it has are replaced.
+        tolerance: least difference in any colour channel, of full scale.
+        min_area: least part of the picture that the object covers.
+
+    Returns:
+        The same views with masks in memory.
+
+    Raises:
+        InputError: a border is not even, or nothing stands out; the message names the picture.
+    """
+    masked = [replace(view, mask=_threshold(view, tolerance, min_area)) for view in views]
+    return replace(views, views=tuple(masked), has_masks=True, facts={**views.facts, "masks": "threshold"})
+
+
+def _threshold(view: View, tolerance: float, min_area: float) -> Mask:
+    rgb = view.rgba()[..., :3]
+    where = view.image_path or view.name
+    level, varies = _background(rgb)
+    if varies > 2.5 * tolerance:
+        raise InputError(
+            f"its border is not even (it varies by {varies:.0%} of full scale): there is no telling the object from it",
+            where=where,
+            fix="Give masks, or pictures before a dark or light backdrop that fills the border.",
+        )
+    away = np.abs(rgb.astype(np.float32) / 255 - level).max(axis=-1)
+    near = max(tolerance, 1.5 * varies)
+    # Backdrops have folds and shadows: between them and the object lies the valley that Otsu's method finds.
+    valley, _ = cv2.threshold((away * 255).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    found = (away > max(near, VALLEY * valley / 255)).astype(np.uint8)
+    side = max(3, round(min(found.shape) / 300) * 2 + 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    found = cv2.morphologyEx(cv2.morphologyEx(found, cv2.MORPH_CLOSE, kernel), cv2.MORPH_OPEN, kernel)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if count < 2 or areas.max() < min_area * found.size:
+        raise InputError(
+            "nothing stands out from the background", where=where, fix="Give masks, or a smaller tolerance."
+        )
+    mask = labels == 1 + int(areas.argmax())
+    return np.where(mask | _shadows(mask, away, near), 255, 0).astype(np.uint8)
+
+
+def _background(rgb: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "3"], float]:
+    """Colour of the border (0 to 1), and how far nine in ten of its pixels stay from it."""
+    width = max(2, round(min(rgb.shape[:2]) * 0.02))
+    inner = rgb[width:-width, :width], rgb[width:-width, -width:]
+    border = np.concatenate([part.reshape(-1, 3) for part in (rgb[:width], rgb[-width:], *inner)]) / 255.0
+    level = np.median(border, axis=0)
+    return level, float(np.quantile(np.abs(border - level).max(axis=1), 0.9))
+
+
+def _shadows(mask: Bool[np.ndarray, "h w"], away: Float[np.ndarray, "h w"], near: float) -> Bool[np.ndarray, "h w"]:
+    """Holes in a mask that are no openings: specks, and those that differ from the background all over."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    like = np.bincount(labels.ravel(), (away <= near).ravel(), count) / np.maximum(areas, 1)
+    closed = (areas < max(16, 2e-4 * mask.sum())) | (like < 0.3)
+    closed[0] = False  # the mask itself
+    closed[np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))] = False
+    return closed[labels]

@@ -1,0 +1,239 @@
+"""``transforms.json`` as nerfstudio, instant-ngp and Blender's NeRF-synthetic scripts write it, and as we do."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from scene.camera import Mat4
+from scene.captures.assemble import Shot, assemble, inside, picture_of, pose, require_files
+from scene.errors import InputError
+from scene.lens import Intrinsics, Lens
+from scene.maps import picture_head
+from scene.points import read_points
+from scene.viewset import DEPTH_UNIT, ViewSet
+
+_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
+_FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
+_PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""Order of nerfstudio's ``distortion_params``."""
+
+
+def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSet:
+    """Read a capture folder with ``transforms.json``, else ``transforms_SPLIT.json``, or such a file.
+
+    What other programs say that has no meaning here (``aabb_scale``, ``train_filenames``, ...) is ignored.
+    ``applied_transform`` and ``applied_scale`` are kept in the facts: the set stays in the world of the file.
+
+    Raises:
+        InputError: no file, or a fault in it; the message names file and frame.
+    """
+    files = [path]
+    if path.is_dir() or not path.suffix:
+        files = [path / "transforms.json"]
+        if not files[0].is_file():
+            files = [file for split in splits if (file := path / f"transforms_{split}.json").is_file()]
+    if not files or not files[0].is_file():
+        folder = path if path.is_dir() or not path.suffix else path.parent
+        name = path.name if path.suffix else "transforms.json"
+        raise InputError(f"no capture here: {name} is missing", where=folder)
+    shots: list[Shot] = []
+    notes: list[str] = []
+    contents = [_content(file) for file in files]
+    for file, content in zip(files, contents):
+        shots += _shots(file, content, notes)
+    first = contents[0]
+    facts = first.get("viewloom")
+    if facts is None:
+        facts = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
+    if notes:
+        facts = {**facts, "notes": list(dict.fromkeys([*_noted(facts), *notes]))}
+    elif "notes" in facts:
+        facts = {**facts, "notes": _noted(facts)}
+    points = None
+    if first.get("ply_file_path"):
+        ply = inside(files[0].parent, first["ply_file_path"], "ply_file_path", str(files[0]))
+        if ply.is_file():
+            points = read_points(ply)
+    return assemble(shots, files[0], facts, points)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        frames = content["frames"]
+        facts = content.get("viewloom", {})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"is not a capture file ({error!r})", where=path) from error
+    if not frames:
+        raise InputError("lists no frames", where=path)
+    if not isinstance(frames, list) or not isinstance(facts, dict | None):
+        name, kind = ("viewloom", "object") if isinstance(frames, list) else ("frames", "list")
+        raise InputError(f"is not a capture file ({name} is not a JSON {kind})", where=path)
+    return content
+
+
+def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Shot]:
+    frames = content["frames"]
+    images = []
+    for k, frame in enumerate(frames):
+        where = f"{path}, frame {k}"
+        if not isinstance(frame, dict):
+            raise InputError("is not an object with file_path and transform_matrix", where=where)
+        images.append(picture_of(inside(path.parent, frame.get("file_path"), "file_path", where)))
+    shots = []
+    for k, (frame, image) in enumerate(zip(frames, images)):
+        where = f"{path}, frame {k}"
+        if frame.get("transform_matrix") is None:
+            raise InputError("transform_matrix is missing", where=where)
+        # A frame's own values win over those at the top.
+        given = {**content, **{key: value for key, value in frame.items() if value is not None}}
+        others = {
+            name: inside(path.parent, frame[key], key, where) if frame.get(key) else None
+            for name, key in (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
+        }
+        if given.get("w") is None or given.get("h") is None:
+            require_files(images, "pictures", path)
+            size = picture_head(image).size
+        else:
+            size = (_whole(given, "w", where), _whole(given, "h", where))
+        shots.append(
+            Shot(
+                image,
+                where,
+                pose(frame["transform_matrix"], where),
+                _intrinsics(given, size, where, notes),
+                _lens(given, where),
+                **others,
+                depth_scale=_positive(given, "depth_unit_scale_factor", where, DEPTH_UNIT),
+                weight=_number(given, "viewloom_weight", where, 1.0),
+            )
+        )
+    return shots
+
+
+def _intrinsics(given: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:
+    width, height = size
+    if given.get("fl_x") is not None:
+        fx = _number(given, "fl_x", where)
+        fy = _number(given, "fl_y", where, fx)
+        if given.get("cx") is None or given.get("cy") is None:
+            notes.append("the principal point is not given: taken in the middle of the pictures")
+    elif given.get("camera_angle_x") is not None:
+        fx = fy = _focal(given, "camera_angle_x", width, where)
+        if given.get("camera_angle_y") is not None:
+            fy = _focal(given, "camera_angle_y", height, where)
+    else:
+        raise InputError(
+            "fl_x is missing",
+            where=where,
+            fix="Give fl_x (pixels) or camera_angle_x (radians), globally or for every frame.",
+        )
+    cx, cy = _number(given, "cx", where, width / 2), _number(given, "cy", where, height / 2)
+    return Intrinsics(fx, fy, cx, cy, width, height)
+
+
+def _lens(given: dict[str, Any], where: str) -> Lens:
+    model = given.get("camera_model")
+    if model is not None and model not in (*_PERSPECTIVE, *_FISHEYE):
+        raise InputError(
+            f"camera model {str(model)[:40]!r} is not supported",
+            where=where,
+            fix="Undistort the pictures to a pinhole camera first.",
+        )
+    listed = given.get("distortion_params")
+    if listed is not None:
+        if not isinstance(listed, list) or len(listed) != len(_PARAMETERS):
+            raise InputError("distortion_params must be a list of k1, k2, k3, k4, p1, p2", where=where)
+        given = {**given, **dict(zip(_PARAMETERS, listed))}
+    k1, k2, k3, k4, p1, p2 = (_number(given, key, where, 0.0) for key in _PARAMETERS)
+    if model in _FISHEYE or given.get("is_fisheye") is True:
+        return Lens(k1, k2, k3, k4, fisheye=True)
+    k5, k6 = (_number(given, key, where, 0.0) for key in ("k5", "k6"))
+    if model != "FULL_OPENCV" and (k4 or k5 or k6):
+        raise InputError(
+            f"k4, k5 and k6 have no meaning for camera model {model or 'OPENCV'}",
+            where=where,
+            fix="Name the model that was calibrated: FULL_OPENCV or OPENCV_FISHEYE.",
+        )
+    return Lens(k1, k2, k3, k4, k5, k6, p1, p2)
+
+
+def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What was done to the original world before the file was written, as facts."""
+    facts: dict[str, Any] = {}
+    if content.get("applied_transform") is not None:
+        facts["applied_transform"] = _affine(content["applied_transform"], path).tolist()
+    if content.get("applied_scale") is not None:
+        facts["applied_scale"] = _positive(content, "applied_scale", str(path))
+    return facts
+
+
+def _affine(rows: object, path: Path) -> Mat4:
+    try:
+        matrix = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError("applied_transform is not a matrix of numbers", where=path) from error
+    if matrix.shape == (3, 4):
+        matrix = np.concatenate([matrix, [[0, 0, 0, 1]]])
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not _invertible(matrix[:3, :3]):
+        raise InputError("applied_transform must be 3 or 4 rows of 4 finite numbers, and invertible", where=path)
+    return matrix
+
+
+def _invertible(matrix: Float[np.ndarray, "3 3"]) -> bool:
+    largest = np.abs(matrix).max()
+    return bool(largest > 0 and np.linalg.cond(matrix / largest) < 1e9)
+
+
+def _dialect(path: Path, content: dict[str, Any]) -> str:
+    if "aabb_scale" in content:
+        return "instant-ngp"
+    blender = path.name != "transforms.json" or ("camera_angle_x" in content and "fl_x" not in content)
+    return "blender" if blender else "nerfstudio"
+
+
+def _noted(facts: dict[str, Any]) -> list[str]:
+    notes = facts.get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+
+
+def _focal(given: dict[str, Any], key: str, side: int, where: str) -> float:
+    angle = _number(given, key, where)
+    if not 0 < angle < math.pi:
+        raise InputError(f"{key} must be between 0 and pi radians, it is {angle}", where=where)
+    return side / 2 / math.tan(angle / 2)
+
+
+def _whole(given: dict[str, Any], key: str, where: str) -> int:
+    number = _number(given, key, where)
+    if number != int(number):
+        raise InputError(f"{key} must be a whole number of pixels, it is {number}", where=where)
+    return int(number)
+
+
+def _positive(given: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
+    number = _number(given, key, where, default)
+    if number <= 0:
+        raise InputError(f"{key} must be positive, it is {number}", where=where)
+    return number
+
+
+def _number(given: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
+    value = given.get(key)
+    value = default if value is None else value
+    if value is None:
+        raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
+    return number
