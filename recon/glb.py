@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 from dataclasses import dataclass, field
@@ -10,14 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
 
-from recon.mesh import Vertices
+from recon.asset import Asset, jpeg_of, placed
 from recon.settings import GlbSettings
 from recon.texture import TexturedMesh
-from scene.camera import Mat4, apply_transform, gltf_from_world
-from scene.errors import InputError
+from scene.camera import Mat4
 from scene.files import write_bytes
 
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125
@@ -61,21 +57,6 @@ class _Builder:
         return len(self.accessors) - 1
 
 
-def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
-    """World (z up) to asset: +Y up, front to +Z, longest side as set, bottom centre at the origin."""
-    turn = gltf_from_world(np.radians(settings.front_azimuth_deg))
-    turned = apply_transform(turn, vertices)
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    longest = float((high - low).max())
-    if not longest > 0:
-        raise InputError("a mesh without extent cannot be exported")
-    scale = settings.longest_side / longest
-    matrix = np.eye(4) * scale
-    matrix[:3, 3] = -scale * np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
-    matrix[3, 3] = 1
-    return matrix @ turn
-
-
 def glb_bytes(
     mesh: TexturedMesh,
     settings: GlbSettings = GlbSettings(),
@@ -92,38 +73,48 @@ def glb_bytes(
         generator: named in the file.
         normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
             leads back into that world.
+
+    Raises:
+        InputError: the mesh has no extent, or the extras hold what JSON does not have (NaN, infinity, other types).
     """
-    back = np.eye(4) if normalised_from_world is None else np.linalg.inv(normalised_from_world)
-    matrix = asset_transform(mesh.vertices, settings)
-    position = apply_transform(matrix, mesh.vertices).astype(np.float32)
-    turned = mesh.normals @ gltf_from_world(np.radians(settings.front_azimuth_deg))[:3, :3].T
-    normal = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
-    faces = mesh.faces[_has_area(position, mesh.faces)]
-    wide = len(position) > 65535
+    asset = placed(mesh, settings, extras, generator, normalised_from_world)
+    return glb_of(asset, jpeg_of(asset, settings.jpeg_quality, max(asset.texture.shape)))
+
+
+def glb_of(asset: Asset, jpeg: bytes) -> bytes:
+    """The file of an asset; see :func:`glb_bytes`.
+
+    Args:
+        asset: the mesh.
+        jpeg: its texture.
+    """
+    wide = len(asset.vertices) > 65535
     build = _Builder()
     indices = build.accessor(
-        faces.astype(np.uint32 if wide else np.uint16).reshape(-1), "SCALAR", _UINT if wide else _USHORT, _INDEX_DATA
+        asset.faces.astype(np.uint32 if wide else np.uint16).reshape(-1),
+        "SCALAR",
+        _UINT if wide else _USHORT,
+        _INDEX_DATA,
     )
     attributes = {
-        "POSITION": build.accessor(position, "VEC3", _FLOAT, _VERTEX_DATA, bounds=True),
-        "NORMAL": build.accessor(normal, "VEC3", _FLOAT, _VERTEX_DATA),
-        "TEXCOORD_0": build.accessor(mesh.uv.astype(np.float32), "VEC2", _FLOAT, _VERTEX_DATA),
+        "POSITION": build.accessor(asset.vertices, "VEC3", _FLOAT, _VERTEX_DATA, bounds=True),
+        "NORMAL": build.accessor(asset.normals, "VEC3", _FLOAT, _VERTEX_DATA),
+        "TEXCOORD_0": build.accessor(asset.uv, "VEC2", _FLOAT, _VERTEX_DATA),
     }
-    image = build.view(_jpeg(mesh.texture, settings.jpeg_quality))
+    image = build.view(jpeg)
+    facts = dict(asset.extras)
+    if asset.world_from_asset is not None:
+        facts["world_from_asset"] = asset.world_from_asset.tolist()
     material: dict[str, Any] = {
         "name": "surface",
         "doubleSided": False,
         # glTF's defaults make metal, which is black wherever a viewer has no surroundings to mirror.
         "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
     }
-    if settings.unlit:
+    if asset.unlit:
         material["extensions"] = {"KHR_materials_unlit": {}}
     content: dict[str, Any] = {
-        "asset": {
-            "version": "2.0",
-            "generator": generator,
-            "extras": {**(extras or {}), "world_from_asset": (back @ np.linalg.inv(matrix)).round(9).tolist()},
-        },
+        "asset": {"version": "2.0", "generator": asset.generator, "extras": facts},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "object"}],
@@ -138,11 +129,11 @@ def glb_bytes(
         "accessors": build.accessors,
         "bufferViews": build.views,
     }
-    if settings.unlit:
+    if asset.unlit:
         content["extensionsUsed"] = ["KHR_materials_unlit"]
     build.blob.extend(b"\0" * (-len(build.blob) % 4))
     content["buffers"] = [{"byteLength": len(build.blob)}]
-    text = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     body = (
         struct.pack("<II", len(text), 0x4E4F534A)
@@ -163,15 +154,3 @@ def write_glb(
 ) -> None:
     """Write a GLB aside and rename it; see :func:`glb_bytes`."""
     write_bytes(path, glb_bytes(mesh, settings, extras, generator, normalised_from_world))
-
-
-def _has_area(position: Float[np.ndarray, "v 3"], faces: np.ndarray) -> np.ndarray:
-    """Faces that single precision still sees as triangles; collapsed ones are reported by validators."""
-    a, b, c = (position[faces[:, k]].astype(np.float64) for k in range(3))
-    return np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-14
-
-
-def _jpeg(texture: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(texture).save(out, "JPEG", quality=quality, subsampling=0)
-    return out.getvalue()

@@ -5,6 +5,7 @@ Findings carry the codes of the Khronos validator, so that the two can be put si
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -91,17 +92,42 @@ class _Checker:
         return False
 
 
+@dataclass(frozen=True, eq=False)
+class ExaminedGlb:
+    """A GLB taken apart.
+
+    Args:
+        findings: what is wrong with it.
+        content: the document.
+        blob: the binary chunk.
+        arrays: numbers of the accessors that could be read, by index.
+    """
+
+    findings: list[Finding]
+    content: dict[str, Any]
+    blob: bytes
+    arrays: dict[int, np.ndarray]
+
+
 def check_glb(data: bytes) -> list[Finding]:
     """Check a GLB's structure and numbers; an empty list, or infos only, means that nothing is wrong with it.
 
     Covers header, chunks, references, accessor bounds, min and max, finite values, unit normals, index range and
     embedded images. Sparse accessors, compressed geometry, animations and external files are not looked into.
     """
+    return examine_glb(data).findings
+
+
+def examine_glb(data: bytes) -> ExaminedGlb:
+    """Take a GLB apart and check it; see :func:`check_glb`."""
     check = _Checker()
-    try:
+    with contextlib.suppress(_BrokenError):
         _read_container(check, data)
-    except _BrokenError:
-        return check.findings
+        _check_document(check)
+    return ExaminedGlb(check.findings, check.content, check.blob, check.arrays)
+
+
+def _check_document(check: _Checker) -> None:
     # One malformed object must not hide the others: each is checked on its own.
     steps = [
         ("bufferViews", _check_view),
@@ -117,7 +143,6 @@ def check_glb(data: bytes) -> list[Finding]:
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 check.error("TYPE_MISMATCH", f"/{kind}/{index}", f"has a missing or malformed property ({error})")
     _check_references(check)
-    return check.findings
 
 
 def _read_container(check: _Checker, data: bytes) -> None:
@@ -150,7 +175,8 @@ def _read_container(check: _Checker, data: bytes) -> None:
     if len(chunks) > 1 and chunks[1][0] == _BIN_CHUNK:
         check.blob = chunks[1][1]
     try:
-        content = json.loads(chunks[0][1].decode("utf-8"))
+        # Python would read NaN and Infinity, which JSON does not have and other readers refuse.
+        content = json.loads(chunks[0][1].decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         check.fatal("INVALID_JSON", "@20", f"the document cannot be read ({error})")
     if not isinstance(content, dict):
@@ -160,6 +186,10 @@ def _read_container(check: _Checker, data: bytes) -> None:
     if not isinstance(asset, dict) or not str(asset.get("version", "")).startswith("2."):
         check.error("UNKNOWN_ASSET_MAJOR_VERSION", "/asset/version", "is not 2.x")
     _check_buffers(check)
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _check_buffers(check: _Checker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from recon.profiles import Format
 from scene.camera import OBJECT_RADIUS
 from scene.errors import SettingsError
 
@@ -63,10 +64,14 @@ class GlbSettings:
     front_azimuth_deg: float = 0.0
     """The side of the world that shall face +Z; the photo's camera stands at azimuth 0."""
     jpeg_quality: int = 90
-    """Quality of the texture."""
+    """Quality of the texture; where the file would be larger than its profile allows, 80 at most."""
     unlit: bool = False
     """Show colours as they are (KHR_materials_unlit) instead of reacting to the scene's light."""
+    formats: tuple[Format, ...] = ("glb",)
+    """Files to write; the GLB always comes with them."""
 
     def __post_init__(self) -> None:
         if not 0 < self.longest_side < math.inf:
             raise SettingsError(f"an asset cannot be {self.longest_side} m long", fix="Give a positive longest side.")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise SettingsError(f"JPEG has no quality {self.jpeg_quality}", fix="Give 1 to 100.")

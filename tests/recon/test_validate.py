@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import struct
 import subprocess
 from collections.abc import Callable
@@ -124,6 +125,8 @@ DAMAGES: list[tuple[str, bytes, str]] = [
     ("unaligned chunk", unaligned(), "GLB_CHUNK_LENGTH_UNALIGNED"),
     ("wrong magic", b"glTG" + GOOD[4:], "GLB_INVALID_MAGIC"),
     ("wrong container version", GOOD[:4] + struct.pack("<I", 1) + GOOD[8:], "GLB_INVALID_VERSION"),
+    ("NaN in the document", packed({**unpacked(GOOD)[0], "extras": math.nan}, unpacked(GOOD)[1]), "INVALID_JSON"),
+    ("infinity in the document", packed({**unpacked(GOOD)[0], "extras": -math.inf}, unpacked(GOOD)[1]), "INVALID_JSON"),
     ("broken document", GOOD[:20] + b"[" + GOOD[21:], "INVALID_JSON"),
 ]
 KHRONOS_SAYS = {"IMAGE_DATA_INVALID": "IMAGE_UNEXPECTED_EOS", "GLB_UNEXPECTED_END_OF_HEADER": "GLB_LENGTH_MISMATCH"}
