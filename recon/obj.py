@@ -22,6 +22,7 @@ def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
         jpeg: its texture.
         name: of the OBJ, without ending.
     """
+    # Not NAME.jpg: that may well be the photo that the asset was made from.
     stem = _one_word(name)
     lines = [f"# {_one_line(asset.generator)}; metres, +Y up, front to +Z"]
     if asset.world_from_asset is not None:
@@ -42,9 +43,9 @@ def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
         f"illum {0 if asset.unlit else 1}",
         "Pm 0",
         "Pr 1",
-        f"map_Kd {stem}.jpg",
+        f"map_Kd {stem}_texture.jpg",
     ]
-    return {f"{name}.obj": _text(lines), f"{stem}.mtl": _text(material), f"{stem}.jpg": jpeg}
+    return {f"{name}.obj": _text(lines), f"{stem}.mtl": _text(material), f"{stem}_texture.jpg": jpeg}
 
 
 def obj_comments(data: bytes) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The command line: ``viewloom image2mesh | views | reconstruct | doctor``."""
+"""The command line: ``viewloom image2mesh | views | reconstruct | export | doctor``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import tyro
 import viewloom
 from pipeline.jobs.progress import ConsoleReporter, hello
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_from_yaml
+from recon.profiles import PROFILES, ProfileName
 from scene.errors import InputError, ViewloomError, unexpected
 from scene.resources import shipped
 
@@ -66,6 +67,23 @@ class Reconstruct:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a GLB of viewloom's in another format: .glb, .obj, .ply, .stl or .usdz.
+
+    The texture is taken over as it is, unless a profile asks for fewer pixels or bytes.
+    """
+
+    mesh: tyro.conf.Positional[Path]
+    """The GLB, as image2mesh or reconstruct wrote it."""
+    out: Out
+    """Output file; its ending says the format."""
+    profile: ProfileName | None = None
+    """Keep the texture and the file within this profile, and say which of its limits cannot be kept."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Say what this installation can do and how to get what is missing."""
 
@@ -77,6 +95,7 @@ _COMMANDS: dict[str, type[Any]] = {
     "image2mesh": Image2Mesh,
     "views": Views,
     "reconstruct": Reconstruct,
+    "export": Export,
     "doctor": Doctor,
 }
 
@@ -129,7 +148,7 @@ def _usage() -> str:
 def _parse(name: str, argv: list[str]) -> Any:
     kind = _COMMANDS[name]
     preset = _preset_in(argv)
-    if preset is None or kind is Doctor:
+    if preset is None or kind in (Doctor, Export):
         return tyro.cli(kind, args=argv, prog=f"viewloom {name}")
     # The preset becomes the default, so that flags change it and --help shows it.
     if kind is Reconstruct:
@@ -171,6 +190,8 @@ def preset_path(name: str) -> Path:
 def _run(command: Any) -> int:
     if isinstance(command, Doctor):
         return _doctor()
+    if isinstance(command, Export):
+        return _export(command)
     what = (
         "reconstruct" if isinstance(command, Reconstruct) else "views" if isinstance(command, Views) else "image2mesh"
     )
@@ -202,6 +223,21 @@ def _summary(results: list[Any], debug: bool) -> int:
     if failed:
         print(f"{len(failed)} of {len(results)} failed", file=sys.stderr)
         return max(r.error.exit_code for r in failed)
+    return 0
+
+
+def _export(command: Export) -> int:
+    hello(f"viewloom {viewloom.__version__}: export")
+    from recon.export import export_glb
+
+    profile = None if command.profile is None else PROFILES[command.profile]
+    with ConsoleReporter() as reporter:
+        reporter.item(f"{command.mesh} -> {command.out}")
+        made = export_glb(command.mesh, command.out, profile=profile)
+        reporter.note(str(made))
+        for text in made.broken_limits:
+            reporter.note(f"Over the profile {command.profile}: {text}.")
+    print(made.path)
     return 0
 
 

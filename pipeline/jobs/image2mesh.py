@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import re
@@ -12,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.jobs.delivery import deliver, withdraw, withdrawing
 from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun, digest_of_file, digest_of_folder
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages import asset_stage, load_prepared, prepare_stage, surface_stage, views_stage
+from recon.usdz import has_usd
 from recon.validate import find_khronos_validator
 from scene.backends import pick_device, version_of
-from scene.errors import InputError, ViewloomError, unexpected
+from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
-STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 3, "asset": 2}
+STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 3, "asset": 3}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 
@@ -72,7 +75,8 @@ def image2mesh(
 ) -> list[ItemResult]:
     """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
 
-    A photo that fails does not stop the others. What an earlier run finished is kept.
+    A photo that fails does not stop the others. What an earlier run finished is kept; the asset itself is withdrawn
+    from ``out/NAME`` as soon as a stage is redone or the photo fails, so that an old one is never taken for the new.
 
     Args:
         photos: pictures of one object each.
@@ -121,12 +125,14 @@ def _each_photo(
     results = []
     for photo, name in zip(photos, _names(photos), strict=True):
         tell.item(f"{photo} -> {out / name}")
-        runner = Runner(out / name, tell.stage)
+        runner = Runner(out / name, withdrawing(out / name, tell.stage))
         try:
             asset = _one_photo(runner, photo, name, settings, mask, model, tell, rest)
             results.append(ItemResult(name, out / name, asset))
         except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
             failure = _as_ours(error, photo)
+            with contextlib.suppress(OutputError):  # what failed is more worth telling
+                withdraw(out / name)
             results.append(ItemResult(name, out / name, error=failure))
             if len(photos) > 1:
                 tell.note(f"failed: {failure}")
@@ -220,28 +226,26 @@ def surface_and_asset(
             STAGE_VERSIONS["asset"],
             surface.key,
             settings_as_dict(settings.mesh),
+            settings_as_dict(settings.mesh.limits),
             settings_as_dict(settings.glb),
             name,
             extras,
             generator,
             find_khronos_validator() is not None,
+            "usdz" in settings.glb.formats and has_usd(),
         ],
         lambda folder: asset_stage(
             folder, capture, surface.folder / "surface.npz", name, settings.mesh, settings.glb, extras, generator
         ),
     )
-    made = asset.folder / f"{name}.glb"
-    final = runner.folder / f"{name}.glb"
-    if not final.is_file() or digest_of_file(final) != digest_of_file(made):
-        from scene.files import write_bytes
-
-        write_bytes(final, made.read_bytes())
     facts = json.loads((asset.folder / "asset.json").read_text(encoding="utf-8"))
+    deliver(asset.folder, [file for made in facts["files"] for file in made["files"]], runner.folder)
+    final = runner.folder / f"{name}.glb"
     manifest = {**manifest, "asset": {"file": final.name, "sha256": digest_of_file(final), **facts}}
     write_text(runner.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    health = facts["health"]
-    if not health["watertight"]:
-        tell.note(f"The mesh is not watertight: {health['boundary_edges']} open edges.")
+    tell.note(facts["summary"])
+    for text in facts["broken_limits"]:
+        tell.note(f"Over the profile {settings.mesh.profile}: {text}.")
     if facts["surface"].get("kept") != "fit":
         tell.note(f"The fit was not better than its start: the {facts['surface'].get('kept')} was kept.")
     return final

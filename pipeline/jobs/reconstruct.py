@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.jobs.delivery import withdrawing
 from pipeline.jobs.image2mesh import ItemResult, surface_and_asset, versions
 from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
@@ -45,7 +46,7 @@ def reconstruct(
         *[digest_of_file(p) if p.is_file() else None for p in pictures],
         digest_of_folder(folder, (".npz",)) if (folder / "coarse.npz").is_file() else None,
     ]
-    runner = Runner(out, tell.stage)
+    runner = Runner(out, withdrawing(out, tell.stage))
 
     def normalise(target: Path) -> None:
         if views.facts.get("normalised"):

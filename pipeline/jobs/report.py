@@ -66,11 +66,17 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
         facts=_facts(manifest),
         warnings="".join(f"<li>{html.escape(w)}</li>" for w in manifest.get("warnings", [])),
         manifest=html.escape(json.dumps(manifest, indent=1, sort_keys=True)),
-        asset=f'<a href="{quote(asset.name)}">{html.escape(asset.name)}</a>' if asset is not None else "views only",
+        asset=_links(asset, manifest) if asset is not None else "views only",
     )
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def _links(asset: Path, manifest: dict[str, Any]) -> str:
+    """Links to the asset in every format it was written in, the GLB first."""
+    others = [made["file"] for made in manifest.get("asset", {}).get("files", [])[1:]]
+    return " ".join(f'<a href="{quote(name)}">{html.escape(name)}</a>' for name in [asset.name, *others])
 
 
 def _facts(manifest: dict[str, Any]) -> str:
@@ -81,9 +87,12 @@ def _facts(manifest: dict[str, Any]) -> str:
     rows = {
         "triangles": health["faces"],
         "vertices": health["vertices"],
-        "watertight": "yes" if health["watertight"] else "no",
+        "watertight": "yes" if health["watertight"] else f"no, {health['boundary_edges']} open edges",
         "pieces": health["components"],
-        "file": f"{asset['bytes'] / 1e6:.2f} MB",
+        "handles": "-" if health["genus"] is None else health["genus"],
+        "size": " x ".join(f"{side:.3g}" for side in health["size"]) + " m",
+        **{made["file"]: f"{made['bytes'] / 1e6:.2f} MB{_packed(made)}" for made in asset["files"]},
+        f"profile {asset['profile']}": "; ".join(asset["broken_limits"]) or "kept",
         "glTF check": f"{asset['validator_errors']} errors, {asset['validator_warnings']} warnings",
         "checked by": asset["validator"],
         "agreement of the masks": surface.get("mask_agreement", "-"),
@@ -91,6 +100,14 @@ def _facts(manifest: dict[str, Any]) -> str:
         "weights' licence": manifest.get("weights", {}).get("licence", "-"),
     }
     return "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+
+
+def _packed(made: dict[str, Any]) -> str:
+    """How a file's texture is packed, and what the check of the file found."""
+    texture = f", texture {made['texture']}" if made["texture"] else ""
+    quality = f" at quality {made['jpeg_quality']}" if made["jpeg_quality"] else ""
+    check = made["check"]
+    return f"{texture}{quality}, {check['errors']} errors, {check['warnings']} warnings"
 
 
 def _section(title: str, body: str) -> str:

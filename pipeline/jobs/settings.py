@@ -16,6 +16,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
 
@@ -69,20 +70,39 @@ class ViewsSettings:
 class MeshSettings:
     """How the surface becomes an asset."""
 
-    max_faces: int = 12_000
-    """Triangles at most."""
-    texture: int = 1024
-    """Texture side in pixels."""
+    profile: ProfileName = "standard"
+    """Triangles, texture side and file size: draft 6,000, 512, 1 MB; photo 12,000, 1024, 3 MB (what one photo's views
+    hold); lite 20,000, 1024, 3 MB; standard 50,000, 2048, 5 MB; high 100,000, 2048, 10 MB."""
+    max_faces: int | None = None
+    """Triangles at most; the profile's if not given."""
+    texture: int | None = None
+    """Texture side in pixels, a power of two; the profile's if not given, and then less where the file is too large."""
     smoothing: int = 6
     """Rounds of Taubin smoothing."""
 
     def __post_init__(self) -> None:
-        if self.max_faces < 4:
+        if self.max_faces is not None and self.max_faces < 4:
             raise SettingsError(f"a solid cannot have {self.max_faces} triangles", fix="Allow 4 max_faces at least.")
-        if self.texture < 16:
+        if self.texture is not None and self.texture < 16:
             raise SettingsError(f"a texture of {self.texture} pixels holds nothing", fix="Give 16 pixels at least.")
+        if self.texture is not None and self.texture & (self.texture - 1):
+            below = 1 << (self.texture.bit_length() - 1)
+            raise SettingsError(
+                f"a texture of {self.texture} pixels is no power of two, which viewers ask for",
+                fix=f"Give {below} or {2 * below}.",
+            )
         if self.smoothing < 0:
             raise SettingsError(f"a mesh cannot be smoothed {self.smoothing} times", fix="Give 0 for no smoothing.")
+
+    @property
+    def limits(self) -> Profile:
+        """The profile, with what was given in place of its own."""
+        chosen = PROFILES[self.profile]
+        return dataclasses.replace(
+            chosen,
+            max_faces=chosen.max_faces if self.max_faces is None else self.max_faces,
+            texture=chosen.texture if self.texture is None else self.texture,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +127,7 @@ class Image2MeshSettings:
     """The views."""
     fit: FitSettings = FitSettings()
     """The surface fit."""
-    mesh: MeshSettings = MeshSettings()
+    mesh: MeshSettings = MeshSettings(profile="photo")
     """The mesh and its texture."""
     glb: GlbSettings = GlbSettings()
     """The exported asset."""

@@ -16,13 +16,13 @@ from PIL import Image
 from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
 from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.settings import MeshSettings, RingSettings, ViewsSettings
+from recon.asset import placed
+from recon.export import export_mesh
 from recon.field import Surface
 from recon.fit import fit_surface, prior_surface
-from recon.glb import write_glb
-from recon.mesh import decimate, drop_specks, extract_mesh, mesh_health, taubin
+from recon.mesh import decimate, drop_specks, extract_mesh, taubin
 from recon.settings import FitSettings, GlbSettings
 from recon.texture import TexturedMesh, bake
-from recon.validate import validate_glb
 from scene.camera import DEFAULT_RADIUS
 from scene.errors import InputError, ViewloomError
 from scene.framing import Framing
@@ -164,30 +164,37 @@ def asset_stage(
     extras: dict[str, Any],
     generator: str,
 ) -> None:
-    """Write the GLB, its turntable and a summary of its health."""
+    """Write the GLB and the other formats that are asked for, all checked, the turntable and a summary."""
     surface = Surface.load(surface_path)
     views = ViewSet.load(capture)
     vertices, faces = drop_specks(*extract_mesh(surface))
-    dense = len(faces)
-    vertices, faces = decimate(vertices, faces, mesh.max_faces)
+    dense, limits = len(faces), mesh.limits
+    vertices, faces = decimate(vertices, faces, limits.max_faces)
     if mesh.smoothing:
         vertices = taubin(vertices, faces, mesh.smoothing)
-    textured = bake(vertices, faces, views, surface, mesh.texture)
-    path = folder / f"{name}.glb"
+    textured = bake(vertices, faces, views, surface, limits.texture)
     moved = views.facts.get("normalised_from_world")
-    write_glb(path, textured, glb, extras, generator, None if moved is None else np.array(moved, np.float64))
-    report = validate_glb(path)
-    if not report.clean:
-        raise ViewloomError(f"the exported asset is not valid glTF: {report.messages[:3]}", where=path)
+    world = None if moved is None else np.array(moved, np.float64)
+    asset = placed(textured, glb, extras, generator, world)
+    # Once each, the GLB first: it is what the job promises.
+    exported = [
+        export_mesh(folder / f"{name}.{ending}", asset, glb, profile=limits, may_shrink=mesh.texture is None)
+        for ending in dict.fromkeys(("glb", *glb.formats))
+    ]
     save_turntable(folder / "turntable.webp", textured)
+    made = exported[0]
     facts = {
-        "health": asdict(mesh_health(vertices, faces)),
+        "summary": str(made),
+        "health": asdict(made.health),
         "dense_faces": dense,
-        "bytes": path.stat().st_size,
+        "profile": mesh.profile,
+        "bytes": made.size,
         "surface": surface.facts,
-        "validator": report.tool,
-        "validator_errors": report.errors,
-        "validator_warnings": report.warnings,
+        "validator": made.report.tool,
+        "validator_errors": made.report.errors,
+        "validator_warnings": made.report.warnings,
+        "files": [one.facts() for one in exported],
+        "broken_limits": [text for one in exported for text in one.broken_limits],
     }
     (folder / "asset.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

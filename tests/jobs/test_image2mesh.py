@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,6 +64,11 @@ def test_a_photo_becomes_a_sound_asset_with_everything_beside_it(done: Done) -> 
         assert turntable.n_frames == 24
 
 
+def test_the_health_of_the_asset_is_told_in_a_line(done: Done) -> None:
+    line = re.compile(r"toy\.glb: [\d,]+ triangles, \d+ pieces?, (watertight, genus \d+|.* edges), .* m, \d\.\d\d MB")
+    assert len([note for note in done.heard.notes if line.fullmatch(note)]) == 1
+
+
 def test_progress_is_told(done: Done) -> None:
     assert done.heard.items == [f"{done.photo} -> {done.out / 'toy'}"]
     assert done.heard.stages == [(stage, False) for stage in STAGES]
@@ -108,6 +114,11 @@ def test_the_manifest_says_what_the_asset_was_made_of(done: Done, settings: Imag
     assert manifest["asset"]["file"] == "toy.glb"
     assert manifest["asset"]["bytes"] == done.result.asset.stat().st_size
     assert manifest["asset"]["health"]["watertight"] is True
+    assert max(manifest["asset"]["health"]["size"]) == pytest.approx(0.3, abs=1e-6)
+    (glb,) = manifest["asset"]["files"]
+    assert (glb["file"], glb["files"], glb["bytes"]) == ("toy.glb", ["toy.glb"], manifest["asset"]["bytes"])
+    assert glb["limits"]["triangles"] == {"limit": 400, "value": manifest["asset"]["health"]["faces"], "held": True}
+    assert manifest["asset"]["broken_limits"] == []
     assert manifest["warnings"] == []
 
 
@@ -155,8 +166,9 @@ def test_a_second_run_does_no_work(
         (lambda s: replace(s, fit=replace(s.fit, seed=1)), STAGES[2:]),
         (lambda s: replace(s, mesh=replace(s.mesh, texture=32)), STAGES[3:]),
         (lambda s: replace(s, glb=replace(s.glb, unlit=True)), STAGES[3:]),
+        (lambda s: replace(s, glb=replace(s.glb, formats=("obj",), longest_side=1.0)), STAGES[3:]),
     ],
-    ids=["fill", "seed", "weight", "fit", "texture", "unlit"],
+    ids=["fill", "seed", "weight", "fit", "texture", "unlit", "formats"],
 )
 def test_a_changed_setting_redoes_only_what_depends_on_it(
     done: Done,
@@ -347,7 +359,8 @@ def test_one_bad_photo_fails_alone(
         assert result.error.where == str(path)
         assert result.asset is None
         assert not list((tmp_path / "out").glob(f"{result.name}/**/*"))
-    assert heard.notes == [f"failed: {r.error}" for r in results[:4]]
+    assert heard.notes[:4] == [f"failed: {r.error}" for r in results[:4]]
+    assert heard.notes[4:] == done.heard.notes
     assert results[4].error is None
     assert tree(tmp_path / "out" / "toy") == tree(done.out / "toy")
 

@@ -122,6 +122,8 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
         ("glb: {longest_side: 0}", r"glb: an asset cannot be 0\.0 m long"),
         ("mesh: {texture: 15}", r"mesh: a texture of 15 pixels holds nothing\. Give 16"),
         ("mesh: {max_faces: 3}", "mesh: a solid cannot have 3 triangles"),
+        ("mesh: {texture: 1000}", "mesh: a texture of 1000 pixels is no power of two.*Give 512 or 1024"),
+        ("glb: {jpeg_quality: 0}", "glb: JPEG has no quality 0"),
         ("mesh: {smoothing: -1}", "mesh: a mesh cannot be smoothed -1 times"),
         ("prepare: {side: 15}", "prepare: a frame of 15 pixels holds nothing"),
         ("prepare: {fill: 0}", r"prepare: an object cannot fill 0\.0 of its frame"),
@@ -178,7 +180,10 @@ def test_the_presets_that_the_help_names_are_shipped() -> None:
 def test_shipped_presets_load_for_every_job(path: Path) -> None:
     whole = settings_from_yaml(path, Image2MeshSettings())
     part = settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS)
-    assert (part.fit, part.mesh, part.glb) == (whole.fit, whole.mesh, whole.glb)
+    assert (part.fit, part.glb) == (whole.fit, whole.glb)
+    # A preset that says nothing of the mesh leaves each job its own budget.
+    ours = (Image2MeshSettings().mesh, ReconstructSettings().mesh)
+    assert (whole.mesh, part.mesh) == ours or whole.mesh == part.mesh != ours[0]
     assert len(whole.fit.levels) == len(whole.fit.iterations)
     assert whole.fit.levels[-1] <= whole.fit.resolution
     rings = whole.views.rings
@@ -192,7 +197,45 @@ def test_standard_is_the_default_and_draft_is_less_work() -> None:
     assert draft.views.sampling.steps < default.views.sampling.steps
     assert draft.fit.resolution < default.fit.resolution
     assert sum(draft.fit.iterations) < sum(default.fit.iterations)
-    assert draft.mesh.texture < default.mesh.texture
+    assert draft.mesh.limits.max_faces < default.mesh.limits.max_faces
+    assert draft.mesh.limits.texture < default.mesh.limits.texture
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_and_a_capture_have_budgets_of_their_own() -> None:
+    photo, capture = Image2MeshSettings().mesh.limits, ReconstructSettings().mesh.limits
+    assert (photo.max_faces, photo.texture) == (12_000, 1024)
+    assert (capture.max_faces, capture.texture, capture.max_bytes) == (50_000, 2048, 5_000_000)
+    assert MeshSettings() == ReconstructSettings().mesh
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("lite", (20_000, 1024, 3_000_000)),
+        ("standard", (50_000, 2048, 5_000_000)),
+        ("high", (100_000, 2048, 10_000_000)),
+    ],
+)
+def test_a_profile_sets_what_is_not_given(profile: Any, expected: tuple[int, int, int], read: Read) -> None:
+    def numbers(settings: MeshSettings) -> tuple[int, int, int]:
+        return (settings.limits.max_faces, settings.limits.texture, settings.limits.max_bytes)
+
+    assert numbers(MeshSettings(profile)) == expected
+    assert numbers(MeshSettings(profile, max_faces=300)) == (300, *expected[1:])
+    assert numbers(MeshSettings(profile, texture=64)) == (expected[0], 64, expected[2])
+    assert numbers(read(f"mesh: {{profile: {profile}}}").mesh) == expected
+    assert numbers(read(f"mesh: {{texture: 64, profile: {profile}}}").mesh) == (expected[0], 64, expected[2])
+
+
+def test_unknown_profiles_and_formats_are_refused(read: Read) -> None:
+    with pytest.raises(SettingsError, match=r"mesh\.profile has a wrong value 'huge' .*'draft', .* or 'high'"):
+        read("mesh: {profile: huge}")
+    with pytest.raises(SettingsError, match=r"glb\.formats has a wrong value \['fbx'\]"):
+        read("glb: {formats: [fbx]}")
+    assert read("glb: {formats: [usdz, obj]}").glb.formats == ("usdz", "obj")
 
 
 # --- there and back ---------------------------------------------------------------------------------------------------
@@ -213,6 +256,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if dataclasses.is_dataclass(hint):
         return settings_of(hint)  # type: ignore[arg-type]
     parts = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return st.sampled_from(parts)
     if typing.get_origin(hint) is tuple:
         return st.lists(values_of(parts[0])).map(tuple) if parts[1] is ... else st.tuples(*map(values_of, parts))
     return st.one_of(*map(values_of, parts))
@@ -225,8 +270,10 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
         values["levels"] = values["iterations"] = st.tuples(st.integers(), st.integers())
     if kind is GlbSettings:
         values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
+        values["jpeg_quality"] = st.integers(1, 100)
     if kind is MeshSettings:
-        values |= {"max_faces": st.integers(4), "texture": st.integers(16), "smoothing": st.integers(0)}
+        values |= {"max_faces": st.none() | st.integers(4), "smoothing": st.integers(0)}
+        values["texture"] = st.none() | st.integers(4, 13).map(lambda power: 2**power)
     if kind is PrepareSettings:
         values |= {"fill": st.floats(0, 1, exclude_min=True), "side": st.integers(16)}
     if kind is SamplingSettings:

@@ -142,7 +142,7 @@ def test_textures_are_the_srgb_bytes_in_every_file(tmp_path: Path) -> None:
     assert np.asarray(Image.open(io.BytesIO(jpeg))) == pytest.approx(128, abs=1)
     assert (vertex_colours(asset) == 128).all()
     assert jpeg in glb_of(asset, jpeg)
-    assert obj_files(asset, jpeg, "a")["a.jpg"] == jpeg
+    assert obj_files(asset, jpeg, "a")["a_texture.jpg"] == jpeg
     assert jpeg in usdz_bytes(asset, jpeg, binary=False)
     assert 'inputs:sourceColorSpace = "sRGB"' in usda_text(asset)
     (tmp_path / "a.ply").write_bytes(ply_bytes(asset))
@@ -296,8 +296,8 @@ def edited(name: str, old: bytes, new: bytes) -> Callable[[dict[str, bytes]], ob
     ("change", "code"),
     [
         (lambda files: files.pop("a.mtl"), "OBJ_FILE_MISSING"),
-        (lambda files: files.pop("a.jpg"), "OBJ_FILE_MISSING"),
-        (lambda files: files.update({"a.jpg": files["a.jpg"][:200]}), "IMAGE_DATA_INVALID"),
+        (lambda files: files.pop("a_texture.jpg"), "OBJ_FILE_MISSING"),
+        (lambda files: files.update({"a_texture.jpg": files["a_texture.jpg"][:200]}), "IMAGE_DATA_INVALID"),
         (edited("a.mtl", b"newmtl surface", b"newmtl other"), "OBJ_MATERIAL_MISSING"),
         (edited("a.obj", rb"\nf \d+", b"\nf 82"), "OBJ_INDEX_OUT_OF_RANGE"),
         (edited("a.obj", rb"\nf \d+", b"\nf 0"), "OBJ_INDEX_OUT_OF_RANGE"),

@@ -27,7 +27,7 @@ from scene.resources import shipped
 from scene.viewset import View, ViewSet
 from viewloom.cli import Image2Mesh, Reconstruct, Views, _parse, main, preset_path
 
-COMMANDS = ("image2mesh", "views", "reconstruct", "doctor")
+COMMANDS = ("image2mesh", "views", "reconstruct", "export", "doctor")
 TINY = {
     "fit": {"resolution": 16, "levels": [8, 16], "iterations": [2, 2], "rays": 256, "samples": 8, "image_side": 32},
     "mesh": {"max_faces": 400, "texture": 64, "smoothing": 2},
@@ -106,7 +106,8 @@ def test_help_of_a_command_shows_its_settings(name: str, capsys: pytest.CaptureF
     expected = {
         "image2mesh": ["--out", "-o", "--mask", "--preset", "--seed", "--elevation", "--mesh.texture", "--debug"],
         "views": ["--out", "--views.sampling.steps", "--views.weights", "--device", "--prepare.fill"],
-        "reconstruct": ["PATH", "--out", "--preset", "--fit.resolution", "--glb.longest-side"],
+        "reconstruct": ["PATH", "--out", "--preset", "--fit.resolution", "--glb.longest-side", "--mesh.profile"],
+        "export": ["PATH", "--out", "-o", ".usdz", "--profile", "standard", "--debug"],
         "doctor": ["--debug"],
     }[name]
     assert [word for word in expected if word not in out] == []
@@ -145,8 +146,32 @@ def test_flags_fill_the_settings() -> None:
 def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
     for words in ([*preset, "--mesh.texture", "32"], ["--mesh.texture", "32", *preset]):
         settings = _parse("image2mesh", ["a.png", "-o", "out", *words]).settings
-        assert (settings.mesh.texture, settings.mesh.max_faces, settings.views.sampling.steps) == (32, 6000, 8)
+        limits = settings.mesh.limits
+        assert (limits.texture, limits.max_faces, settings.views.sampling.steps) == (32, 6000, 8)
         assert settings.fit.resolution == 64
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "expected"),
+    [
+        ("image2mesh", "", (12_000, 1024)),
+        ("reconstruct", "", (50_000, 2048)),
+        ("image2mesh", "--preset standard", (12_000, 1024)),
+        ("reconstruct", "--preset standard", (50_000, 2048)),
+        ("image2mesh", "--mesh.profile lite", (20_000, 1024)),
+        ("image2mesh", "--preset draft --mesh.profile high", (100_000, 2048)),
+        ("reconstruct", "--mesh.profile high --mesh.texture 512", (100_000, 512)),
+        ("reconstruct", "--preset draft --mesh.max-faces 900", (900, 512)),
+    ],
+)
+def test_profiles_presets_and_flags_go_together(command: str, words: str, expected: tuple[int, int]) -> None:
+    limits = _parse(command, ["a", "-o", "out", *words.split()]).settings.mesh.limits
+    assert (limits.max_faces, limits.texture) == expected
+
+
+def test_formats_are_listed_after_their_flag() -> None:
+    settings = _parse("reconstruct", ["a", "-o", "out", "--glb.formats", "glb", "usdz", "obj"]).settings
+    assert settings.glb.formats == ("glb", "usdz", "obj")
 
 
 def test_captures_take_their_part_of_a_preset() -> None:
@@ -195,6 +220,8 @@ def test_unknown_commands_are_answered_with_the_nearest(capsys: pytest.CaptureFi
         "reconstruct a b -o out",
         "reconstruct a -o out --views.sampling.steps 3",
         "doctor please",
+        "export a.glb",
+        "export a.glb -o b.obj --profile tiny",
     ],
 )
 def test_wrong_command_lines_exit_with_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +396,9 @@ def test_reconstruct_with_a_preset_and_a_flag(
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["settings"]["mesh"]["texture"], manifest["settings"]["fit"]["resolution"]) == (32, 16)
     assert code_of(*words) == 0
-    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()[-3:]] == ["kept"] * 3
+    *_, views, surface, asset, health = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in (views, surface, asset)] == ["kept"] * 3
+    assert re.match(r"  note: toy\.glb: \d+ triangles, ", health)
 
 
 def test_what_was_parsed_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -420,6 +449,7 @@ main({words})
         (["image2mesh", "a.png", "-o", "out", "--preset", "draft"], "image2mesh"),
         (["views", "a.png", "-o", "out"], "views"),
         (["reconstruct", "a", "-o", "out", "--preset=draft"], "reconstruct"),
+        (["export", "a.glb", "-o", "a.obj"], "export"),
         (["doctor"], "doctor"),
     ],
     ids=COMMANDS,

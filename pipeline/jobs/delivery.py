@@ -1,0 +1,82 @@
+"""What an item's folder shows the user: copies of what the asset stage made, and never those of an earlier run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pipeline.jobs.runner import digest_of_file
+from scene.errors import OutputError
+from scene.files import write_bytes
+
+
+def deliver(stage: Path, names: Iterable[str], folder: Path) -> None:
+    """Copy files of the asset stage into the item's folder; those that are there already are left alone.
+
+    Args:
+        stage: folder of the asset stage.
+        names: of its files.
+        folder: of the item.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    for name in names:
+        made, final = stage / name, folder / name
+        if not final.is_file() or digest_of_file(final) != digest_of_file(made):
+            write_bytes(final, made.read_bytes())
+
+
+def withdraw(folder: Path) -> None:
+    """Remove what an earlier run delivered into an item's folder, with its manifest and report.
+
+    Whoever finds a GLB there may then take it for the result of the last run. Nothing is lost: the asset stage keeps
+    its own files until new ones replace them, and a run with the earlier settings delivers them again. Files of the
+    same names that are not those copies stay.
+
+    Raises:
+        OutputError: the files cannot be removed.
+    """
+    try:
+        for made in _delivered(folder / "asset"):
+            copy = folder / made.name
+            if copy.is_file() and made.is_file() and digest_of_file(copy) == digest_of_file(made):
+                copy.unlink()
+        if _is_ours(folder / "manifest.json"):
+            (folder / "report.html").unlink(missing_ok=True)
+            (folder / "manifest.json").unlink()
+    except OSError as error:
+        raise OutputError(
+            f"an earlier result cannot be removed ({error.strerror or error})",
+            where=folder,
+            fix="Check permissions, or choose another output folder.",
+        ) from error
+
+
+def withdrawing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
+    """What a runner tells of its stages, passed on; before one is redone, the earlier results are withdrawn."""
+
+    def begins(name: str, cached: bool) -> None:
+        if not cached:
+            withdraw(folder)
+        on_stage(name, cached)
+
+    return begins
+
+
+def _delivered(stage: Path) -> list[Path]:
+    """The files of an asset stage that are copied into the item's folder."""
+    try:
+        facts = json.loads((stage / "asset.json").read_text(encoding="utf-8"))
+        return [stage / name for made in facts["files"] for name in made["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return list(stage.glob("*.glb"))
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Whether a file is a manifest that a job wrote."""
+    try:
+        return "viewloom" in json.loads(manifest.read_text(encoding="utf-8"))["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

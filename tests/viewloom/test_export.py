@@ -1,0 +1,88 @@
+"""``viewloom export``: from a GLB to the other formats, with the exit codes of the other commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import trimesh
+
+from recon.glb import write_glb
+from recon.glb_read import read_glb
+from recon.mesh import vertex_normals
+from recon.texture import TexturedMesh
+from viewloom.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production: tyro's mark of a missing value stands where the annotations promise a path."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
+def glb(tmp_path: Path) -> Path:
+    """A ball with a texture of 2048 pixels."""
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.5)
+    vertices, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
+    uv = np.random.default_rng(0).random((len(vertices), 2))
+    texture = np.full((2048, 2048, 3), 90, np.uint8)
+    write_glb(tmp_path / "ball.glb", TexturedMesh(vertices, faces, vertex_normals(vertices, faces), uv, texture))
+    return tmp_path / "ball.glb"
+
+
+@pytest.mark.parametrize("ending", ["obj", "ply", "stl", "usdz", "glb"])
+def test_a_glb_becomes_another_format(
+    glb: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / f"ball.{ending}"
+    assert main(["export", str(glb), "-o", str(out)]) == 0
+    said, told = capsys.readouterr()
+    assert said == f"{out}\n"
+    assert told.splitlines()[1] == f"{glb} -> {out}"
+    assert f"note: ball.{ending}: 320 triangles, 1 piece, watertight, genus 0, 0.3 x 0.3 x 0.3 m" in told
+    if ending != "usdz":
+        mesh = trimesh.load(out, force="mesh")
+        assert len(mesh.faces) == 320
+        assert mesh.bounds == pytest.approx(np.array([[-0.15, 0, -0.15], [0.15, 0.3, 0.15]]), abs=2e-3)
+
+
+def test_a_profile_is_kept_and_what_is_over_it_is_told(
+    glb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(glb), "-o", str(tmp_path / "small.glb"), "--profile", "lite"]) == 0
+    assert read_glb(tmp_path / "small.glb").texture.shape == (1024, 1024, 3)
+    assert "Over the profile" not in capsys.readouterr().err
+    data = trimesh.creation.icosphere(subdivisions=5)
+    vertices, faces = np.asarray(data.vertices), np.asarray(data.faces)
+    uv, texture = np.full((len(vertices), 2), 0.5), np.zeros((16, 16, 3), np.uint8)
+    write_glb(tmp_path / "dense.glb", TexturedMesh(vertices, faces, vertex_normals(vertices, faces), uv, texture))
+    assert main(["export", str(tmp_path / "dense.glb"), "-o", str(tmp_path / "d.stl"), "--profile", "draft"]) == 0
+    told = capsys.readouterr().err
+    assert "note: Over the profile draft: d.stl has 20,480 triangles where 6,000 are allowed." in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.glb", "-o", "a.obj"], "none.glb: the asset cannot be read (No such file or directory)."),
+        (
+            ["ball.glb", "-o", "a.fbx"],
+            "a.fbx: no format has the ending '.fbx'. Choose one of .glb, .obj, .ply, .stl, .usdz.",
+        ),
+        (["text.glb", "-o", "a.obj"], "text.glb: is not a sound GLB (error GLB_INVALID_MAGIC at @0: "),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_message(
+    glb: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(glb.parent)
+    Path("text.glb").write_text("this is a text and no asset")
+    before = sorted(glb.parent.iterdir())
+    assert main(["export", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith(f"viewloom: {message}")
+    assert sorted(glb.parent.iterdir()) == before
