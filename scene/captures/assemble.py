@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -199,7 +200,11 @@ def pose_from_w2c(rotation: object, translation: Float[np.ndarray, "3"], where: 
 def _fitted(shot: Shot, head: PictureHead) -> tuple[Intrinsics, bool, str | None]:
     """Intrinsics for the file's size, whether its EXIF orientation is to be ignored, and what there is to note."""
     given = shot.intrinsics
-    if not all(np.isfinite(given)) or min(given.width, given.height) < 1 or not (given.fx > 0 and given.fy > 0):
+    if (
+        not all(map(math.isfinite, given[:4]))
+        or min(given.width, given.height) < 1
+        or not (given.fx > 0 and given.fy > 0)
+    ):
         raise InputError(
             f"a camera needs a positive size and focal length, got {given.width}x{given.height}, "
             f"fx={given.fx}, fy={given.fy}",

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -83,7 +83,7 @@ class _Cursor:
     def __init__(self, path: Path) -> None:
         self.path, self.data, self.at = path, path.read_bytes(), 0
 
-    def take(self, layout: str, record: str) -> tuple[float, ...]:
+    def take(self, layout: str, record: str) -> tuple[Any, ...]:
         """The next values, little endian, as :mod:`struct` describes them."""
         start, self.at = self.at, self.at + struct.calcsize("<" + layout)
         if self.at > len(self.data):
@@ -106,8 +106,8 @@ class _Cursor:
     def records(self, what: str) -> Iterator[str]:
         """The names of as many records as the file's first number says."""
         (count,) = self.take("Q", f"number of {what}s")
-        for k in range(int(count)):
-            yield f"{what} {k} of {int(count)}"
+        for k in range(count):
+            yield f"{what} {k} of {count}"
 
     def _truncated(self, record: str) -> InputError:
         return InputError(
@@ -121,7 +121,7 @@ def binary_cameras(path: Path) -> Cameras:
     """Read ``cameras.bin``."""
     cursor, cameras = _Cursor(path), {}
     for record in cursor.records("camera"):
-        key, number, width, height = (int(value) for value in cursor.take("IiQQ", record))
+        key, number, width, height = cursor.take("IiQQ", record)
         where = f"{path}, {record}"
         model = next((model for model in MODELS if model.number == number), None)
         if model is None:
@@ -138,8 +138,8 @@ def binary_images(path: Path) -> list[Image]:
         values = cursor.take("I7dI", record)
         name = cursor.text(f"the name of {record}")
         (count,) = cursor.take("Q", f"number of points in {record}")
-        cursor.skip(24 * int(count), f"the points in {record}")
-        images.append(Image(name, int(values[8]), np.array(values[1:5]), np.array(values[5:8])))
+        cursor.skip(24 * count, f"the points in {record}")
+        images.append(Image(name, values[8], np.array(values[1:5]), np.array(values[5:8])))
     return images
 
 
@@ -148,7 +148,7 @@ def binary_points(path: Path) -> Float[np.ndarray, "n 3"]:
     cursor, points = _Cursor(path), []
     for record in cursor.records("point"):
         values = cursor.take("Q3d3BdQ", record)
-        cursor.skip(8 * int(values[8]), f"the track of {record}")
+        cursor.skip(8 * values[8], f"the track of {record}")
         points.append(values[1:4])
     return np.array(points, dtype=np.float64).reshape(-1, 3)
 

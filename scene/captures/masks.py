@@ -12,7 +12,7 @@ from scene.errors import InputError
 from scene.viewset import Mask, View, ViewSet
 
 VALLEY = 0.75
-"""Where the threshold lies between the background (0) and the middle of object and background (1)."""
+"""Where the threshold lies between the background's colour (0) and the middle of object and background (1)."""
 
 
 def check_masks(views: ViewSet) -> None:
@@ -66,9 +66,13 @@ def _threshold(view: View, tolerance: float, min_area: float) -> Mask:
         )
     away = np.abs(rgb.astype(np.float32) / 255 - level).max(axis=-1)
     near = max(tolerance, 1.5 * varies)
-    # Backdrops have folds and shadows: between them and the object lies the valley that Otsu's method finds.
-    valley, _ = cv2.threshold((away * 255).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    found = (away > max(near, VALLEY * valley / 255)).astype(np.uint8)
+    # Backdrops have folds and shadows: between them and the object lies the middle of the two classes that Otsu's
+    # method finds.
+    steps = np.round(away * 255).astype(np.uint8)
+    valley, _ = cv2.threshold(steps, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    upper = steps > valley
+    middle = (away[upper].mean() + away[~upper].mean()) / 2 if 0 < upper.sum() < upper.size else 0.0
+    found = (away > max(near, VALLEY * middle)).astype(np.uint8)
     side = max(3, round(min(found.shape) / 300) * 2 + 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     found = cv2.morphologyEx(cv2.morphologyEx(found, cv2.MORPH_CLOSE, kernel), cv2.MORPH_OPEN, kernel)

@@ -45,23 +45,43 @@ def estimated_up(cameras: list[Camera]) -> tuple[Float[np.ndarray, "3"], str]:
     """What is probably up, a unit vector, and what tells so.
 
     A camera that is held upright, or turned by a quarter for tall objects, has one image axis level: up is what is
-    square to all level axes. The mean of the cameras' up vectors begins the search, decides where few directions leave
-    it open, and tells up from down; where those vectors cancel out, cameras are taken to look down.
+    square to all level axes. The cameras' mean up vector decides where few directions leave that open, and tells up
+    from down; where up vectors cancel out, cameras are taken to look down.
     """
     x, y = (np.array([camera.c2w[:3, axis] for camera in cameras]) for axis in (0, 1))
     mean = y.mean(axis=0)
-    held = bool(np.linalg.norm(mean) > 0.5)
-    up = mean / np.linalg.norm(mean) if held else _most_level(x, y)
+    up = _levelled(_most_level(x, y), x, y, np.zeros(3))
+    if np.linalg.norm(mean) > 0.5:
+        by_mean = _levelled(mean / np.linalg.norm(mean), x, y, mean)
+        # Some cameras may be turned by a quarter: then the mean is a slanted direction, to which hardly any is level.
+        up = by_mean if _off_level(by_mean, x, y) < _off_level(up, x, y) + 0.02 else up
+    if abs(up @ mean) > 0.3:
+        return up * np.sign(up @ mean), "cameras' up vectors"
+    looks = np.mean([camera.forward for camera in cameras], axis=0)
+    return (-up if up @ looks > 0 else up), "cameras' level axes, looking down"
+
+
+def _levelled(
+    up: Float[np.ndarray, "3"], x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"], mean: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3"]:
+    """The direction near ``up`` that is square to every camera's level axis; ``mean`` decides between several."""
     for _ in range(10):
         level = np.where((np.abs(x @ up) <= np.abs(y @ up))[:, None], x, y)
         weights = 1 / np.maximum(np.abs(level @ up), 0.1)  # a camera held askew counts less
         spread = (level * weights[:, None]).T @ level / weights.sum()
-        _, axes = np.linalg.eigh(spread - (0.05 * np.outer(mean, mean) if held else 0))
+        (least, second, _), axes = np.linalg.eigh(spread)
+        if second - least < 0.05:  # cameras side by side
+            _, axes = np.linalg.eigh(spread - 0.01 * np.outer(mean, mean))
         up = axes[:, 0] * (1 if axes[:, 0] @ up >= 0 else -1)
-    if held:
-        return (up if up @ mean >= 0 else -up), "cameras' up vectors"
-    looks = np.mean([camera.forward for camera in cameras], axis=0)
-    return (-up if up @ looks > 0 else up), "cameras' level axes, looking down"
+    return up
+
+
+def _off_level(
+    directions: Float[np.ndarray, "*n 3"], x: Float[np.ndarray, "m 3"], y: Float[np.ndarray, "m 3"]
+) -> Float[np.ndarray, "*n"]:
+    """How far, on average, cameras' image axes are from square to a direction; outliers count little."""
+    off = np.minimum(np.abs(directions @ x.T), np.abs(directions @ y.T))
+    return np.asarray(np.minimum(off, 0.3).mean(axis=-1))
 
 
 def _most_level(x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
@@ -71,8 +91,7 @@ def _most_level(x: Float[np.ndarray, "n 3"], y: Float[np.ndarray, "n 3"]) -> Flo
     turn = np.arange(count) * np.pi * (3 - np.sqrt(5))
     around = np.sqrt(1 - z * z)
     directions = np.stack([around * np.cos(turn), around * np.sin(turn), z], axis=1)
-    off = np.minimum(np.abs(x @ directions.T), np.abs(y @ directions.T))
-    return directions[np.argmin(np.minimum(off, 0.3).sum(axis=0))]
+    return directions[np.argmin(_off_level(directions, x, y))]
 
 
 def rotation_to_z(up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:

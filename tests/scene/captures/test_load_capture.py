@@ -1,0 +1,202 @@
+"""Finding out what kind of capture a folder is, named sides, and masks that must hold something."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, ZERO123_FOV, Camera, orbit_camera
+from scene.captures import FORMATS, load_capture
+from scene.captures.named import read_named
+from scene.errors import InputError
+from scene.viewset import View, ViewSet
+
+Draw = Callable[..., list[Path]]
+NAMES = [f"{k:03d}.png" for k in range(7)]
+
+
+def write_transforms(folder: Path, cameras: list[Camera], *, masks: bool = False) -> None:
+    frames = [
+        {
+            "file_path": name,
+            "transform_matrix": camera.c2w.tolist(),
+            **({"mask_path": f"masks/{name}"} if masks else {}),
+        }
+        for name, camera in zip(NAMES, cameras)
+    ]
+    content = {"fl_x": 70, "fl_y": 71, "cx": 33, "cy": 23.5, "w": 64, "h": 48, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(content))
+
+
+def write_matrices(folder: Path, cameras: list[Camera]) -> None:
+    for name, camera in zip(NAMES, cameras):
+        w2c = np.linalg.inv(camera.c2w @ np.diag([1.0, -1, -1, 1]))
+        (folder / f"{name[:-4]}_P.txt").write_text(" ".join(map(repr, (camera.intrinsics @ w2c[:3]).ravel().tolist())))
+
+
+def test_the_capture_file_wins_over_what_it_was_made_from(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw
+) -> None:
+    draw(tmp_path, NAMES)
+    write_matrices(tmp_path, scene_cameras)
+    assert load_capture(tmp_path).facts["format"] == "projections"
+    write_transforms(tmp_path, scene_cameras)
+    assert load_capture(tmp_path).facts["format"] == "nerfstudio"
+    assert load_capture(tmp_path / "transforms.json").facts["format"] == "nerfstudio"
+    assert load_capture(tmp_path, kind="projections").facts["format"] == "projections"
+
+
+def test_our_own_folders_are_captures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    pixels[4:9, 4:9, 3] = 255
+    saved = ViewSet((View("a", orbit_camera(0.0, 0.0, size=16), pixels),), True, {"origin": "test"})
+    saved.save(tmp_path)
+    loaded = load_capture(tmp_path)
+    assert loaded.facts == saved.facts
+    assert np.array_equal(loaded.views[0].rgba(), pixels)
+
+
+def test_photos_without_poses_are_told_how_to_get_them(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path, NAMES)
+    with pytest.raises(InputError, match=r"7 photos without poses") as caught:
+        load_capture(tmp_path)
+    assert caught.value.fix is not None
+    assert f"`viewloom pose {tmp_path}`" in caught.value.fix
+
+
+def test_the_error_says_what_was_looked_for_and_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match=r"Found: notes\.txt, sub/") as caught:
+        load_capture(tmp_path)
+    assert all(form.looks_for in str(caught.value) for form in FORMATS)
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Found: nothing"):
+        load_capture(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder"):
+        load_capture(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_no_capture(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes\.txt: is not a capture.*Give the capture's folder"):
+        load_capture(tmp_path / "notes.txt")
+
+
+def test_unknown_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown kind of capture 'blend'.*nerfstudio, .*colmap"):
+        load_capture(tmp_path, kind="blend")
+
+
+@pytest.mark.parametrize("kind", [form.kind for form in FORMATS])
+def test_every_kind_refuses_an_empty_folder_in_words(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(InputError, match=str(tmp_path)):
+        load_capture(tmp_path, kind=kind)
+
+
+def test_empty_masks_are_counted(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, NAMES)
+    draw(tmp_path / "masks", NAMES, mode="L")
+    write_transforms(tmp_path, scene_cameras, masks=True)
+    load_capture(tmp_path)
+    for name in NAMES[2:4]:
+        Image.new("L", (64, 48)).save(tmp_path / "masks" / name)
+    with pytest.raises(InputError, match=r"002\.png: 2 of 7 masks are empty"):
+        load_capture(tmp_path)
+
+
+def test_masks_for_some_frames_only(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, NAMES)
+    draw(tmp_path / "masks", NAMES, mode="L")
+    write_transforms(tmp_path, scene_cameras, masks=True)
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    del content["frames"][4]["mask_path"]
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="6 of 7 frames have a mask"):
+        load_capture(tmp_path)
+
+
+def test_an_unreadable_picture_is_named(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, NAMES)
+    write_transforms(tmp_path, scene_cameras)
+    (tmp_path / NAMES[5]).write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"005\.png: cannot be read as a picture"):
+        load_capture(tmp_path)
+
+
+# --- named sides --------------------------------------------------------------------------------------------------
+
+CORNERS = {"front": (1, 0, 0), "back": (-1, 0, 0), "right": (0, 1, 0), "left": (0, -1, 0), "top": (0, 0, 1)}
+
+
+@pytest.fixture
+def sides(tmp_path: Path, draw: Draw) -> Path:
+    """A folder of all six named sides."""
+    draw(tmp_path, [f"{side}.png" for side in (*CORNERS, "bottom")], (40, 40), mode="RGBA")
+    return tmp_path
+
+
+def test_named_sides_look_at_the_origin_from_where_they_are_named(sides: Path) -> None:
+    views = load_capture(sides)
+    assert views.facts == {"format": "named", "up": "given"}
+    places = {view.name: view.camera.centre / DEFAULT_RADIUS for view in views}
+    for side, place in CORNERS.items():
+        assert places[side] == pytest.approx(place, abs=1e-9)
+    assert places["bottom"] == pytest.approx([0, 0, -1], abs=1e-9)
+
+
+def test_left_is_the_left_of_who_faces_the_front(sides: Path) -> None:
+    """In the front view, the camera of ``left`` stands to the left of the object."""
+    cameras = {view.name: view.camera for view in load_capture(sides)}
+    beside = {side: cameras["front"].project(cameras[side].centre * 0.3)[0] for side in ("left", "right", "top")}
+    assert beside["left"][0] < 20 < beside["right"][0]
+    assert beside["top"][1] < 20
+
+
+def test_the_front_is_at_the_lower_edge_of_the_top_and_the_upper_of_the_bottom(sides: Path) -> None:
+    cameras = {view.name: view.camera for view in load_capture(sides)}
+    nose = np.array([0.4, 0, 0])
+    assert cameras["top"].project(nose)[0][1] > 21
+    assert cameras["bottom"].project(nose)[0][1] < 19
+    # A mark on the object's left side is on the same side of the pictures as in the front view.
+    mark = np.array([0, -0.4, 0])
+    assert cameras["front"].project(mark)[0][0] < 19
+    assert cameras["top"].project(mark)[0][0] < 19
+
+
+def test_named_sides_show_all_of_a_normalised_object(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path, ["front.png", "left.PNG"], (60, 40), mode="RGBA")
+    camera = read_named(tmp_path).views[0].camera
+    assert 2 * math.atan(30 / camera.fx) == pytest.approx(ZERO123_FOV)
+    assert (camera.width, camera.height, camera.cx, camera.cy) == (60, 40, 30, 20)
+    assert camera.project(np.array([0, OBJECT_RADIUS, 0]))[0][0] < 60
+
+
+def test_named_sides_need_masks(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path, ["front.png", "back.png"])
+    with pytest.raises(InputError, match=r"named views need masks.*transparent background"):
+        load_capture(tmp_path)
+    draw(tmp_path / "masks", ["front.png", "back.png"], mode="L")
+    assert load_capture(tmp_path).has_masks
+
+
+def test_sides_of_different_heights_are_noted(sides: Path) -> None:
+    pixels = np.full((40, 40, 4), 255, np.uint8)
+    pixels[:2, :, 3] = 0
+    Image.fromarray(pixels).save(sides / "left.png")
+    assert "height differs" in load_capture(sides).facts["notes"][0]
+
+
+def test_one_side_is_no_capture(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path, ["front.png"], mode="RGBA")
+    with pytest.raises(InputError, match="photos without poses"):
+        load_capture(tmp_path)

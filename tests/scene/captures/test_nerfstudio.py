@@ -1,0 +1,353 @@
+"""transforms.json as nerfstudio, instant-ngp and Blender write it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from scene.camera import Camera, Mat4
+from scene.captures import world_from_original
+from scene.errors import InputError
+from scene.viewset import ViewSet
+
+Draw = Callable[..., list[Path]]
+Same = Callable[..., None]
+
+
+def content_of(cameras: list[Camera], pattern: str = "images/{:03d}.png") -> dict[str, Any]:
+    """What nerfstudio writes for cameras of one calibration."""
+    first = cameras[0]
+    return {
+        "fl_x": first.fx,
+        "fl_y": first.fy,
+        "cx": first.cx,
+        "cy": first.cy,
+        "w": first.width,
+        "h": first.height,
+        "frames": [{"file_path": pattern.format(k), "transform_matrix": c.c2w.tolist()} for k, c in enumerate(cameras)],
+    }
+
+
+def write(folder: Path, content: object, name: str = "transforms.json") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def names(cameras: list[Camera], pattern: str = "images/{:03d}.png") -> list[str]:
+    return [pattern.format(k) for k in range(len(cameras))]
+
+
+def test_a_nerfstudio_capture(tmp_path: Path, scene_cameras: list[Camera], draw: Draw, same: Same) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras) | {"train_filenames": ["images/nowhere.png"], "ply_file_path": "nowhere.ply"}
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    same(views, scene_cameras)
+    assert views.facts == {"format": "nerfstudio", "up": "given"}
+    assert not views.has_masks
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg", ".JPG"])
+def test_blender_files_leave_out_endings_and_sizes(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, ending: str
+) -> None:
+    draw(tmp_path, names(scene_cameras, "train/r_{}" + ending))
+    frames = content_of(scene_cameras, "./train/r_{}")["frames"]
+    write(tmp_path, {"camera_angle_x": 0.7, "frames": frames}, "transforms_train.json")
+    views = ViewSet.load(tmp_path)
+    assert views.facts["format"] == "blender"
+    camera = views.views[3].camera
+    assert (camera.width, camera.height, camera.cx, camera.cy) == (64, 48, 32, 24)
+    assert camera.fx == camera.fy == pytest.approx(32 / math.tan(0.35))
+    assert [view.name for view in views][:2] == ["r_0", "r_1"]
+
+
+def test_other_splits_are_read_when_asked_for(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    for split in ("train", "val", "test"):
+        pattern = split + "/r_{}"
+        draw(tmp_path, names(scene_cameras, pattern + ".png"))
+        content = {"camera_angle_x": 0.7, "frames": content_of(scene_cameras, pattern)["frames"]}
+        write(tmp_path, content, f"transforms_{split}.json")
+    assert len(ViewSet.load(tmp_path)) == 7
+    both = ViewSet.load(tmp_path, splits=("train", "test"))
+    assert len(both) == 14
+    assert {view.name for view in both} >= {"train_r_0", "test_r_6"}
+    assert len(ViewSet.load(tmp_path / "transforms_val.json")) == 7
+
+
+def test_alpha_of_blender_files_is_the_mask(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, names(scene_cameras), mode="RGBA")
+    write(tmp_path, content_of(scene_cameras))
+    assert ViewSet.load(tmp_path).has_masks
+
+
+def test_opaque_alpha_is_no_mask(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    for path in draw(tmp_path, names(scene_cameras)):
+        Image.open(path).convert("RGBA").save(path)
+    write(tmp_path, content_of(scene_cameras))
+    assert not ViewSet.load(tmp_path).has_masks
+
+
+def test_alpha_in_some_pictures_only(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, names(scene_cameras))
+    draw(tmp_path, names(scene_cameras)[:2], mode="RGBA")
+    write(tmp_path, content_of(scene_cameras))
+    with pytest.raises(InputError, match=r"2 of 7 pictures have an alpha channel.*for all frames or for none"):
+        ViewSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_distorted_capture_is_straightened(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, listed: bool
+) -> None:
+    """A dot drawn where the lens images a point lies where the view's pinhole camera sees it."""
+    factors = {"k1": -0.2, "k2": 0.05, "p1": 0.002, "p2": -0.001}
+    content = content_of(scene_cameras) | {"camera_model": "OPENCV"}
+    if listed:
+        content["distortion_params"] = [-0.2, 0.05, 0, 0, 0.002, -0.001]
+    else:
+        content |= factors
+    draw(tmp_path, names(scene_cameras))
+    camera = scene_cameras[2]
+    point = camera.centre + 2 * camera.forward - 0.65 * camera.c2w[:3, 0] + 0.4 * camera.c2w[:3, 1]
+    local = (point - camera.centre) @ camera.c2w[:3, :3] * [1, -1, -1]
+    raw, _ = cv2.projectPoints(
+        local[None], np.zeros(3), np.zeros(3), camera.intrinsics, np.array(list(factors.values()))
+    )
+    x, y = raw[0, 0] - 0.5
+    picture = np.exp(-((np.arange(64) - x)[None] ** 2 + (np.arange(48) - y)[:, None] ** 2) / 4)
+    Image.fromarray((picture * 255).astype(np.uint8)).convert("RGB").save(tmp_path / "images/002.png")
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    seen = views.views[2].rgba()[..., 0].astype(float)
+    rows, columns = np.indices(seen.shape) + 0.5
+    centre = [(columns * seen).sum() / seen.sum(), (rows * seen).sum() / seen.sum()]
+    expected, _ = views.views[2].camera.project(point)
+    assert centre == pytest.approx(list(expected), abs=0.05)
+    assert np.linalg.norm(camera.project(point)[0] - [x + 0.5, y + 0.5]) > 0.5  # there was something to undo
+    assert "distortion was undone" in views.facts["notes"][0]
+
+
+def test_a_straightened_capture_saves_as_a_pinholes(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path / "a", names(scene_cameras), mode="RGBA")
+    write(tmp_path / "a", content_of(scene_cameras) | {"k1": 0.1, "camera_model": "SIMPLE_RADIAL"})
+    before = ViewSet.load(tmp_path / "a")
+    before.save(tmp_path / "b")
+    after = ViewSet.load(tmp_path / "b")
+    for old, new in zip(before, after, strict=True):
+        assert new.undistortion is None
+        assert np.array_equal(old.camera.intrinsics, new.camera.intrinsics)
+        assert np.array_equal(old.rgba(), new.rgba())
+
+
+def test_depth_and_masks_are_straightened_with_the_picture(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw
+) -> None:
+    """Depth by the nearest value: no depth between object and background comes about."""
+    draw(tmp_path, names(scene_cameras))
+    draw(tmp_path, names(scene_cameras, "masks/{:03d}.png"), mode="L")
+    step = np.where(np.arange(64)[None] < 56, np.uint16(1500), np.uint16(4000)).repeat(48, axis=0)
+    content = content_of(scene_cameras) | {"k1": 0.15, "k2": -0.05}
+    for k, frame in enumerate(content["frames"]):
+        frame |= {"mask_path": f"masks/{k:03d}.png", "depth_file_path": f"d{k}.png"}
+        Image.fromarray(step).save(tmp_path / f"d{k}.png")
+    Image.fromarray((step > 2000).astype(np.uint8) * 255).save(tmp_path / "masks/000.png")
+    write(tmp_path, content)
+    view = ViewSet.load(tmp_path).views[0]
+    depth, alpha = view.depth(), view.rgba()[..., 3]
+    assert depth is not None
+    assert np.unique(depth) == pytest.approx([1.5, 4.0])
+    assert ((alpha > 127) == (depth > 2)).mean() > 0.98
+    assert not np.array_equal(depth > 2, step > 2000)
+
+
+@pytest.mark.parametrize("unit", [None, 0.01])
+def test_depth_units(tmp_path: Path, scene_cameras: list[Camera], draw: Draw, unit: float | None) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras) | ({} if unit is None else {"depth_unit_scale_factor": unit})
+    for k, frame in enumerate(content["frames"]):
+        frame["depth_file_path"] = f"d{k}.png"
+        Image.fromarray(np.full((48, 64), 1234, np.uint16)).save(tmp_path / f"d{k}.png")
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    assert views.has_depths
+    depth = views.views[0].depth()
+    assert depth is not None
+    assert depth == pytest.approx(1234 * (unit or 1e-3))
+
+
+def test_a_fisheye_capture_is_straightened(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, names(scene_cameras))
+    write(tmp_path, content_of(scene_cameras) | {"camera_model": "OPENCV_FISHEYE", "k1": 0.02})
+    view = ViewSet.load(tmp_path).views[0]
+    assert view.undistortion is not None
+    assert view.undistortion.lens.fisheye
+    assert view.camera.fx != 70.0
+    assert view.rgba().shape == (48, 64, 4)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_evenly_reduced_pictures_get_reduced_intrinsics(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, factor: int
+) -> None:
+    draw(tmp_path, names(scene_cameras), (64 // factor, 48 // factor))
+    write(tmp_path, content_of(scene_cameras))
+    views = ViewSet.load(tmp_path)
+    points = np.array([[0.1, 0.2, -0.1], [-0.2, 0.0, 0.1]])
+    expected, _ = scene_cameras[0].project(points)
+    assert views.views[0].camera.project(points)[0] == pytest.approx(expected / factor)
+    assert views.facts["notes"] == [
+        f"pictures are {64 // factor}x{48 // factor}, their cameras 64x48: intrinsics were scaled"
+    ]
+
+
+@pytest.mark.parametrize("size", [(64, 47), (32, 25), (48, 64), (63, 48)])
+def test_unevenly_reduced_pictures_are_refused(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, size: tuple[int, int]
+) -> None:
+    draw(tmp_path, names(scene_cameras), size)
+    write(tmp_path, content_of(scene_cameras))
+    with pytest.raises(InputError, match=rf"frame 0.*the picture is {size[0]}x{size[1]}, its camera says 64x48"):
+        ViewSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_calibrated_pictures_are_taken_as_stored(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, orientation: int
+) -> None:
+    """COLMAP and nerfstudio do not heed EXIF orientation: intrinsics are those of the stored pixels."""
+    (path, *_) = draw(tmp_path, names(scene_cameras))
+    image = Image.open(path)
+    stored = np.asarray(image)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+    write(tmp_path, content_of(scene_cameras))
+    assert np.array_equal(ViewSet.load(tmp_path).views[0].rgba()[..., :3], stored)
+
+
+def test_a_calibration_of_the_upright_picture_is_believed(tmp_path: Path, scene_cameras: list[Camera]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (48, 64)).save(tmp_path / "images/000.png", exif=exif)  # upright it is 64x48
+    write(tmp_path, content_of(scene_cameras[:1]))
+    assert ViewSet.load(tmp_path).views[0].rgba().shape == (48, 64, 4)
+
+
+def test_the_way_back_to_the_original_world(tmp_path: Path, file_cameras: list[Camera], draw: Draw, same: Same) -> None:
+    """COLMAP's axes permuted and a scale, as nerfstudio's import leaves them."""
+    applied = np.array([[1.0, 0, 0, 0.5], [0, 0, 1, 0], [0, -1, 0, 2], [0, 0, 0, 1]])
+    saved = []
+    for camera in file_cameras:
+        c2w = applied @ camera.c2w
+        c2w[:3, 3] *= 0.25
+        saved.append(Camera(c2w, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height))
+    draw(tmp_path, names(saved))
+    write(tmp_path, content_of(saved) | {"applied_transform": applied[:3].tolist(), "applied_scale": 0.25})
+    views = ViewSet.load(tmp_path)
+    centres = np.array([camera.centre for camera in file_cameras])
+    world = world_from_original(views.facts)
+    found = np.array([view.camera.centre for view in views])
+    assert found == pytest.approx(centres @ world[:3, :3].T + world[:3, 3])
+
+
+@pytest.mark.parametrize(
+    "applied", [[[1, 2], [3]], "x", [[1, 0, 0, 0]] * 3, [[math.nan] * 4] * 3, [[0] * 4] * 4, [[10**400] * 4] * 3]
+)
+def test_applied_transforms_that_cannot_be_undone(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, applied: object
+) -> None:
+    draw(tmp_path, names(scene_cameras))
+    write(tmp_path, content_of(scene_cameras) | {"applied_transform": applied})
+    with pytest.raises(InputError, match="applied_transform"):
+        ViewSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("off", [1e-4, 3e-3])
+def test_rotations_that_are_slightly_off_are_put_right(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, off: float
+) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras)
+    rng = np.random.default_rng(0)
+    for frame in content["frames"]:
+        matrix = np.array(frame["transform_matrix"])
+        matrix[:3, :3] *= 1 + off
+        matrix[:3, :3] += rng.uniform(-off, off, (3, 3)) / 4
+        frame["transform_matrix"] = matrix.tolist()
+    write(tmp_path, content)
+    for view, camera in zip(ViewSet.load(tmp_path), scene_cameras):
+        rotation = view.camera.c2w[:3, :3]
+        assert rotation @ rotation.T == pytest.approx(np.eye(3), abs=1e-12)
+        assert rotation == pytest.approx(camera.c2w[:3, :3], abs=2 * off)
+        assert np.array_equal(view.camera.centre, camera.centre)
+
+
+@pytest.mark.parametrize("angle", [0.0, math.pi, -1, math.nan, "wide"])
+def test_camera_angles_that_are_none(tmp_path: Path, scene_cameras: list[Camera], draw: Draw, angle: object) -> None:
+    draw(tmp_path, names(scene_cameras))
+    write(tmp_path, {"camera_angle_x": angle, "frames": content_of(scene_cameras)["frames"]})
+    with pytest.raises(InputError, match="frame 0: camera_angle_x"):
+        ViewSet.load(tmp_path)
+
+
+def test_a_principal_point_that_is_not_given_is_noted(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = {"fl_x": 70.0, "aabb_scale": 4, "frames": content_of(scene_cameras)["frames"]}
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    assert views.facts["format"] == "instant-ngp"
+    assert "principal point" in views.facts["notes"][0]
+    assert (views.views[0].camera.cx, views.views[0].camera.fy) == (32, 70)
+
+
+def test_pictures_of_several_folders_keep_apart(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    content = content_of(scene_cameras)
+    for k, frame in enumerate(content["frames"]):
+        frame["file_path"] = f"cam{k}/0001.png"
+    draw(tmp_path, [frame["file_path"] for frame in content["frames"]])
+    write(tmp_path, content)
+    assert [view.name for view in ViewSet.load(tmp_path)][:2] == ["cam0_0001", "cam1_0001"]
+
+
+def test_sparse_points_come_along(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, names(scene_cameras))
+    rows = "0 0 0 9\n1.5 2 3 9\nnan 0 0 9\n"
+    head = "ply\nformat ascii 1.0\ncomment made by hand\nelement vertex 3\n"
+    properties = "".join(f"property float {axis}\n" for axis in "xyz") + "property uchar red\nend_header\n"
+    (tmp_path / "sparse.ply").write_text(head + properties + rows)
+    write(tmp_path, content_of(scene_cameras) | {"ply_file_path": "sparse.ply"})
+    points = ViewSet.load(tmp_path).points
+    assert points is not None
+    assert points.tolist() == [[0, 0, 0], [1.5, 2, 3]]
+
+
+def test_reduced_pictures_are_noted_once_in_a_saved_set(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw
+) -> None:
+    draw(tmp_path / "a", names(scene_cameras), (32, 24))
+    write(tmp_path / "a", content_of(scene_cameras))
+    first = ViewSet.load(tmp_path / "a")
+    first.save(tmp_path / "b")
+    assert ViewSet.load(tmp_path / "b").facts == first.facts
+    assert len(first.facts["notes"]) == 1
+
+
+def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "transforms.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is not a capture file"):
+        ViewSet.load(tmp_path)
+
+
+def test_a_world_that_is_not_turned_leads_back_by_nothing() -> None:
+    identity: Mat4 = world_from_original({})
+    assert np.array_equal(identity, np.eye(4))
