@@ -158,6 +158,16 @@ def test_the_features_of_the_distance_network_are_those_of_colours() -> None:
     assert 0 <= float(colours.min()) < float(colours.max()) <= 1
 
 
+def test_many_points_in_blocks_are_as_few_at_once() -> None:
+    field, points = trained(), inner(9000)
+    whole = field.sdf(points.reshape(3, 3000, 3))
+    assert whole.shape == (3, 3000)
+    assert torch.allclose(whole.reshape(-1)[8000:], field.sdf(points[8000:]), atol=1e-5)
+    (gradient,) = torch.autograd.grad(whole.sum(), field.grid.table)
+    parts = [torch.autograd.grad(field.sdf(part).sum(), field.grid.table)[0] for part in points.split(3000)]
+    assert torch.allclose(gradient, sum(parts), rtol=1e-3, atol=1e-2)
+
+
 def test_colours_begin_at_the_mean() -> None:
     field, mean = sphere(), torch.tensor([0.8, 0.3, 0.1])
     field.set_mean_colour(mean)
