@@ -1,0 +1,131 @@
+"""What single pictures of a capture tell: sharpness, exposure, and how the mask lies in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from scene.camera import Camera
+
+_NEAREST = 4
+"""Views that a view is compared with: those that look in the most similar directions."""
+_FLAT = 1.0
+"""Variance of the Laplacian (grey levels squared) below which a picture has nothing that could be sharp."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Measurements of one picture, on the object if there is a mask.
+
+    Args:
+        fine: variance of the Laplacian, grey levels squared; NaN where there is too little to measure.
+        slope: ``fine`` over the same at half the size: falls with blur, whatever the texture.
+        bright: median brightness, grey levels.
+        burnt: share of pixels with a channel at its upper end.
+        cover: share of the picture that is mask.
+        cut: share of the mask's outline that lies on the picture's border.
+    """
+
+    fine: float
+    slope: float
+    bright: float
+    burnt: float
+    cover: float
+    cut: float
+
+
+def reduced(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> UInt8[np.ndarray, "_ _ 4"]:
+    """The picture at a smaller size, by averaging; colour does not bleed in from where alpha is 0."""
+    if (rgba.shape[1], rgba.shape[0]) == (width, height):
+        return rgba
+    small = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
+    if rgba[..., 3].min() == 255:
+        return small
+    cover = rgba[..., 3:].astype(np.float32) / 255
+    solid = cv2.resize(rgba[..., :3] * cover, (width, height), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA)
+    small[..., :3] = np.clip(np.round(solid / np.maximum(share, 1e-3)[..., None]), 0, 255)
+    return small
+
+
+def read_picture(rgba: UInt8[np.ndarray, "h w 4"], has_mask: bool) -> Reading:
+    """Measure a picture."""
+    solid = rgba[..., 3] >= 128 if has_mask else np.ones(rgba.shape[:2], bool)
+    cover, count = float(solid.mean()), int(solid.sum())
+    if count < 16:
+        return Reading(np.nan, np.nan, np.nan, np.nan, cover, 0.0)
+    # In floats: rounding to grey levels would pass for sharpness in smooth pictures.
+    grey = rgba[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    inner = cv2.erode(solid.astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
+    half = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
+    fine = _detail(grey, inner)
+    inner_half = cv2.resize(inner.astype(np.uint8), half, interpolation=cv2.INTER_NEAREST)
+    coarse = _detail(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), cv2.erode(inner_half, np.ones((3, 3))) > 0)
+    burnt = float((rgba[..., :3].max(axis=-1)[solid] >= 253).mean())
+    outline = count - int((cv2.erode(solid.astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0).sum())
+    border = int(solid[[0, -1]].sum() + solid[1:-1, [0, -1]].sum())
+    return Reading(
+        fine, fine / max(coarse, 1e-3), float(np.median(grey[solid])), burnt, cover, border / max(outline, 1)
+    )
+
+
+def similar_views(cameras: Sequence[Camera]) -> list[np.ndarray]:
+    """For each view the numbers of those that look in the most similar directions."""
+    forward = np.stack([camera.forward for camera in cameras])
+    likeness = forward @ forward.T
+    np.fill_diagonal(likeness, -np.inf)
+    return [row[: min(_NEAREST, len(cameras) - 1)] for row in np.argsort(-likeness, axis=1, kind="stable")]
+
+
+def deviations(values: Float[np.ndarray, "v"], similar: Sequence[np.ndarray]) -> Float[np.ndarray, "v"]:
+    """How far each value is from the median of all, or from that of similar views if that is nearer.
+
+    Objects have dark and plain sides: only what neither the set nor the neighbourhood explains counts. NaN stays NaN.
+    """
+    known = np.where(np.isfinite(values), values, np.nan)
+    if not np.isfinite(known).any():
+        return known
+    from_all = known - np.nanmedian(known)
+    from_near = np.array([_minus_median(known[k], known[near]) for k, near in enumerate(similar)])
+    return np.where(np.abs(from_near) < np.abs(from_all), from_near, from_all)
+
+
+def sharpness_of(
+    readings: Sequence[Reading], similar: Sequence[np.ndarray]
+) -> tuple[Float[np.ndarray, "v"], Bool[np.ndarray, "v"]]:
+    """Sharpness of each picture relative to the others (1 is usual, NaN unknown), and which are blurred."""
+    fine = np.array([r.fine for r in readings])
+    if not np.isfinite(fine).any() or np.nanmedian(fine) < _FLAT:
+        return np.full(len(readings), np.nan), np.zeros(len(readings), bool)
+    detail = deviations(np.log(np.maximum(fine, 0.01)), similar)
+    slope = deviations(np.log(np.maximum([r.slope for r in readings], 1e-4)), similar)
+    with np.errstate(invalid="ignore"):
+        # Where hardly anything is left, that is the rounding to grey levels, and its slope tells nothing.
+        return np.exp(detail / 2), (detail < -1.6) & ((slope < -0.4) | (detail < -3))
+
+
+def exposure_of(
+    readings: Sequence[Reading], similar: Sequence[np.ndarray]
+) -> tuple[Float[np.ndarray, "v"], Bool[np.ndarray, "v"], Bool[np.ndarray, "v"]]:
+    """Brightness of each picture relative to the others (powers of two), which are burnt out, and which too dark."""
+    # The floor keeps black objects, whose noise would be powers of two, from standing out.
+    stops = deviations(np.log2(np.array([r.bright for r in readings]) + 4), similar)
+    burnt = deviations(np.array([r.burnt for r in readings]), similar)
+    with np.errstate(invalid="ignore"):
+        return stops, (burnt > 0.14) | (stops > 1.2), stops < -1.0
+
+
+def _detail(grey: Float[np.ndarray, "h w"], where: Bool[np.ndarray, "h w"]) -> float:
+    """Variance of the Laplacian."""
+    if where.sum() < 64:
+        return float("nan")
+    return float(cv2.Laplacian(grey, cv2.CV_32F, ksize=1)[where].var())
+
+
+def _minus_median(value: float, others: Float[np.ndarray, "n"]) -> float:
+    known = others[np.isfinite(others)]
+    return float(value - np.median(known)) if len(known) else float("inf")
