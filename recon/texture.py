@@ -1,19 +1,38 @@
-"""A texture for a mesh: unwrapping, and colours projected from the views with visibility."""
+"""A texture for a mesh: colours projected from the views with visibility, one view's detail on each part."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import xatlas
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy import ndimage
+from scipy import ndimage, sparse
 
-from recon.field import Surface
-from recon.mesh import Faces, Vertices, vertex_normals
+from recon.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
+from recon.mesh import vertex_normals
+from recon.picture import Picture, read_picture
+from recon.raster import rasterise as rasterise
+from recon.sight import HIDDEN, WHOLE, look, subdivided, visible
+from recon.topology import Faces, Vertices, edges_of
+from recon.unwrap import unwrap as unwrap
 from scene.mesh import sample_image
 from scene.raycast import RayCaster, mesh_caster
 from scene.viewset import View, ViewSet
+
+_TEXELS = 300
+"""Most texels a face has on average where views are chosen: larger faces are divided for that."""
+_MODEL_WEIGHT = 0.004
+"""Weight of the model's colour beside the views', so that it fades in where these look askance."""
+
+
+@runtime_checkable
+class ColourModel(Protocol):
+    """Anything that has a colour everywhere."""
+
+    def colours_at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """sRGB in [0, 1] at world points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,121 +54,47 @@ class TexturedMesh:
     texture: UInt8[np.ndarray, "s s 3"]
 
 
-def unwrap(vertices: Vertices, faces: Faces, side: int) -> tuple[Int[np.ndarray, "w"], Faces, Float[np.ndarray, "w 2"]]:
-    """Charts packed into a square texture (xatlas).
-
-    Args:
-        vertices, faces: the mesh; above 20,000 faces this takes many seconds, so decimate first.
-        side: texture side in pixels, for the padding between charts.
-
-    Returns:
-        Original vertex of each new vertex, faces over new vertices, and coordinates in [0, 1].
-    """
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
-    pack = xatlas.PackOptions()
-    pack.padding = max(2, side // 512)
-    pack.resolution = side
-    pack.bilinear = True
-    chart = xatlas.ChartOptions()
-    chart.max_iterations = 1
-    atlas.generate(chart, pack)
-    source, indices, uv = atlas[0]
-    # The packed atlas need not be square: stretch neither axis against the other.
-    longest = max(atlas.width, atlas.height)
-    return source.astype(np.int64), indices.astype(np.int64), uv * np.array([atlas.width, atlas.height]) / longest
-
-
-def rasterise(
-    uv: Float[np.ndarray, "w 2"], faces: Faces, side: int
-) -> tuple[Int[np.ndarray, "s s"], Float[np.ndarray, "s s 2"]]:
-    """Which face covers each texel centre (-1: none), and its barycentric weights (second and third corner)."""
-    face_of = np.full((side, side), -1, np.int64)
-    bary = np.zeros((side, side, 2), np.float32)
-    corners = uv[faces] * side - 0.5
-    low = np.ceil(corners.min(axis=1)).astype(np.int64)
-    high = np.floor(corners.max(axis=1)).astype(np.int64)
-    extent = (high - low + 1).max(axis=1)
-    e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
-    usable = (np.abs(area) > 1e-12) & (extent > 0)
-    bound = 1
-    while usable.any():
-        # Faces of similar size together: one rectangle of texels for all of them.
-        group = np.nonzero(usable & (extent <= bound))[0]
-        usable[group] = False
-        if len(group):
-            _fill(face_of, bary, group, corners, low, e1, e2, area, bound)
-        bound *= 2
-    return face_of, bary
-
-
-def _fill(
-    face_of: np.ndarray,
-    bary: np.ndarray,
-    group: np.ndarray,
-    corners: np.ndarray,
-    low: np.ndarray,
-    e1: np.ndarray,
-    e2: np.ndarray,
-    area: np.ndarray,
-    bound: int,
-) -> None:
-    side = len(face_of)
-    oy, ox = np.meshgrid(np.arange(bound), np.arange(bound), indexing="ij")
-    offsets = np.stack([ox.reshape(-1), oy.reshape(-1)], -1)
-    for part in np.array_split(group, max(1, len(group) * bound * bound // 2_000_000)):
-        texel = low[part][:, None] + offsets
-        d = texel - corners[part, 0][:, None]
-        u = (d[..., 0] * e2[part, None, 1] - d[..., 1] * e2[part, None, 0]) / area[part, None]
-        v = (e1[part, None, 0] * d[..., 1] - e1[part, None, 1] * d[..., 0]) / area[part, None]
-        inside = (u >= -1e-6) & (v >= -1e-6) & (u + v <= 1 + 1e-6) & (texel >= 0).all(-1) & (texel < side).all(-1)
-        f, k = np.nonzero(inside)
-        x, y = texel[f, k, 0], texel[f, k, 1]
-        face_of[y, x] = part[f]
-        bary[y, x, 0], bary[y, x, 1] = u[f, k], v[f, k]
-
-
 def bake(
     vertices: Vertices,
     faces: Faces,
     views: ViewSet,
-    surface: Surface,
+    surface: ColourModel,
     side: int = 1024,
     *,
-    best: int = 3,
     sharpness: float = 4.0,
+    match_brightness: bool = True,
 ) -> TexturedMesh:
     """Unwrap a mesh and colour it from its views; the model's colour fills what no view sees.
+
+    Every part takes its detail from the view that sees it best, and borders between such parts are blended over the
+    width of a face. Coarse colours are the mean of all views that see a point; a view that shows something else there
+    than most do (an occluder, a misalignment) is left out.
 
     Args:
         vertices, faces: the mesh, in the frame of the views.
         views: pictures, used at full size.
         surface: its colour is the fallback.
         side: texture side in pixels.
-        best: views blended at a point, those that see it most directly.
         sharpness: power of the cosine between normal and view in a view's weight.
+        match_brightness: make up for different exposure and white balance of the views.
     """
     normals = vertex_normals(vertices, faces)
     source, new_faces, uv = unwrap(vertices, faces, side)
-    face_of, bary = rasterise(uv, new_faces, side)
-    rows, columns = np.nonzero(face_of >= 0)
-    face, weight = face_of[rows, columns], bary[rows, columns]
-    corners = np.stack([1 - weight.sum(-1), weight[:, 0], weight[:, 1]], -1)
-    points = np.einsum("nk,nkc->nc", corners, vertices[source][new_faces[face]])
-    directions = np.einsum("nk,nkc->nc", corners, normals[source][new_faces[face]])
-    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    colours = project_colours(
-        points,
-        directions,
-        views,
-        mesh_caster(vertices, faces),
-        surface.colours_at(points),
-        best=best,
-        sharpness=sharpness,
+    # Views are chosen by face, so large faces are divided first; both meshes alike, so that faces correspond.
+    points, fine, flat, flat_faces = vertices, faces, uv, new_faces
+    while side * side / len(fine) > _TEXELS and len(fine) < 100_000:
+        points, fine = subdivided(points, fine)
+        flat, flat_faces = subdivided(flat, flat_faces)
+    face_of, bary = rasterise(flat, flat_faces, side)
+    row, column = np.nonzero(face_of >= 0)
+    order = np.argsort(face_of[row, column], kind="stable")
+    row, column = row[order], column[order]
+    texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
+    colours = _texel_colours(
+        texels, points, fine, views, surface, mesh_caster(vertices, faces), sharpness, match_brightness
     )
     texture = np.zeros((side, side, 3), np.float32)
-    texture[rows, columns] = colours
+    texture[row, column] = colours
     # Every empty texel takes the nearest chart's colour, so that no filter or mip level mixes in a background.
     nearest = ndimage.distance_transform_edt(face_of < 0, return_distances=False, return_indices=True)
     texture = texture[nearest[0], nearest[1]]
@@ -160,6 +105,112 @@ def bake(
         uv.astype(np.float64),
         np.round(np.clip(texture, 0, 1) * 255).astype(np.uint8),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Texels:
+    """Texels that a mesh covers, in the order of its faces: on which face they are, where on it, and in the world."""
+
+    face: Int[np.ndarray, "n"]
+    corners: Int[np.ndarray, "n 3"]
+    share: Float[np.ndarray, "n 3"]
+    place: Float[np.ndarray, "n 3"]
+
+    @classmethod
+    def of(
+        cls, face: Int[np.ndarray, "n"], weight: Float[np.ndarray, "n 2"], vertices: Vertices, faces: Faces
+    ) -> _Texels:
+        share = np.stack([1 - weight.sum(-1), weight[:, 0], weight[:, 1]], -1).astype(np.float32)
+        corners = faces[face].astype(np.int32)
+        return cls(face.astype(np.int32), corners, share, _mixed(vertices.astype(np.float32), corners, share))
+
+    def on(self, faces: Bool[np.ndarray, "f"]) -> Int[np.ndarray, "m"]:
+        """Which texels lie on the marked faces."""
+        return np.nonzero(np.repeat(faces, np.bincount(self.face, minlength=len(faces))))[0]
+
+    def __getitem__(self, index: Int[np.ndarray, "m"]) -> _Texels:
+        return _Texels(self.face[index], self.corners[index], self.share[index], self.place[index])
+
+
+def _mixed(values: np.ndarray, corners: Int[np.ndarray, "n 3"], share: Float[np.ndarray, "n 3"]) -> np.ndarray:
+    """Values of vertices, interpolated within faces."""
+    weights = share.T if values.ndim == 1 else share.T[..., None]
+    out = values[corners[:, 0]] * weights[0]
+    for k in (1, 2):
+        out += values[corners[:, k]] * weights[k]
+    return out
+
+
+def _texel_colours(
+    texels: _Texels,
+    vertices: Vertices,
+    faces: Faces,
+    views: ViewSet,
+    surface: ColourModel,
+    caster: RayCaster,
+    sharpness: float,
+    match_brightness: bool,
+) -> Float[np.ndarray, "n 3"]:
+    with ThreadPoolExecutor(2) as pool:  # decoding and filtering leave the interpreter's lock alone
+        pictures = list(pool.map(lambda view: read_picture(view, views.has_masks, caster), views))
+    normals = vertex_normals(vertices, faces)
+    sight = look(vertices, faces, normals, pictures, [view.weight for view in views], caster, sharpness)
+    gains = view_gains(sight) if match_brightness else np.ones((len(pictures), 3))
+    sight = replace(sight, colour=(sight.colour / gains[:, None]).astype(np.float32))
+    edges = edges_of(faces)
+    joints = _joints(edges.ends, len(vertices))
+    trust = view_trust(sight, joints)
+    chosen = choose_views(sight, trust, faces, edges.pairs())
+    offsets = smooth_offsets(sight, trust, joints)
+    mix = detail_weights(sight, trust, faces, chosen, offsets, joints)
+    total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
+    for k, picture in enumerate(pictures):
+        _add_view(texels, faces, picture, mix[k], sight.extent[k], gains[k], offsets[k], caster, total, colour)
+    # Where the chosen view is hidden after all, any view that sees the texel will do.
+    left = np.nonzero(total < 0.05)[0]
+    if len(left):
+        part, some, shown = texels[left], np.zeros(len(left), np.float32), np.zeros((len(left), 3), np.float32)
+        for k, picture in enumerate(pictures):
+            spare = sight.weight[k] * trust[k]
+            _add_view(part, faces, picture, spare, sight.extent[k], gains[k], offsets[k], caster, some, shown)
+        total[left], colour[left] = some, shown
+    found = total > 0
+    colour[found] /= total[found, None]
+    believed = np.where(found, _mixed((sight.weight * trust).sum(axis=0), texels.corners, texels.share), 0)[:, None]
+    model = surface.colours_at(texels.place.astype(np.float64))
+    return (believed * colour + _MODEL_WEIGHT * model) / (believed + _MODEL_WEIGHT)
+
+
+def _add_view(
+    texels: _Texels,
+    faces: Faces,
+    picture: Picture,
+    weight: Float[np.ndarray, "v"],
+    extent: UInt8[np.ndarray, "f"],
+    gain: Float[np.ndarray, "3"],
+    offset: Float[np.ndarray, "v 3"],
+    caster: RayCaster,
+    total: Float[np.ndarray, "n"],
+    colour: Float[np.ndarray, "n 3"],
+) -> None:
+    """Add one view's colours to the texels it sees, by the weights of their corners."""
+    index = texels.on((extent != HIDDEN) & (weight > 0)[faces].any(axis=1))
+    part = texels[index]
+    doubtful = (extent != WHOLE)[part.face]
+    if doubtful.any():
+        free = np.nonzero(~doubtful | visible(picture.camera, part.place, doubtful, caster))[0]
+        index, part = index[free], part[free]
+    share = _mixed(weight, part.corners, part.share)
+    pixels, _ = picture.camera.project(part.place)
+    found = picture.sharp_at(pixels) / gain.astype(np.float32) + _mixed(offset, part.corners, part.share)
+    total[index] += share
+    colour[index] += share[:, None] * found
+
+
+def _joints(ends: Int[np.ndarray, "e 2"], count: int) -> sparse.csr_array:
+    """Which vertices share an edge, each with itself, as ones."""
+    one, other = np.concatenate([ends, ends[:, ::-1], np.repeat(np.arange(count), 2).reshape(-1, 2)]).T
+    return sparse.csr_array((np.ones(len(one), np.float32), (one, other)), shape=(count, count))
 
 
 def project_colours(

@@ -1,28 +1,38 @@
-"""Textures: charts without overlap, colours on the side they were seen from, nothing from behind."""
+"""Textures: colours on the side they were seen from, sharp, matched, without what stood before the object."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from recon.field import Surface
-from recon.texture import TexturedMesh, bake, project_colours, rasterise, unwrap
+from recon.texture import TexturedMesh, bake, project_colours
 from scene.camera import orbit_camera
-from scene.mesh import sample_image
-from scene.procedural import Part, box
+from scene.mesh import ColouredMesh, sample_image
+from scene.metrics import psnr
+from scene.procedural import Part, Pattern, box
 from scene.raycast import mesh_caster
+from scene.render import Light, MeshRenderer
 from scene.viewset import View, ViewSet
 from scene.voxels import sphere_cameras
 
-GREY = Surface(np.zeros((2, 2, 2), np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), 0.648, {})
 ORANGE = (200, 60, 20)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A model of one colour."""
+
+    colour: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def colours_at(self, points: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.array(self.colour, np.float32), points.shape).copy()
+
+
+GREY = Plain()
 
 
 class ByPlace:
@@ -30,6 +40,39 @@ class ByPlace:
 
     def __call__(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
         return (points + 0.5).astype(np.float32)
+
+
+CHECKS = Pattern("checks", (0.1, 0.2, 0.7), 3.0, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.3, 0.7, 1.1))
+"""Sharp borders: what is blurred loses here."""
+WAVES = Pattern("noise", (0.2, 0.6, 0.3), 2.0, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.1, 0.2, 0.3))
+"""Smooth blotches."""
+
+
+def true_colours(mesh: TexturedMesh, solid: Pattern) -> np.ndarray:
+    """The pattern on orange, as :func:`shoot` draws it, in the middle of each face."""
+    middles = mesh.vertices[mesh.faces].mean(axis=1)
+    return solid(middles, np.broadcast_to(np.array(ORANGE, np.float32) / 255, middles.shape))
+
+
+def shown_colours(mesh: TexturedMesh) -> np.ndarray:
+    """What a viewer shows in the middle of each face."""
+    return sample_image(mesh.texture, mesh.uv[mesh.faces].mean(axis=1).astype(np.float32))
+
+
+def score(mesh: TexturedMesh, solid: Pattern, best: float = 1.0) -> float:
+    """PSNR in the middle of the faces, of the given share with the smallest errors."""
+    error = np.square(shown_colours(mesh) - true_colours(mesh, solid)).mean(axis=1)
+    return float(-10 * np.log10(np.sort(error)[: int(best * len(error))].mean()))
+
+
+def changed(views: ViewSet, change: Callable[[int, np.ndarray], np.ndarray]) -> ViewSet:
+    """The same views with other colours in the mask."""
+    out = []
+    for k, view in enumerate(views):
+        rgba = view.rgba().copy()
+        rgba[..., :3] = np.round(np.clip(change(k, rgba[..., :3].astype(float)), 0, 255))
+        out.append(replace(view, pixels=rgba))
+    return ViewSet(tuple(out), views.has_masks)
 
 
 def vertex_colours(mesh: TexturedMesh) -> np.ndarray:
@@ -54,63 +97,6 @@ TINY_TRIANGLE = (np.array([[0, 0, -5.0], [0.01, 0, -5], [0, 0.01, -5]]), np.arra
 """Out of everybody's way."""
 
 
-# --- charts ------------------------------------------------------------------------------------------------------
-
-
-def test_charts_keep_faces_lie_in_the_picture_and_do_not_overlap(ball: Callable[..., Part]) -> None:
-    vertices, faces = ball(0.5, subdivisions=3)
-    source, new_faces, uv = unwrap(vertices, faces, 256)
-    assert (source[new_faces] == faces).all()
-    assert uv.min() >= 0
-    assert uv.max() <= 1
-    corners = uv[new_faces] * 256
-    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    areas = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
-    face_of, _ = rasterise(uv, new_faces, 256)
-    assert (face_of >= 0).sum() == pytest.approx(areas.sum(), rel=0.02)
-    assert areas.sum() > 0.3 * 256**2
-
-
-def test_charts_are_not_stretched() -> None:
-    """A long flat box packs into an atlas that is far from square."""
-    vertices, faces = box((0.6, 0.06, 0.03))
-    source, new_faces, uv = unwrap(vertices, faces, 256)
-    edges = np.concatenate([new_faces[:, [k, (k + 1) % 3]] for k in range(3)])
-    flat, solid = (np.linalg.norm(x[edges[:, 0]] - x[edges[:, 1]], axis=1) for x in (uv, vertices[source]))
-    ratio = flat / solid
-    assert ratio.max() < 1.1 * ratio.min()
-
-
-@given(arrays(np.float64, (3, 2), elements=st.floats(0, 1)), st.sampled_from([8, 16, 33]))
-def test_rasterising_finds_the_texels_whose_centres_lie_inside(uv: np.ndarray, side: int) -> None:
-    a, b, c = uv * side
-    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    face_of, bary = rasterise(uv, np.array([[0, 1, 2]]), side)
-    if abs(area) < 1e-3:
-        return
-    for row in range(side):
-        for column in range(side):
-            p = np.array([column + 0.5, row + 0.5])
-            v = ((c[0] - p[0]) * (a[1] - p[1]) - (c[1] - p[1]) * (a[0] - p[0])) / area
-            w = ((a[0] - p[0]) * (b[1] - p[1]) - (a[1] - p[1]) * (b[0] - p[0])) / area
-            margin = min(v, w, 1 - v - w)
-            if abs(margin) < 1e-5:
-                continue  # rounding decides
-            assert face_of[row, column] == (0 if margin > 0 else -1)
-            if margin > 0:
-                assert bary[row, column] == pytest.approx([v, w], abs=1e-4)
-
-
-def test_faces_of_all_sizes_are_rasterised() -> None:
-    """A square of two halves, one of them cut into small pieces along a fan."""
-    fan = np.stack([np.linspace(0, 1, 12), np.ones(12)], axis=1)
-    uv = np.concatenate([[[0.0, 0.0], [1.0, 0.0]], fan])
-    faces = np.array([[0, 1, 13]] + [[0, k + 1, k] for k in range(2, 13)])
-    face_of, _ = rasterise(uv, faces, 64)
-    assert (face_of >= 0).all()
-    assert set(face_of.reshape(-1).tolist()) == set(range(12))
-
-
 # --- whole bakes -------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +116,7 @@ def test_one_colour_stays_that_colour_in_every_texel(ball: Callable[..., Part], 
         rgba = view.rgba().copy()
         rgba[rgba[..., 3] < 250, :3] = (0, 255, 0)
         views.append(replace(view, pixels=rgba))
-    same = replace(GREY, colour=np.broadcast_to(np.array(ORANGE, np.float32) / 255, (2, 2, 2, 3)).copy())
+    same = Plain((200 / 255, 60 / 255, 20 / 255))
     mesh = bake(*part, ViewSet(tuple(views), True), same, 128)
     assert mesh.texture.astype(int) == pytest.approx(np.broadcast_to(ORANGE, (128, 128, 3)), abs=3)
 
@@ -139,8 +125,7 @@ def test_what_no_view_sees_has_the_colour_of_the_model(
     ball: Callable[..., Part], shoot: Callable[..., ViewSet]
 ) -> None:
     part = ball(0.5, subdivisions=3)
-    blue = replace(GREY, colour=np.broadcast_to(np.array([0, 0, 1], np.float32), (2, 2, 2, 3)).copy())
-    mesh = bake(*part, shoot(part, [orbit_camera(0.0, 0.0, size=96)]), blue, 128)
+    mesh = bake(*part, shoot(part, [orbit_camera(0.0, 0.0, size=96)]), Plain((0, 0, 1)), 128)
     colours = vertex_colours(mesh)
     front, back = mesh.vertices[:, 0] > 0.45, mesh.vertices[:, 0] < 0.1
     assert colours[front] * 255 == pytest.approx(np.broadcast_to(ORANGE, (front.sum(), 3)), abs=24)
@@ -152,6 +137,120 @@ def test_normals_are_continuous_over_chart_borders(ball: Callable[..., Part], sh
     mesh = bake(*part, shoot(part, [orbit_camera(0.0, 0.0, size=32)]), GREY, 64)
     assert len(mesh.vertices) > len(part[0])  # there are borders
     assert mesh.normals == pytest.approx(mesh.vertices / 0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("solid", [CHECKS, WAVES])
+def test_textures_are_sharper_than_mixtures_of_views(
+    ball: Callable[..., Part], shoot: Callable[..., ViewSet], solid: Pattern
+) -> None:
+    """Against the mean of the three best views at each point."""
+    part = ball(0.5)
+    views = shoot(part, sphere_cameras(16, 128, 1.5), solid=(solid,))
+    mesh = bake(*part, views, Plain((0.5, 0.4, 0.3)), 512)
+    middles = mesh.vertices[mesh.faces].mean(axis=1)
+    mixed = project_colours(middles, middles / 0.5, views, mesh_caster(*part), np.full(middles.shape, 0.4))
+    before = psnr(mixed[None], true_colours(mesh, solid)[None])
+    assert score(mesh, solid) > before + (0.5 if solid is CHECKS else 3)
+
+
+def test_brightness_and_colour_of_views_are_matched(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    """Every other view is darker or lighter and tinted; no border may show between what they see."""
+    part = ball(0.5)
+    views = shoot(part, sphere_cameras(16, 96, 1.5), solid=(WAVES,))
+    gains = np.random.default_rng(3).uniform(0.85, 1.15, (16, 3))
+    dull = changed(views, lambda k, rgb: rgb * gains[k])
+    matched, plain = (bake(*part, dull, GREY, 256, match_brightness=on) for on in (True, False))
+    assert score(matched, WAVES) > score(plain, WAVES) + 1.5
+    assert score(matched, WAVES) > 30
+
+
+def test_views_that_agree_are_left_as_they_are(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    part = ball(0.5, subdivisions=3)
+    views = shoot(part, sphere_cameras(12, 96, 1.5), solid=(WAVES,))
+    one, other = (bake(*part, views, GREY, 128, match_brightness=on) for on in (True, False))
+    assert np.array_equal(one.texture, other.texture)
+
+
+def test_what_stood_before_the_object_leaves_no_ghost(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    """A green stick in two of the views, straight before what they see best."""
+    part = ball(0.5)
+    views = shoot(part, sphere_cameras(24, 96, 1.5), solid=(WAVES,))
+
+    def stick(k: int, rgb: np.ndarray) -> np.ndarray:
+        out = rgb.copy()
+        if k in (5, 13):
+            out[:, 40:56] = (0, 255, 0)
+        return out
+
+    hidden = bake(*part, changed(views, stick), GREY, 256)
+    clean = bake(*part, views, GREY, 256)
+    assert score(hidden, WAVES) > score(clean, WAVES) - 1.5
+    greener = shown_colours(hidden)[:, 1] - shown_colours(clean)[:, 1]
+    assert np.percentile(greener, 99.5) < 0.06
+
+
+def test_the_boundary_of_what_is_seen_has_no_background_in_it(
+    ball: Callable[..., Part], shoot: Callable[..., ViewSet]
+) -> None:
+    """One view, whose pixels beside the object are bright green; the model is purple."""
+    part = ball(0.5, subdivisions=3)
+    view = next(iter(shoot(part, [orbit_camera(0.0, 0.0, size=128)])))
+    rgba = view.rgba().copy()
+    rgba[rgba[..., 3] < 255, :3] = (0, 255, 0)
+    mesh = bake(*part, ViewSet((replace(view, pixels=rgba),), True), Plain((0.8, 0, 0.8)), 256)
+    assert mesh.texture[..., 1].max() <= ORANGE[1] + 6
+
+
+def test_large_faces_take_several_views(shoot: Callable[..., ViewSet]) -> None:
+    """A box of twelve faces before cameras of which each sees one half of a side only."""
+    part = box((0.35, 0.3, 0.25))
+    views = shoot(part, sphere_cameras(20, 128, 1.5), solid=(ByPlace(),))
+    mesh = bake(*part, views, GREY, 256)
+    assert len(mesh.faces) == 12
+    for face in mesh.faces:
+        for share in np.random.default_rng(0).dirichlet((2, 2, 2), 20):
+            shown = sample_image(mesh.texture, (share @ mesh.uv[face])[None].astype(np.float32))[0]
+            assert shown == pytest.approx(share @ mesh.vertices[face] + 0.5, abs=0.03)
+
+
+def test_what_one_part_hides_of_another_is_not_painted_with_it(
+    ball: Callable[..., Part], shoot: Callable[..., ViewSet]
+) -> None:
+    """A small dark ball before a large one: its picture must not lie on what is behind it."""
+    large, small = ball(0.4, (-0.15, 0, 0), subdivisions=3), ball(0.1, (0.4, 0, 0), subdivisions=3)
+    part = np.concatenate([large[0], small[0]]), np.concatenate([large[1], small[1] + len(large[0])])
+
+    class TwoTone:
+        def __call__(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
+            return np.where(points[:, :1] > 0.28, 0.1, 0.8) * np.ones((1, 3), np.float32)
+
+    views = shoot(
+        part, [orbit_camera(a, e, size=128) for a in (-0.7, 0.0, 0.7) for e in (-0.4, 0.3)], solid=(TwoTone(),)
+    )
+    mesh = bake(*part, views, Plain((0.8, 0.8, 0.8)), 256)
+    shown = shown_colours(mesh)[:, 0]
+    behind = mesh.vertices[mesh.faces].mean(axis=1)[:, 0] < 0.27
+    assert shown[behind].min() > 0.7
+
+
+def test_held_out_views_look_like_the_object(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    part = ball(0.5)
+    mesh = bake(*part, shoot(part, sphere_cameras(16, 128, 1.5), solid=(CHECKS,)), GREY, 512)
+    textured = ColouredMesh(
+        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
+    )
+    camera = orbit_camera(0.9, 0.4, size=128)
+    shown = MeshRenderer(textured, Light(ambient=1.0, diffuse=0.0)).render(camera).rgba
+    true = next(iter(shoot(part, [camera], solid=(CHECKS,)))).rgba() / 255
+    assert psnr(shown[..., :3], true[..., :3], true[..., 3] > 0.99) > 25
+
+
+def test_the_same_input_gives_the_same_bytes(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    part = ball(0.5, subdivisions=3)
+    views = shoot(part, sphere_cameras(8, 64, 1.5), solid=(CHECKS,))
+    one, other = bake(*part, views, GREY, 128), bake(*part, views, GREY, 128)
+    assert np.array_equal(one.texture, other.texture)
+    assert np.array_equal(one.uv, other.uv)
 
 
 # --- single points -----------------------------------------------------------------------------------------------
