@@ -1,4 +1,4 @@
-"""The surface model: a signed distance grid that starts as a hull, and a colour grid."""
+"""A fitted surface: signed distances and colours on a grid, ready for extraction."""
 
 from __future__ import annotations
 
@@ -10,62 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
 
+from recon.band import Box
 from scene.errors import InputError
 from scene.files import written_aside
-
-
-class GridField(nn.Module):
-    """Signed distance = fixed start + learned change; colour = learned. Trilinear grids over ``[-reach, reach]^3``.
-
-    The start keeps the hull's full resolution throughout, so thin parts survive while the change is still coarse.
-
-    Args:
-        start: signed distance to begin with, axes (x, y, z), positive outside, world units.
-        reach: half side of the cube.
-        resolution: of the learned grids; raised with :meth:`refine`.
-    """
-
-    start: Tensor
-
-    def __init__(self, start: Float[Tensor, "r r r"], reach: float, resolution: int) -> None:
-        super().__init__()
-        self.reach = reach  # nn.Module.half is a method
-        self.register_buffer("start", start[None, None].contiguous())
-        self.change = nn.Parameter(torch.zeros(1, 1, resolution, resolution, resolution))
-        self.colour = nn.Parameter(torch.full((1, 3, resolution, resolution, resolution), 0.0))
-
-    def refine(self, resolution: int) -> None:
-        """Resample the learned grids to another resolution, keeping their values."""
-        for name in ("change", "colour"):
-            grid = getattr(self, name).data
-            wide = F.interpolate(grid, (resolution,) * 3, mode="trilinear", align_corners=False)
-            setattr(self, name, nn.Parameter(wide))
-
-    def sdf(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
-        """Signed distance at world points."""
-        grid = self._grid(points)
-        out = F.grid_sample(self.start, grid, padding_mode="border", align_corners=False)
-        out = out + F.grid_sample(self.change, grid, padding_mode="border", align_corners=False)
-        return out.reshape(points.shape[:-1])
-
-    def rgb(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-        """sRGB in [0, 1] at world points."""
-        out = F.grid_sample(self.colour, self._grid(points), padding_mode="border", align_corners=False)
-        return torch.sigmoid(out).reshape(3, -1).T.reshape(*points.shape[:-1], 3)
-
-    def dense(self, resolution: int) -> Float[Tensor, "r r r"]:
-        """Signed distance on a grid of voxel centres."""
-        size = (resolution,) * 3
-        return (
-            F.interpolate(self.start, size, mode="trilinear", align_corners=False)
-            + F.interpolate(self.change, size, mode="trilinear", align_corners=False)
-        )[0, 0].detach()
-
-    def _grid(self, points: Tensor) -> Tensor:
-        # grid_sample wants the last array axis (z) first.
-        return (points.reshape(1, 1, 1, -1, 3) / self.reach).flip(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,21 +21,42 @@ class Surface:
     """A fitted surface, ready for extraction.
 
     Args:
-        sdf: signed distance at voxel centres of the cube, positive outside, world units; axes (x, y, z).
-        colour: sRGB in [0, 1] at voxel centres of a grid over the same cube.
-        half: half side of the cube.
+        sdf: signed distance at voxel centres, positive outside, world units.
+        colour: sRGB in [0, 1] at voxel centres of a grid over the same box.
+        low: the box's corner with the smallest coordinates, world frame.
+        voxel: side of the cubic voxels, world units.
         facts: how it was fitted (agreement of the masks, losses, warnings).
     """
 
-    sdf: Float[np.ndarray, "r r r"]
-    colour: Float[np.ndarray, "c c c 3"]
-    half: float
+    sdf: Float[np.ndarray, "x y z"]
+    colour: Float[np.ndarray, "cx cy cz 3"]
+    low: Float[np.ndarray, "3"]
+    voxel: float
     facts: dict[str, object]
+
+    @classmethod
+    def cube(
+        cls,
+        sdf: Float[np.ndarray, "r r r"],
+        colour: Float[np.ndarray, "cx cy cz 3"],
+        half: float,
+        facts: dict[str, object],
+    ) -> Surface:
+        """A surface on the cube ``[-half, half]^3``."""
+        return cls(sdf, colour, np.full(3, -half), 2 * half / sdf.shape[0], facts)
+
+    @property
+    def box(self) -> Box:
+        """The grid."""
+        x, y, z = self.sdf.shape
+        return Box(self.low, self.voxel, (x, y, z))
 
     def colours_at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """Model colour at world points."""
-        grid = torch.from_numpy(np.ascontiguousarray(points[:, ::-1] / self.half)).float()[None, None, None]
-        field = torch.from_numpy(self.colour).movedim(-1, 0)[None].float()
+        middle, half = (self.low + self.box.high) / 2, (self.box.high - self.low) / 2
+        local = np.ascontiguousarray(((points - middle) / half)[:, ::-1])
+        grid = torch.from_numpy(local).float()[None, None, None]
+        field = torch.from_numpy(np.ascontiguousarray(self.colour)).movedim(-1, 0)[None].float()
         return F.grid_sample(field, grid, padding_mode="border", align_corners=False)[0, :, 0, 0].T.numpy()
 
     def save(self, path: Path) -> None:
@@ -99,7 +68,8 @@ class Surface:
                 file,
                 sdf=self.sdf.astype(np.float32),
                 colour=np.round(self.colour * 255).astype(np.uint8),
-                half=np.float64(self.half),
+                low=np.asarray(self.low, np.float64),
+                voxel=np.float64(self.voxel),
                 facts=np.array(json.dumps(self.facts, sort_keys=True)),
             )
 
@@ -118,7 +88,8 @@ class Surface:
                 return cls(
                     data["sdf"],
                     data["colour"].astype(np.float32) / 255,
-                    float(data["half"]),
+                    data["low"],
+                    float(data["voxel"]),
                     json.loads(str(data["facts"])),
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -1,37 +1,34 @@
-"""Fitting a surface to masked views: a dense grid with NeuS weights, coarse to fine, started from the visual hull."""
+"""Fitting a surface to masked views: a signed distance band with NeuS weights, coarse to fine, from the visual hull."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy import ndimage
 from torch import Tensor
 
-from recon.field import GridField, Surface
-from recon.hull import Hull, box_span, outline_agreement, signed_distance, visual_hull
-from recon.neus import neus_alpha, render_weights, trimmed_mean
+from recon import kernels
+from recon.band import Band, Box, camera_rows, redistanced
+from recon.checkpoint import FitState
+from recon.field import Surface
+from recon.hull import Hull, outline_agreement, signed_distance, visual_hull
+from recon.pixels import Pixels
 from recon.rays import RaySet
 from recon.settings import FitSettings
 from scene.camera import OBJECT_RADIUS
 from scene.viewset import ViewSet
 
+Progress = Callable[[int, int], None]
 
-@dataclass(eq=False)
-class _Rays:
-    """Pixels worth looking at, in two groups."""
-
-    origin: Float[Tensor, "n 3"]
-    direction: Float[Tensor, "n 3"]
-    colour: Float[Tensor, "n 3"]
-    alpha: Float[Tensor, "n"]
-    weight: Float[Tensor, "n"]
-    inside: Float[Tensor, "i"] = field(init=False)
-    around: Float[Tensor, "a"] = field(init=False)
+_REFRESH = 50
+"""Steps between looks at where the surface has gone."""
 
 
 def fit_surface(
@@ -40,7 +37,8 @@ def fit_surface(
     *,
     prior: Float[np.ndarray, "p p p"] | None = None,
     device: torch.device = torch.device("cpu"),
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> Surface:
     """Fit a surface to masked views of a normalised object.
 
@@ -51,160 +49,258 @@ def fit_surface(
         views: posed pictures with masks; the object lies in the cube of ``settings.half`` about the origin.
         settings: see there.
         prior: occupancy probability over the cube ``[-0.6, 0.6]^3``, a vote for sides that no view shows well.
-        device: where to compute; ray draws are the same on every device.
+        device: the CPU has compiled kernels; any other device fits a hash grid with torch.
         on_step: called with (step, steps).
+        checkpoint: file to continue from if it exists and to write now and then; what comes out is the same as without
+            the interruption. It is left for the caller to remove.
 
     Raises:
         InputError: no masks, or masks without a common inside.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
-    rays = RaySet.of(views, settings.image_side).to(device)
+    rays = RaySet.of(views, settings.image_side)
+    wide = None if prior is None else _padded(prior, settings.half)
     hull = visual_hull(
         rays,
-        settings.resolution,
+        settings.hull_resolution,
         settings.half,
         vote=settings.vote,
-        prior=None if prior is None else _padded(prior, settings.half),
+        prior=wide,
         prior_weight=settings.prior_weight,
     )
-    grid = GridField(torch.from_numpy(hull.sdf), settings.half, settings.levels[0]).to(device)
-    pixels = _pixels(rays)
-    with torch.no_grad():
-        grid.colour.add_(torch.logit(_mean_colour(pixels).clamp(0.02, 0.98)).view(1, 3, 1, 1, 1))
-    voxel = 2 * settings.half / settings.resolution
-    total, done = sum(settings.iterations), 0
-    last: dict[str, float] = {}
-    for level, (resolution, iterations) in enumerate(zip(settings.levels, settings.iterations, strict=True)):
-        if level:
-            grid.refine(resolution)
-        optimiser = torch.optim.Adam(
-            [{"params": [grid.change], "lr": settings.step * voxel}, {"params": [grid.colour], "lr": 0.15}],
-            betas=(0.9, 0.95),
+    if device.type != "cpu":
+        from recon.torch_fit import fit_hash_grid
+
+        surface = fit_hash_grid(rays, hull, settings, device, on_step)
+    else:
+        start = _Start(rays, hull, settings, wide)
+        surface = _fit_band(rays, start, settings, on_step, checkpoint)
+    return _judged(surface, hull, rays, settings)
+
+
+@dataclass(eq=False)
+class _Start:
+    """Hulls at any resolution."""
+
+    rays: RaySet
+    hull: Hull
+    settings: FitSettings
+    prior: Float[Tensor, "p p p"] | None
+
+    def box(self, level: int, margin: float = 5.0) -> Box:
+        """The box about the hull for a level, with a margin in voxels."""
+        cube = Box(
+            np.full(3, -self.settings.half), 2 * self.settings.half / self.hull.sdf.shape[0], self.hull.sdf.shape
         )
-        for step in range(iterations):
-            share = done / max(1, total - 1)
-            soft, sharp = settings.sharpness
-            sharpness = math.exp(math.log(soft) * (1 - share) + math.log(sharp) * share) / voxel
-            for group, base in zip(optimiser.param_groups, (settings.step * voxel, 0.15), strict=True):
-                group["lr"] = base * (0.1 + 0.9 * (1 - step / iterations))
-            loss, last = _loss(grid, pixels, settings, sharpness, settings.keep if level else 1.0, generator)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            done += 1
+        solid = np.argwhere(self.hull.sdf < cube.voxel)
+        low, high = cube.low + solid.min(0) * cube.voxel, cube.low + (solid.max(0) + 1) * cube.voxel
+        voxel = Box.around(low, high, level**3).voxel
+        return Box.of_voxel(low - margin * voxel, high + margin * voxel, voxel)
+
+    def distances(self, box: Box) -> Float[np.ndarray, "x y z"]:
+        """Signed distance to the hull, in voxels of the box."""
+        votes, total = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
+        for k, row in enumerate(camera_rows(self.rays.cameras, box)):
+            alpha = np.ascontiguousarray(self.rays.alpha[k].numpy())
+            kernels.vote_masks(alpha, row, np.float32(self.rays.weight[k]), self.rays.shows_all(k), votes, total)
+        inside = np.where(total > 0, votes / np.maximum(total, 1e-6), 0)
+        if self.prior is not None and self.settings.prior_weight > 0:
+            inside = inside + self.settings.prior_weight * self._prior_at(box)
+            inside = inside / (1 + self.settings.prior_weight)
+        if not (inside >= self.hull.vote).any():  # too coarse for a thin thing
+            inside = np.where(inside >= inside.max(), self.hull.vote, inside)
+        return signed_distance(inside, self.hull.vote, box.shape[0] / 2)
+
+    def _prior_at(self, box: Box) -> Float[np.ndarray, "x y z"]:
+        assert self.prior is not None
+        axes = [torch.from_numpy(a / self.settings.half).float() for a in box.centres()]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)[None]
+        return F.grid_sample(self.prior[None, None].float(), grid, align_corners=False)[0, 0].numpy()
+
+
+def _fit_band(
+    rays: RaySet, start: _Start, settings: FitSettings, on_step: Progress | None, checkpoint: Path | None
+) -> Surface:
+    pixels = Pixels.of(rays)
+    total = sum(settings.iterations)
+    state = FitState.resume(checkpoint) if checkpoint is not None else None
+    band: Band | None = None
+    first: Float[np.ndarray, "x y z"] | None = None
+    losses: dict[str, float] = {}
+    for level in range(len(settings.levels)):
+        done = sum(settings.iterations[:level])
+        if state is not None and level < state.level:
+            continue
+        box = start.box(settings.levels[level])
+        if state is not None and level == state.level:
+            band, first, begin = state.band(), state.first, state.iteration
+            rng = np.random.default_rng()
+            rng.bit_generator.state = state.rng
+            limits = state.limits
+        else:
+            hull = start.distances(box)
+            band = next_band(box, hull, band, first, pixels, _reach(settings, level))
+            first, begin, limits = band.grid.copy(), 0, (math.inf, math.inf)
+            rng = np.random.default_rng([settings.seed, level])
+        level_fit = LevelFit(band, pixels, camera_rows(rays.cameras, box), settings, level)
+        for step in range(begin, settings.iterations[level]):
+            losses, limits = level_fit.step(step, rng, limits)
+            if (step + 1) % _REFRESH == 0:
+                band.refresh()
+                if checkpoint is not None and (step + 1) % (2 * _REFRESH) == 0:
+                    FitState.of(band, first, level, step + 1, rng, limits).save(checkpoint)
             if on_step is not None:
-                on_step(done, total)
-    return _result(grid, hull, rays, settings, last)
+                on_step(done + step + 1, total)
+        band.refresh()
+    assert band is not None
+    return band_surface(band, {f"loss_{k}": round(v, 5) for k, v in losses.items()})
 
 
-def _loss(
-    grid: GridField, pixels: _Rays, settings: FitSettings, sharpness: float, keep: float, generator: torch.Generator
-) -> tuple[Tensor, dict[str, float]]:
-    index = _draw(pixels, settings.rays, generator)
-    origin, direction = pixels.origin[index], pixels.direction[index]
-    t = _sections(grid, origin, direction, settings, sharpness, generator)
-    ends = origin[:, None] + direction[:, None] * t[..., None]
-    at_ends = grid.sdf(ends)
-    length = t.diff(dim=-1)
-    middle = (at_ends[:, 1:] + at_ends[:, :-1]) / 2
-    alpha = neus_alpha(middle, at_ends.diff(dim=-1) / length.clamp(min=1e-6), length, sharpness)
-    weights = render_weights(alpha)
-    cover = weights.sum(-1)
-    colour = (weights[..., None] * grid.rgb((ends[:, 1:] + ends[:, :-1]) / 2)).sum(1)
-    true_alpha, confidence = pixels.alpha[index], pixels.weight[index]
-    # On white, so that colour errors at outlines do not fight the mask.
-    error = (
-        (colour + (1 - cover[:, None]) - pixels.colour[index] * true_alpha[:, None] - (1 - true_alpha[:, None]))
-        .abs()
-        .mean(-1)
+def _reach(settings: FitSettings, level: int) -> float:
+    """Distance (voxels) at which sections begin: where a density of the level's first sharpness has faded."""
+    return min(5.0, 3.5 / _sharpness(settings, level)[0])
+
+
+def _sharpness(settings: FitSettings, level: int) -> tuple[float, float]:
+    soft, sharp = settings.sharpness
+    if level + 1 < len(settings.levels):
+        return soft, min(3 * soft, sharp)
+    return (min(2 * soft, sharp), sharp) if level else (soft, sharp)
+
+
+def next_band(
+    box: Box,
+    hull: Float[np.ndarray, "x y z"],
+    last: Band | None,
+    first: Float[np.ndarray, "x y z"] | None,
+    pixels: Pixels,
+    reach: float,
+) -> Band:
+    """The band of a level: the hull, changed as the level before changed its own, so that thin parts survive."""
+    width = reach + 2.5
+    if last is None or first is None:
+        band = Band(box, hull, width)
+        band.colour[:] = pixels.mean_colour()
+        return band
+    scale = last.box.voxel / box.voxel
+    where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
+    local = (where - last.box.low[:, None, None, None]) / last.box.voxel - 0.5
+    change = ndimage.map_coordinates(last.grid - first, local, order=1, mode="nearest") * scale
+    band = Band(box, redistanced((hull + change).astype(np.float32)), width)
+    if (band.grid >= 0).all():
+        band = Band(box, hull, width)
+    if len(band.cells):
+        nearest = np.round(local[(slice(None), *band.cells.T)]).astype(int)
+        nearest = np.clip(nearest, 0, np.array(last.box.shape)[:, None] - 1)
+        band.colour[:-1] = last.dense_colour()[tuple(nearest)]
+    band.colour[-1] = last.colour[-1]
+    band.light = last.light.copy()
+    return band
+
+
+class LevelFit:
+    """One level of the fit.
+
+    Args:
+        band: what is fitted.
+        pixels: of the views; cameras: rows for the band's box.
+        settings, level: see there.
+        backdrop: sRGB behind the box for every pixel, for views without masks.
+    """
+
+    def __init__(
+        self,
+        band: Band,
+        pixels: Pixels,
+        cameras: Float[np.ndarray, "v 16"],
+        settings: FitSettings,
+        level: int,
+        *,
+        backdrop: Float[np.ndarray, "n 3"] | None = None,
+    ) -> None:
+        self.band, self.pixels, self.cameras, self.level = band, pixels, cameras, level
+        self.settings = settings.filled(masked=backdrop is None)
+        self.smooth, self.flat = float(self.settings.smooth or 0), float(self.settings.flat or 0)
+        self.light_step = float(self.settings.light_step or 0)
+        self.backdrop = backdrop
+        count = settings.rays
+        self.error = np.zeros((count, 3), np.float32)
+        self.grad_backdrop = np.zeros((count, 3), np.float32)
+        self.white = np.ones((count, 3), np.float32)
+
+    def step(
+        self, step: int, rng: np.random.Generator, limits: tuple[float, float]
+    ) -> tuple[dict[str, float], tuple[float, float]]:
+        """One step; returns mean losses, and the limits above which errors count as contradictions."""
+        settings, band, pixels = self.settings, self.band, self.pixels
+        last = self.level + 1 == len(settings.levels)
+        share = step / max(1, settings.iterations[self.level] - 1)
+        soft, sharp = _sharpness(settings, self.level)
+        index = pixels.draw(settings.rays, rng)
+        rgba = pixels.rgba[index]
+        kernels.fit_step(
+            band.grid,
+            band.index,
+            band.colour,
+            self.cameras,
+            pixels.view[index],
+            pixels.x[index],
+            pixels.y[index],
+            rgba[:, :3],
+            rgba[:, 3],
+            pixels.weight[index],
+            self.white if self.backdrop is None else self.backdrop[index].astype(np.float32),
+            rng.random(len(index), dtype=np.float32),
+            np.float32(math.exp(math.log(soft) * (1 - share) + math.log(sharp) * share)),
+            np.float32(0.5 if last else 0.7),
+            np.float32(_reach(settings, self.level)),
+            np.float32(settings.mask_weight if self.backdrop is None else -1),
+            np.float32(limits[0]),
+            np.float32(limits[1]),
+            band.light,
+            band.grad_sdf,
+            band.grad_colour,
+            band.grad_light,
+            self.grad_backdrop,
+            self.error,
+        )
+        if step % 2 == 0:  # every second step with twice the weight: half the time
+            band.regularise(2 * settings.eikonal, 2 * self.smooth, 2 * self.flat)
+        # Full speed for the first quarter of a level, then down to almost nothing, which averages the noise away.
+        fall = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * max(0.0, (share - 0.25) / 0.75)))
+        rate = settings.step * (0.5 if last and self.level else 1.0) * fall
+        band.step(rate, settings.colour_step * fall, blur=settings.blur)
+        if self.light_step > 0:
+            band.step_light(self.light_step * fall)
+        return self._told(rgba[:, 3] > 0.5), self._limits(rgba[:, 3] > 0.5, limits)
+
+    def _told(self, front: np.ndarray) -> dict[str, float]:
+        colour = self.error[front, 0]
+        return {"colour": float(colour.mean()) if len(colour) else 0.0, "mask": float(self.error[:, 1].mean())}
+
+    def _limits(self, front: np.ndarray, limits: tuple[float, float]) -> tuple[float, float]:
+        keep = self.settings.keep
+        if keep >= 1 or self.level == 0 or not front.any():
+            return math.inf, math.inf
+        colour = float(np.quantile(self.error[front, 0], keep))
+        mask = float(np.quantile(self.error[:, 1], max(keep, 0.9)))
+        if not math.isfinite(limits[0]):
+            return colour, mask
+        return 0.9 * limits[0] + 0.1 * colour, 0.9 * limits[1] + 0.1 * mask
+
+
+def band_surface(band: Band, facts: dict[str, object]) -> Surface:
+    """What a band has learned, with the light on its colours."""
+    slope = np.stack(np.gradient(band.grid), -1)
+    normal = slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
+    colour = np.clip(band.dense_colour() * (1 + normal @ band.light)[..., None], 0, 1)
+    light = [round(float(v), 4) for v in band.light]
+    return Surface(
+        (band.grid * band.box.voxel).astype(np.float32),
+        colour.astype(np.float32),
+        band.box.low,
+        band.box.voxel,
+        {**facts, "light": light},
     )
-    front = true_alpha > 0.5
-    colour_loss = trimmed_mean(error[front], keep, confidence[front])
-    entropy = F.binary_cross_entropy(cover.clamp(1e-3, 1 - 1e-3), true_alpha, reduction="none")
-    mask_loss = trimmed_mean(entropy, max(keep, 0.9) if keep < 1 else 1.0, confidence)
-    whole = F.interpolate(grid.start, grid.change.shape[2:], mode="trilinear", align_corners=False) + grid.change
-    cell = 2 * grid.reach / whole.shape[-1]
-    slope = torch.stack(
-        [
-            (whole[..., 2:, 1:-1, 1:-1] - whole[..., :-2, 1:-1, 1:-1]),
-            (whole[..., 1:-1, 2:, 1:-1] - whole[..., 1:-1, :-2, 1:-1]),
-            (whole[..., 1:-1, 1:-1, 2:] - whole[..., 1:-1, 1:-1, :-2]),
-        ]
-    ) / (2 * cell)
-    near = (whole[..., 1:-1, 1:-1, 1:-1].abs() < 4 * cell).float()
-    eikonal = (((slope.square().sum(0) + 1e-12).sqrt() - 1).square() * near).sum() / near.sum().clamp(min=1)
-    change = grid.change
-    rough = sum(change.diff(n=2, dim=d).square().mean() for d in (2, 3, 4)) / cell**2
-    loss = colour_loss + settings.mask_weight * mask_loss + settings.eikonal * eikonal + settings.smooth * rough
-    return loss, {
-        "colour": float(colour_loss.detach()),
-        "mask": float(mask_loss.detach()),
-        "eikonal": float(eikonal.detach()),
-    }
-
-
-@torch.no_grad()
-def _sections(
-    grid: GridField,
-    origin: Tensor,
-    direction: Tensor,
-    settings: FitSettings,
-    sharpness: float,
-    generator: torch.Generator,
-) -> Float[Tensor, "r s"]:
-    """Section ends along rays: a third spread over the box, the rest where the surface is now."""
-    near, far = box_span(origin, direction, grid.reach)
-    far = torch.maximum(far, near + 1e-3)
-    probes = 2 * settings.samples
-    device = origin.device
-    u = ((torch.arange(probes) + torch.rand(len(origin), 1, generator=generator)) / probes).to(device)
-    t = near[:, None] + (far - near)[:, None] * u
-    sdf = grid.sdf(origin[:, None] + direction[:, None] * t[..., None])
-    length = t.diff(dim=-1)
-    alpha = neus_alpha((sdf[:, 1:] + sdf[:, :-1]) / 2, sdf.diff(dim=-1) / length, length, sharpness * 0.5)
-    chance = render_weights(alpha) + 0.3 * torch.exp(-sdf[:, 1:].abs() * sharpness * 0.5) + 1e-4
-    cumulative = torch.cat([torch.zeros(len(origin), 1, device=device), chance.cumsum(-1)], -1)
-    cumulative = cumulative / cumulative[:, -1:]
-    fine = settings.samples - settings.samples // 3
-    wanted = ((torch.arange(fine) + torch.rand(len(origin), 1, generator=generator)) / fine).to(device)
-    slot = torch.searchsorted(cumulative, wanted, right=True).clamp(1, probes - 1)
-    low, high = cumulative.gather(1, slot - 1), cumulative.gather(1, slot)
-    part = (wanted - low) / (high - low).clamp(min=1e-6)
-    t_fine = t.gather(1, slot - 1) + part * (t.gather(1, slot) - t.gather(1, slot - 1))
-    spread = near[:, None] + (far - near)[:, None] * torch.linspace(0, 1, settings.samples // 3 + 1, device=device)
-    return torch.cat([spread, t_fine], -1).sort(-1).values
-
-
-def _pixels(rays: RaySet) -> _Rays:
-    pixels = _Rays(*rays.flat())
-    around = []
-    for alpha in rays.alpha:
-        margin = max(3, round(0.08 * max(alpha.shape)))
-        wide = F.max_pool2d((alpha > 0.02).float()[None, None], 2 * margin + 1, 1, margin)[0, 0]
-        around.append(((wide > 0) & (alpha <= 0.5)).reshape(-1))
-    pixels.inside = torch.nonzero(pixels.alpha > 0.5)[:, 0]
-    pixels.around = torch.nonzero(torch.cat(around))[:, 0]
-    return pixels
-
-
-def _draw(pixels: _Rays, count: int, generator: torch.Generator) -> Tensor:
-    """Half of the rays through the object, most others close around it."""
-    half, some = count // 2, count // 10
-
-    def draw(group: Tensor | int, number: int) -> Tensor:
-        size = group if isinstance(group, int) else len(group)
-        index = torch.randint(size, (number,), generator=generator).to(pixels.alpha.device)
-        return index if isinstance(group, int) else group[index]
-
-    parts = [draw(pixels.inside, half), draw(len(pixels.alpha), some)]
-    if len(pixels.around):
-        parts.append(draw(pixels.around, count - half - some))
-    return torch.cat(parts)
-
-
-def _mean_colour(pixels: _Rays) -> Float[Tensor, "3"]:
-    chosen, weight = pixels.colour[pixels.inside], pixels.weight[pixels.inside, None]
-    return (chosen * weight).sum(0) / weight.sum().clamp(min=1e-6)
 
 
 def _padded(prior: Float[np.ndarray, "p p p"], half: float) -> Float[Tensor, "p p p"]:
@@ -215,40 +311,46 @@ def _padded(prior: Float[np.ndarray, "p p p"], half: float) -> Float[Tensor, "p 
     return F.grid_sample(torch.from_numpy(prior).float()[None, None], grid, align_corners=False)[0, 0]
 
 
-def _result(grid: GridField, hull: Hull, rays: RaySet, settings: FitSettings, last: dict[str, float]) -> Surface:
-    fitted = grid.dense(settings.resolution).cpu()
-    fit_score = outline_agreement(rays, -fitted, 0.0, settings.half)
-    hull_score = outline_agreement(rays, -torch.from_numpy(hull.sdf), 0.0, settings.half)
+def _judged(surface: Surface, hull: Hull, rays: RaySet, settings: FitSettings) -> Surface:
+    of_hull = Surface.cube(hull.sdf, np.full((2, 2, 2, 3), 0.7, np.float32), settings.half, {})
+    fit_score = outline_agreement(rays, -torch.from_numpy(surface.sdf), 0.0, surface.box)
+    hull_score = outline_agreement(rays, -torch.from_numpy(hull.sdf), 0.0, of_hull.box)
     # A hull fits outlines by construction; a good fit trades up to this much of them for the right depth.
-    keep_hull = fit_score < hull_score - 0.03 or not bool((fitted < 0).any())
-    with torch.no_grad():
-        colour = torch.sigmoid(grid.colour)[0].movedim(0, -1).cpu().numpy()
+    keep_hull = fit_score < hull_score - 0.03 or not bool((surface.sdf < 0).any())
     facts: dict[str, object] = {
         "vote": hull.vote,
         "mask_agreement": round(hull.agreement, 4),
         "fit_outline_iou": round(fit_score, 4),
         "hull_outline_iou": round(hull_score, 4),
         "kept": "hull" if keep_hull else "fit",
-        **{f"loss_{k}": round(v, 5) for k, v in last.items()},
+        **surface.facts,
     }
-    return Surface(hull.sdf if keep_hull else fitted.numpy(), colour, settings.half, facts)
+    if not keep_hull:
+        return Surface(surface.sdf, surface.colour, surface.low, surface.voxel, facts)
+    x, y, z = np.meshgrid(*of_hull.box.centres(), indexing="ij")
+    colour = surface.colours_at(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*hull.sdf.shape, 3)
+    return Surface.cube(hull.sdf, colour, settings.half, facts)
 
 
 def hull_surface(views: ViewSet, settings: FitSettings = FitSettings()) -> Surface:
     """The visual hull alone, as a surface without colours: the baseline of every fit."""
     rays = RaySet.of(views, settings.image_side)
-    hull = visual_hull(rays, settings.resolution, settings.half, vote=settings.vote)
+    hull = visual_hull(rays, settings.hull_resolution, settings.half, vote=settings.vote)
+    start = _Start(rays, hull, settings, None)
+    box = start.box(settings.levels[-1])
     grey = np.full((2, 2, 2, 3), 0.7, np.float32)
-    return Surface(hull.sdf, grey, settings.half, {"vote": hull.vote, "mask_agreement": round(hull.agreement, 4)})
+    facts: dict[str, object] = {"vote": hull.vote, "mask_agreement": round(hull.agreement, 4)}
+    return Surface(start.distances(box) * np.float32(box.voxel), grey, box.low, box.voxel, facts)
 
 
 def prior_surface(
     occupancy: Float[np.ndarray, "p p p"], colours: Float[np.ndarray, "p p p 3"], settings: FitSettings = FitSettings()
 ) -> Surface:
     """A coarse volume as a surface of its own: the mesh of last resort."""
-    wide = F.interpolate(
-        _padded(occupancy, settings.half)[None, None], (settings.resolution,) * 3, mode="trilinear", align_corners=False
-    )[0, 0].numpy()
+    size = (settings.hull_resolution,) * 3
+    wide = F.interpolate(_padded(occupancy, settings.half)[None, None], size, mode="trilinear", align_corners=False)[
+        0, 0
+    ].numpy()
     sdf = signed_distance(wide, min(0.5, max(float(wide.max()) * 0.5, 1e-3)), settings.half)
     painted = np.stack([_padded(colours[..., k], settings.half).numpy() for k in range(3)], -1)
-    return Surface(sdf, painted, settings.half, {"kept": "coarse volume"})
+    return Surface.cube(sdf, painted, settings.half, {"kept": "coarse volume"})

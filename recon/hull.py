@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
+from recon.band import Box
 from recon.rays import RaySet
 from scene.errors import InputError
 
@@ -65,8 +66,11 @@ def vote_inside(
     return inside.reshape(resolution, resolution, resolution).cpu().numpy()
 
 
-def signed_distance(inside: Float[np.ndarray, "r r r"], level: float, half: float) -> Float[np.ndarray, "r r r"]:
-    """Signed distance (positive outside, world units) to a level set of a soft grid, accurate below a voxel near it."""
+def signed_distance(inside: Float[np.ndarray, "x y z"], level: float, half: float) -> Float[np.ndarray, "x y z"]:
+    """Signed distance (positive outside, world units) to a level set of a soft grid, accurate below a voxel near it.
+
+    ``half`` is half the grid's extent along x.
+    """
     solid = inside >= level
     voxel = 2 * half / inside.shape[0]
     if not solid.any():
@@ -112,18 +116,32 @@ def visual_hull(
     return Hull(inside, signed_distance(inside, levels[best], half), levels[best], scores[best])
 
 
-def outline_agreement(rays: RaySet, inside: Float[Tensor, "r r r"], level: float, half: float, size: int = 48) -> float:
-    """Weighted mean IoU between the outlines of a level set and the masks, at ``size`` pixels."""
-    solid = (inside.to(rays.weight.device) >= level).float()[None, None]
-    steps = 2 * inside.shape[0]
-    spread = (torch.arange(steps, device=solid.device) + 0.5) / steps
+def outline_agreement(
+    rays: RaySet, inside: Float[Tensor, "x y z"], level: float, extent: float | Box, size: int = 48
+) -> float:
+    """Weighted mean IoU between the outlines of a level set and the masks, at ``size`` pixels.
+
+    Args:
+        rays: the views.
+        inside: the grid; at or above ``level`` is inside.
+        level: see there.
+        extent: the grid's box, or half the side of a cube about the origin.
+        size: longest side of the compared outlines.
+    """
+    device = rays.weight.device
+    solid = (inside.to(device) >= level).float()[None, None]
+    half = np.full(3, extent) if isinstance(extent, float) else (extent.high - extent.low) / 2
+    middle = np.zeros(3) if isinstance(extent, float) else (extent.low + extent.high) / 2
+    reach, centre = (torch.from_numpy(v).float().to(device) for v in (half, middle))
+    steps = 2 * max(inside.shape)
+    spread = (torch.arange(steps, device=device) + 0.5) / steps
     total = weight = 0.0
     for k in range(len(rays)):
         origin, direction, mask = rays.small(k, size)
-        near, far = box_span(origin, direction, half)
+        near, far = box_span(origin - centre, direction, reach)
         t = near[:, None] + (far - near).clamp(min=0)[:, None] * spread
-        points = origin[:, None] + direction[:, None] * t[..., None]
-        values = F.grid_sample(solid, (points / half).flip(-1)[None, None], align_corners=False)[0, 0, 0]
+        points = (origin - centre)[:, None] + direction[:, None] * t[..., None]
+        values = F.grid_sample(solid, (points / reach).flip(-1)[None, None], align_corners=False)[0, 0, 0]
         found = (values.amax(-1) > 0.5) & (far > near)
         either = float((found | mask).sum())
         total += float(rays.weight[k]) * (float((found & mask).sum()) / either if either else 1.0)
@@ -132,9 +150,9 @@ def outline_agreement(rays: RaySet, inside: Float[Tensor, "r r r"], level: float
 
 
 def box_span(
-    origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"], half: float
+    origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"], half: float | Float[Tensor, "3"]
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Where rays enter and leave the cube ``[-half, half]``; leaving before entering means a miss."""
+    """Where rays enter and leave the box ``[-half, half]``; leaving before entering means a miss."""
     safe = torch.where(direction.abs() < 1e-9, torch.full_like(direction, 1e-9), direction)
     a, b = (-half - origin) / safe, (half - origin) / safe
     return torch.minimum(a, b).amax(-1).clamp(min=0), torch.maximum(a, b).amin(-1)

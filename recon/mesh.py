@@ -63,9 +63,8 @@ def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
     if not (sdf < 0).any():
         raise InputError("the surface is empty", fix="Check the masks, or lower the vote they must reach.")
     vertices, faces, _, _ = measure.marching_cubes(sdf, 0.0)
-    voxel = 2 * surface.half / surface.sdf.shape[0]
     # Index 1 of the padded grid is the first voxel's centre.
-    points = (vertices - 0.5) * voxel - surface.half
+    points = (vertices - 0.5) * surface.voxel + surface.low
     return points.astype(np.float64), faces.astype(np.int64)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from recon.hull import vote_inside
 from recon.rays import RaySet
-from scene.camera import Camera, Mat4, normalising_transform
+from scene.camera import OBJECT_RADIUS, Camera, Mat4, normalising_transform
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -46,6 +46,42 @@ def normalise_capture(views: ViewSet, max_side: int = 128) -> tuple[ViewSet, Mat
             if resolution == 64
             else normalising_transform(corners, 0.9) @ matrix
         )
+    return transformed(views, matrix), matrix
+
+
+def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float] | None = None) -> tuple[ViewSet, Mat4]:
+    """Move and scale a capture without masks so that its region of interest is the bounding sphere.
+
+    Args:
+        views: the capture.
+        region: centre and radius, capture's world. By default what the capture's file says, else a sphere about the
+            point that the cameras look at, as large as most pictures show.
+
+    Returns:
+        The moved views, and the similarity from the capture's world to the normalised one.
+
+    Raises:
+        InputError: fewer than two views, or cameras that look in the same direction.
+    """
+    if len(views) < 2:
+        raise InputError("a capture needs at least two views")
+    told = views.facts.get("region")
+    if region is None and isinstance(told, dict):
+        region = np.array(told["centre"], float), float(told["radius"])
+    if region is None:
+        centre = look_at_point([view.camera for view in views])
+        distances = [float(np.linalg.norm(view.camera.centre - centre)) for view in views]
+        shown = [
+            d * min(v.camera.width / v.camera.fx, v.camera.height / v.camera.fy) / 2
+            for d, v in zip(distances, views, strict=True)
+        ]
+        region = centre, min(0.8 * float(np.median(shown)), 0.7 * min(distances))
+    centre, radius = region
+    if not radius > 0:
+        raise InputError(f"the region of interest has radius {radius:g}", fix="Give a positive radius.")
+    matrix = np.eye(4) * (OBJECT_RADIUS / radius)
+    matrix[:3, 3] = -centre * OBJECT_RADIUS / radius
+    matrix[3, 3] = 1
     return transformed(views, matrix), matrix
 
 

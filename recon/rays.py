@@ -33,13 +33,15 @@ class RaySet:
     weight: Float[Tensor, "v"]
 
     @classmethod
-    def of(cls, views: ViewSet, max_side: int) -> RaySet:
+    def of(cls, views: ViewSet, max_side: int, *, masked: bool = True) -> RaySet:
         """Load the views, reduced so that the longest side is at most ``max_side``.
+
+        Without ``masked``, alpha is 1 everywhere.
 
         Raises:
             InputError: there are no masks, or every mask is empty.
         """
-        if not views.has_masks:
+        if masked and not views.has_masks:
             raise InputError("a surface fit needs masks", fix="Give RGBA pictures, or mask files beside them.")
         cameras, colours, alphas = [], [], []
         for view in views:
@@ -52,6 +54,8 @@ class RaySet:
                 )
                 rgba = _reduced(rgba, camera.width, camera.height)
             values = torch.from_numpy(rgba.astype(np.float32) / 255)
+            if not masked:
+                values[..., 3] = 1.0
             cameras.append(camera)
             colours.append(values[..., :3])
             alphas.append(values[..., 3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recon.profiles import Format
 from scene.camera import OBJECT_RADIUS
@@ -14,36 +14,44 @@ from scene.errors import SettingsError
 class FitSettings:
     """How a surface is fitted."""
 
-    resolution: int = 96
-    """Voxels along each side of the final grid."""
-    levels: tuple[int, ...] = (32, 64, 96)
-    """Grid sizes of the learned change, coarse to fine."""
-    iterations: tuple[int, ...] = (60, 60, 60)
+    levels: tuple[int, ...] = (28, 52, 112)
+    """Grid sizes, coarse to fine: sides of cubes with as many voxels as the box about the object."""
+    iterations: tuple[int, ...] = (300, 300, 400)
     """Steps at each level."""
-    rays: int = 4096
+    rays: int = 6144
     """Rays in a step, from all views."""
-    samples: int = 24
-    """Sections along a ray."""
-    image_side: int = 192
+    image_side: int = 256
     """Longest side that pictures are reduced to for the fit (texturing uses them whole)."""
+    hull_resolution: int = 96
+    """Voxels along each side of the cube in which the masks' common inside is sought."""
     half: float = OBJECT_RADIUS * 1.08
     """Half side of the reconstructed cube, world units."""
     vote: float | None = None
     """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
     prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
-    sharpness: tuple[float, float] = (5.0, 12.0)
-    """First and last inverse deviation of the density, per voxel. A softer start moves faster but shrinks outlines."""
-    step: float = 0.1
-    """Largest change of the signed distance in a step, in voxels."""
-    mask_weight: float = 1.0
+    sharpness: tuple[float, float] = (0.7, 4.0)
+    """Inverse deviation of the density, per voxel: at the start of the coarse levels and at the end of the last."""
+    step: float = 0.25
+    """Typical change of the signed distance in a step, in voxels; the last level takes half of it."""
+    colour_step: float = 0.03
+    """Typical change of a colour in a step."""
+    light_step: float | None = None
+    """Typical change of the light in a step; 0 for colours that hold all light and shade. 0.03 with masks, else 0."""
+    mask_weight: float = 0.5
     """Weight of the mask loss."""
-    eikonal: float = 0.1
+    eikonal: float = 0.05
     """Weight that keeps distances distances."""
-    smooth: float = 0.02
-    """Weight against roughness of the learned change."""
-    keep: float = 0.8
-    """Share of the smallest colour errors that count, after the first level."""
+    smooth: float | None = None
+    """Weight against bending; 0.005 with masks, else 0.05."""
+    flat: float | None = None
+    """Weight against gradual changes of the colour, which shading explains better; 1 with masks, else 0.1."""
+    blur: int = 2
+    """Passes of blur over the gradient of the distances, so that neighbours move together."""
+    keep: float = 1.0
+    """Share of the smallest errors that count, after the first level; below 1 for views that contradict each other."""
+    background: tuple[int, int] = (16, 32)
+    """Samples in front of and behind the box, for captures without masks."""
     seed: int = 0
     """Seed of the ray draws."""
 
@@ -53,6 +61,21 @@ class FitSettings:
                 f"the fit has {len(self.levels)} levels and {len(self.iterations)} numbers of iterations",
                 fix="Give each level its number of iterations.",
             )
+        if min(self.levels) < 8 or self.rays < 16:
+            raise SettingsError("a fit needs grids of at least 8 voxels and steps of at least 16 rays")
+        if not 0 < self.keep <= 1:
+            raise SettingsError(f"cannot keep {self.keep:g} of the errors", fix="Give a share above 0, up to 1.")
+
+    def filled(self, *, masked: bool) -> FitSettings:
+        """The settings with values for what was left open, as suits views with or without masks."""
+        # Real rooms and gardens are lit from everywhere, and their textures would pass for shading.
+        light, smooth, flat = (0.03, 0.005, 1.0) if masked else (0.0, 0.05, 0.1)
+        return replace(
+            self,
+            light_step=light if self.light_step is None else self.light_step,
+            smooth=smooth if self.smooth is None else self.smooth,
+            flat=flat if self.flat is None else self.flat,
+        )
 
 
 @dataclass(frozen=True)

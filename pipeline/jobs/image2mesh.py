@@ -26,7 +26,7 @@ from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
-STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 3, "asset": 3}
+STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 4, "asset": 3}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 
@@ -91,7 +91,7 @@ def image2mesh(
     """
 
     def rest(runner: Runner, name: str, views: StageRun, manifest: dict[str, Any], tell: Reporter) -> Path:
-        parts = ReconstructSettings(settings.fit, settings.mesh, settings.glb)
+        parts = ReconstructSettings(fit=settings.fit, mesh=settings.mesh, glb=settings.glb)
         return surface_and_asset(runner, name, views.folder, views.key, parts, manifest, tell)
 
     return _each_photo(photos, out, settings, mask, reporter or Silent(), rest)
@@ -205,12 +205,16 @@ def surface_and_asset(
     settings: ReconstructSettings,
     manifest: dict[str, Any],
     tell: Reporter,
+    *,
+    device: str = "cpu",
 ) -> Path:
     """The stages that captures and photos share; also writes the manifest."""
     surface = runner.run(
         "surface",
-        [STAGE_VERSIONS["surface"], capture_key, settings_as_dict(settings.fit)],
-        lambda folder: surface_stage(folder, capture, settings.fit, tell.step),
+        [STAGE_VERSIONS["surface"], capture_key, settings_as_dict(settings.fit), pick_device(device).type],
+        lambda folder: surface_stage(
+            folder, capture, settings.fit, tell.step, device=device, checkpoint=runner.folder / ".surface-fit.npz"
+        ),
     )
     extras = {
         "manifest": {

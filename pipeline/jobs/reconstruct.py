@@ -1,9 +1,10 @@
-"""Captures to assets: a folder of posed, masked pictures becomes a textured GLB."""
+"""Captures to assets: a folder of posed pictures becomes a textured GLB."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,13 +12,16 @@ from pipeline.jobs.delivery import withdrawing
 from pipeline.jobs.image2mesh import ItemResult, surface_and_asset, versions
 from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
-from pipeline.jobs.runner import Runner, digest_of_file, digest_of_folder
+from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
-from recon.normalise import normalise_capture
+from recon.check import check_capture
+from recon.normalise import normalise_capture, normalise_scene
+from scene.camera import Mat4
+from scene.captures import load_capture, threshold_masks, world_from_original
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
-_VERSION = 2
+_VERSION = 3
 
 
 def reconstruct(
@@ -26,7 +30,7 @@ def reconstruct(
     """Fit a surface to a capture folder and export it to ``out/NAME.glb``, with a report beside it.
 
     Args:
-        capture: folder with ``transforms.json`` (nerfstudio's format), or that file. Pictures need alpha or masks.
+        capture: folder or file of any format that :func:`scene.captures.load_capture` knows.
         out: output folder; what an earlier run finished is kept.
         settings: of the fit, mesh and asset.
         reporter: told of the progress.
@@ -38,14 +42,14 @@ def reconstruct(
     folder = capture.parent if capture.is_file() else capture
     name = folder.resolve().name
     tell.item(f"{capture} -> {out}")
-    views = ViewSet.load(capture)
+    views = load_capture(capture)
     pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
-    _refuse_own_results([folder / "transforms.json" if capture.is_dir() else capture, *pictures], out)
-    digest = [
-        digest_of_file(folder / "transforms.json" if capture.is_dir() else capture),
-        *[digest_of_file(p) if p.is_file() else None for p in pictures],
-        digest_of_folder(folder, (".npz",)) if (folder / "coarse.npz").is_file() else None,
-    ]
+    cameras = _camera_files(capture, folder, out)
+    _refuse_own_results([*cameras, *pictures], out)
+    digest = [*[digest_of_file(p) for p in cameras], *[digest_of_file(p) if p.is_file() else None for p in pictures]]
+    for note in views.facts.get("notes", ()):
+        tell.note(str(note))
+    warnings: list[str] = []
     runner = Runner(out, withdrawing(out, tell.stage))
 
     def normalise(target: Path) -> None:
@@ -54,20 +58,87 @@ def reconstruct(
             if (folder / "coarse.npz").is_file():
                 (target / "coarse.npz").write_bytes((folder / "coarse.npz").read_bytes())
             return
-        moved, matrix = normalise_capture(views)
-        facts = {**moved.facts, "normalised": True, "normalised_from_world": np.round(matrix, 12).tolist()}
-        ViewSet(moved.views, moved.has_masks, facts).save(target)
+        masked = with_masks(views, settings.capture.masks)
+        found = _checked(masked, tell) if settings.capture.check else []
+        moved, matrix = normalised(masked, settings.capture.bounds)
+        facts = {
+            **moved.facts,
+            "normalised": True,
+            "normalised_from_world": np.round(matrix @ world_from_original(views.facts), 12).tolist(),
+            "warnings": found,
+        }
+        replace(moved, facts=facts).save(target)
 
-    prepared = runner.run("views", [_VERSION, digest], normalise)
+    key = [_VERSION, digest, settings_as_dict(settings.capture)]
+    prepared = runner.run("views", key, normalise)
+    warnings += ViewSet.load(prepared.folder).facts.get("warnings", [])
     manifest: dict[str, Any] = {
         "capture": name,
         "settings": settings_as_dict(settings),
         "versions": versions(),
-        "warnings": [],
+        "warnings": warnings,
     }
     asset = surface_and_asset(runner, name, prepared.folder, prepared.key, settings, manifest, tell)
     write_report(runner, name, asset)
     return ItemResult(name, out, asset)
+
+
+def with_masks(views: ViewSet, masks: Literal["auto", "given", "background", "none"]) -> ViewSet:
+    """The views with the masks that were asked for.
+
+    Raises:
+        InputError: there are no masks where they were insisted on, or the background is not uniform.
+    """
+    if masks == "none":
+        return replace(views, has_masks=False)
+    if masks == "background" or (masks == "auto" and not views.has_masks):
+        try:
+            return threshold_masks(views)
+        except InputError:
+            if masks == "background":
+                raise
+    if masks == "given" and not views.has_masks:
+        raise InputError("the capture has no masks", fix="Give RGBA pictures or mask files, or leave --masks out.")
+    return views
+
+
+def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> tuple[ViewSet, Mat4]:
+    """The views with their object, or region of interest, in the bounding sphere; and the similarity to there.
+
+    Args:
+        views: the capture.
+        bounds: two corners of the region of interest, capture's world.
+    """
+    region = None
+    if bounds is not None:
+        low, high = np.array(bounds[:3]), np.array(bounds[3:])
+        region = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+    if views.has_masks and region is None:
+        return normalise_capture(views)
+    return normalise_scene(views, region)
+
+
+def _checked(views: ViewSet, tell: Reporter) -> list[str]:
+    """What the capture check says; also told to the reporter."""
+    report = check_capture(views)
+    for warning in report.warnings:
+        tell.note(warning)
+    if not report.usable:
+        fatal = next(c for c in report.cautions if c.fatal)
+        raise InputError(fatal.text.rstrip("."), fix="Mend the capture, or switch the check off with --no-check.")
+    return list(report.warnings)
+
+
+_CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")
+
+
+def _camera_files(capture: Path, folder: Path, out: Path) -> list[Path]:
+    """Files other than pictures that a reader may look at."""
+    if capture.is_file():
+        return [capture]
+    mine = out.resolve()
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in _CAMERA_FILES and p.is_file())
+    return sorted(p for p in files if not p.resolve().is_relative_to(mine) or mine == folder.resolve())
 
 
 def _refuse_own_results(files: list[Path], out: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 import yaml
@@ -105,10 +106,38 @@ class MeshSettings:
         )
 
 
+Corners = tuple[float, float, float, float, float, float]
+
+GENERATED_FIT = FitSettings(keep=0.8, smooth=0.02)
+"""Generated views contradict each other: their worst errors are left out, and surfaces are smoother."""
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """How a capture is read."""
+
+    masks: Literal["auto", "given", "background", "none"] = "auto"
+    """auto: the capture's own masks, else a uniform background's, else none. Without, a background is modelled."""
+    bounds: Annotated[tuple[float, float, float, float, float, float] | None, tyro.conf.arg(aliases=["--bounds"])] = (
+        None
+    )
+    """Region of interest in the capture's world (z up): x, y, z of one corner, then of the other; found by default."""
+    check: bool = True
+    """Look for blurred, over-exposed, badly masked and missing views first, and say what was found."""
+
+    def __post_init__(self) -> None:
+        if self.bounds is not None and not all(
+            a < b and math.isfinite(b - a) for a, b in zip(self.bounds[:3], self.bounds[3:], strict=True)
+        ):
+            raise SettingsError("the bounds hold nothing", fix="Give the smaller corner first: X0 Y0 Z0 X1 Y1 Z1.")
+
+
 @dataclass(frozen=True)
 class ReconstructSettings:
     """Settings of `viewloom reconstruct`."""
 
+    capture: CaptureSettings = CaptureSettings()
+    """How the capture is read."""
     fit: FitSettings = FitSettings()
     """The surface fit."""
     mesh: MeshSettings = MeshSettings()
@@ -125,7 +154,7 @@ class Image2MeshSettings:
     """The cut-out."""
     views: ViewsSettings = ViewsSettings()
     """The views."""
-    fit: FitSettings = FitSettings()
+    fit: FitSettings = GENERATED_FIT
     """The surface fit."""
     mesh: MeshSettings = MeshSettings(profile="photo")
     """The mesh and its texture."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from recon.export import export_mesh
 from recon.field import Surface
 from recon.fit import fit_surface, prior_surface
 from recon.mesh import decimate, drop_specks, extract_mesh, taubin
+from recon.scene_fit import fit_scene
 from recon.settings import FitSettings, GlbSettings
 from recon.texture import TexturedMesh, bake
+from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
 from scene.errors import InputError, ViewloomError
 from scene.framing import Framing
@@ -136,22 +138,37 @@ def views_stage(
             )
 
 
-def surface_stage(folder: Path, capture: Path, settings: FitSettings, on_step: Progress | None = None) -> None:
+def surface_stage(
+    folder: Path,
+    capture: Path,
+    settings: FitSettings,
+    on_step: Progress | None = None,
+    *,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+) -> None:
     """Fit a surface to a capture folder; falls back to the coarse volume if the views contradict each other wholly."""
     views = ViewSet.load(capture)
+    if not views.has_masks:
+        fit_scene(views, settings, on_step=on_step).save(folder / "surface.npz")
+        return
     coarse = capture / "coarse.npz"
     occupancy = colours = None
     if coarse.is_file():
         with np.load(coarse) as data:
             occupancy, colours = data["occupancy"].astype(np.float32), data["colours"].astype(np.float32)
     try:
-        surface = fit_surface(views, settings, prior=occupancy, on_step=on_step)
+        surface = fit_surface(
+            views, settings, prior=occupancy, device=pick_device(device), on_step=on_step, checkpoint=checkpoint
+        )
     except InputError as error:
         if occupancy is None or colours is None:
             raise
         surface = prior_surface(occupancy, colours, settings)
-        surface = Surface(surface.sdf, surface.colour, surface.half, {**surface.facts, "reason": error.what})
+        surface = replace(surface, facts={**surface.facts, "reason": error.what})
     surface.save(folder / "surface.npz")
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
 
 
 def asset_stage(

@@ -1,0 +1,555 @@
+"""Compiled inner loops of the surface fit on the CPU: rays through a sparse signed distance band, and their gradients.
+
+Distances are in voxels and positions in grid coordinates (a voxel's centre has integer coordinates), so one sharpness
+means the same at every resolution. Gradients are summed in a fixed number of lanes, whatever the number of threads:
+the same rays give the same bytes on every machine with the same instruction set.
+
+Source: NeuS (Wang et al. 2021), equations 10 to 13, with section ends evaluated; gradients derived by hand and tested
+against automatic differentiation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+LANES = 4
+"""Gradient buffers; rays are dealt to them in contiguous parts."""
+MAX_SECTIONS = 64
+"""Sections stored for one ray; a ray that would need more ends there."""
+
+
+@numba.njit(inline="always", fastmath=True)
+def _value(grid, x, y, z):  # pragma: no cover - compiled
+    """Trilinear value at grid coordinates inside the grid."""
+    i, j, k = int(x), int(y), int(z)
+    u, v, w = x - i, y - j, z - k
+    a = grid[i, j, k] * (1 - w) + grid[i, j, k + 1] * w
+    b = grid[i, j + 1, k] * (1 - w) + grid[i, j + 1, k + 1] * w
+    c = grid[i + 1, j, k] * (1 - w) + grid[i + 1, j, k + 1] * w
+    d = grid[i + 1, j + 1, k] * (1 - w) + grid[i + 1, j + 1, k + 1] * w
+    return (a * (1 - v) + b * v) * (1 - u) + (c * (1 - v) + d * v) * u
+
+
+@numba.njit(inline="always", fastmath=True)
+def _sigmoid(x):  # pragma: no cover - compiled
+    if x > 30:
+        return np.float32(1)
+    if x < -30:
+        return np.float32(0)
+    return np.float32(1 / (1 + math.exp(-x)))
+
+
+@numba.njit(inline="always", fastmath=True)
+def _span(o0, o1, o2, d0, d1, d2, n0, n1, n2):  # pragma: no cover - compiled
+    """Where a ray is inside the grid, with a small rim so that all eight corners exist."""
+    near, far = np.float32(0), np.float32(1e9)
+    for axis in range(3):
+        o = o0 if axis == 0 else (o1 if axis == 1 else o2)
+        d = d0 if axis == 0 else (d1 if axis == 1 else d2)
+        n = n0 if axis == 0 else (n1 if axis == 1 else n2)
+        low, high = np.float32(0.01), np.float32(n - 1.01)
+        if abs(d) < 1e-8:
+            if o < low or o > high:
+                return np.float32(1), np.float32(0)
+            continue
+        a, b = (low - o) / d, (high - o) / d
+        near, far = max(near, min(a, b)), min(far, max(a, b))
+    return near, far
+
+
+@numba.njit(inline="always", fastmath=True)
+def _sections(grid, o0, o1, o2, d0, d1, d2, sharpness, step, reach, jitter, t_of, f_of, g_of):  # pragma: no cover
+    """March a ray: long steps far from the surface, short ones near it.
+
+    Fills section starts, and values at starts and ends; returns the number of sections and what passes them all.
+    """
+    near, far = _span(o0, o1, o2, d0, d1, d2, grid.shape[0], grid.shape[1], grid.shape[2])
+    count = 0
+    through = np.float32(1)
+    t = near + jitter * step
+    if t >= far:
+        return count, through
+    f = _value(grid, o0 + t * d0, o1 + t * d1, o2 + t * d2)
+    while t < far and count < MAX_SECTIONS:
+        if f > reach:
+            t += max(f - reach, step) + np.float32(1e-3)
+            if t >= far:
+                break
+            f = _value(grid, o0 + t * d0, o1 + t * d1, o2 + t * d2)
+            continue
+        end = t + step
+        if end >= far:
+            break
+        g = _value(grid, o0 + end * d0, o1 + end * d1, o2 + end * d2)
+        t_of[count], f_of[count], g_of[count] = t, f, g
+        before, after = _sigmoid(sharpness * f), _sigmoid(sharpness * g)
+        alpha = (before - after) / (before + np.float32(1e-5))
+        if alpha > 0:
+            through *= 1 - alpha
+        count += 1
+        if through < 3e-3 or f < -reach:
+            break
+        t, f = end, g
+    return count, through
+
+
+@numba.njit(inline="always", fastmath=True)
+def _ray(cams, view, x, y):  # pragma: no cover - compiled
+    """Origin and unit direction, grid coordinates. A row of cams: centre, rotation, fx, fy, cx, cy."""
+    c = cams[view]
+    a, b = (x - c[14]) / c[12], -(y - c[15]) / c[13]
+    d0 = c[3] * a + c[4] * b - c[5]
+    d1 = c[6] * a + c[7] * b - c[8]
+    d2 = c[9] * a + c[10] * b - c[11]
+    norm = 1 / math.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
+    return c[0], c[1], c[2], np.float32(d0 * norm), np.float32(d1 * norm), np.float32(d2 * norm)
+
+
+@numba.njit(inline="always", fastmath=True)
+def _spread(index, x, y, z, amount, out):  # pragma: no cover - compiled
+    """Add a gradient to the eight corners' band slots."""
+    i, j, k = int(x), int(y), int(z)
+    u, v, w = x - i, y - j, z - k
+    for di in range(2):
+        wu = u if di else 1 - u
+        for dj in range(2):
+            wv = wu * (v if dj else 1 - v)
+            for dk in range(2):
+                out[index[i + di, j + dj, k + dk]] += wv * (w if dk else 1 - w) * amount
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def fit_step(
+    grid,
+    index,
+    colour,
+    cams,
+    view,
+    px,
+    py,
+    target,
+    target_alpha,
+    weight,
+    backdrop,
+    jitter,
+    sharpness,
+    step,
+    reach,
+    mask_weight,
+    colour_limit,
+    mask_limit,
+    light_of,
+    grad_sdf,
+    grad_colour,
+    grad_light,
+    grad_backdrop,
+    error,
+):  # pragma: no cover - compiled
+    """Render rays and add the gradients of the loss to the lanes.
+
+    Args:
+        grid: signed distances [x y z], voxels.
+        index: band slot of each voxel; voxels outside the band have the last slot, whose gradients are not used.
+        colour: [slots + 1, 3] sRGB of the band's voxels.
+        cams: [v, 16] see ``camera_rows``.
+        view, px, py: [n] camera and pixel of each ray.
+        target: [n 3] straight sRGB; target_alpha: [n] mask in [0, 1]; weight: [n] of the ray, mean 1.
+        backdrop: [n 3] what is seen behind the grid.
+        jitter: [n] in [0, 1): offset of the first section.
+        sharpness: of the density, per voxel; step: section length; reach: distance at which sections begin, voxels.
+        mask_weight: of the mask's cross-entropy; negative if the views have no masks.
+        colour_limit, mask_limit: larger errors are contradictions and get no gradient.
+        light_of: [3] brightness is 1 + light_of . normal.
+        grad_light: [LANES, 3]; added to.
+        grad_sdf: [LANES, slots + 1]; grad_colour: [LANES, slots + 1, 3]; added to.
+        grad_backdrop: [n 3] written.
+        error: [n 3] written: colour error, cross-entropy, opacity.
+    """
+    count = view.shape[0]
+    scale = np.float32(1 / count)
+    for lane in numba.prange(LANES):
+        gs, gc, gl = grad_sdf[lane], grad_colour[lane], grad_light[lane]
+        l0, l1, l2 = light_of[0], light_of[1], light_of[2]
+        normal = np.empty((MAX_SECTIONS, 5), np.float32)
+        t_of = np.empty(MAX_SECTIONS, np.float32)
+        f_of = np.empty(MAX_SECTIONS, np.float32)
+        g_of = np.empty(MAX_SECTIONS, np.float32)
+        w_of = np.empty(MAX_SECTIONS, np.float32)
+        rgb = np.empty((MAX_SECTIONS, 3), np.float32)
+        for r in range(lane * count // LANES, (lane + 1) * count // LANES):
+            o0, o1, o2, d0, d1, d2 = _ray(cams, view[r], px[r], py[r])
+            n, through = _sections(grid, o0, o1, o2, d0, d1, d2, sharpness, step, reach, jitter[r], t_of, f_of, g_of)
+            red, green, blue = np.float32(0), np.float32(0), np.float32(0)
+            light = np.float32(1)
+            for s in range(n):
+                before, after = _sigmoid(sharpness * f_of[s]), _sigmoid(sharpness * g_of[s])
+                alpha = max(np.float32(0), (before - after) / (before + np.float32(1e-5)))
+                w = alpha * light
+                light *= 1 - alpha
+                w_of[s] = w
+                if w <= 1e-6:
+                    rgb[s, 0] = rgb[s, 1] = rgb[s, 2] = 0
+                    continue
+                t = t_of[s] + step / 2
+                x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
+                i, j, k = int(x), int(y), int(z)
+                u, v, q = x - i, y - j, z - k
+                c0, c1, c2 = np.float32(0), np.float32(0), np.float32(0)
+                n0, n1, n2 = np.float32(0), np.float32(0), np.float32(0)
+                for di in range(2):
+                    wu = u if di else 1 - u
+                    for dj in range(2):
+                        wv = v if dj else 1 - v
+                        for dk in range(2):
+                            wq = q if dk else 1 - q
+                            ww = wu * wv * wq
+                            slot = index[i + di, j + dj, k + dk]
+                            c0 += ww * colour[slot, 0]
+                            c1 += ww * colour[slot, 1]
+                            c2 += ww * colour[slot, 2]
+                            value = grid[i + di, j + dj, k + dk]
+                            n0 += wv * wq * (value if di else -value)
+                            n1 += wu * wq * (value if dj else -value)
+                            n2 += wu * wv * (value if dk else -value)
+                norm = math.sqrt(n0 * n0 + n1 * n1 + n2 * n2 + 1e-6)
+                n0, n1, n2 = n0 / norm, n1 / norm, n2 / norm
+                bright = 1 + l0 * n0 + l1 * n1 + l2 * n2
+                normal[s, 0], normal[s, 1], normal[s, 2], normal[s, 3], normal[s, 4] = n0, n1, n2, norm, bright
+                c0, c1, c2 = c0 * bright, c1 * bright, c2 * bright
+                rgb[s, 0], rgb[s, 1], rgb[s, 2] = c0, c1, c2
+                red += w * c0
+                green += w * c1
+                blue += w * c2
+            a = target_alpha[r]
+            masked = mask_weight >= 0
+            # With a mask both sides stand on white, so that colours and outlines do not pull against each other.
+            b0, b1, b2 = backdrop[r, 0], backdrop[r, 1], backdrop[r, 2]
+            e0 = red + through * b0 - (target[r, 0] * a + (1 - a) * b0)
+            e1 = green + through * b1 - (target[r, 1] * a + (1 - a) * b1)
+            e2 = blue + through * b2 - (target[r, 2] * a + (1 - a) * b2)
+            size = (abs(e0) + abs(e1) + abs(e2)) / 3
+            opacity = min(max(1 - through, np.float32(1e-3)), np.float32(1 - 1e-3))
+            entropy = np.float32(0)
+            if masked:
+                entropy = -np.float32(a * math.log(opacity) + (1 - a) * math.log(1 - opacity))
+            error[r, 0], error[r, 1], error[r, 2] = size, entropy, 1 - through
+            of_colour = weight[r] * scale
+            if size > colour_limit or (masked and a <= 0.5):
+                of_colour = np.float32(0)
+            # Huber: quadratic below 0.02, so that small differences do not make noise.
+            h = np.float32(1 / 0.02)
+            q0 = of_colour / 3 * min(max(e0 * h, np.float32(-1)), np.float32(1))
+            q1 = of_colour / 3 * min(max(e1 * h, np.float32(-1)), np.float32(1))
+            q2 = of_colour / 3 * min(max(e2 * h, np.float32(-1)), np.float32(1))
+            grad_backdrop[r, 0], grad_backdrop[r, 1], grad_backdrop[r, 2] = through * q0, through * q1, through * q2
+            p = np.float32(0)
+            if masked and entropy <= mask_limit:
+                p = mask_weight * weight[r] * scale * (opacity - a) / (opacity * (1 - opacity))
+                p = min(max(p, -10 * mask_weight * scale), 10 * mask_weight * scale)
+            # dL/d(through), then from the back to the front.
+            behind = through * (q0 * b0 + q1 * b1 + q2 * b2 - p)
+            for back in range(n):
+                s = n - 1 - back
+                w = w_of[s]
+                own = q0 * rgb[s, 0] + q1 * rgb[s, 1] + q2 * rgb[s, 2]
+                before, after = _sigmoid(sharpness * f_of[s]), _sigmoid(sharpness * g_of[s])
+                alpha = (before - after) / (before + np.float32(1e-5))
+                if alpha > 0:
+                    left = max(1 - alpha, np.float32(1e-4))
+                    passed = w / max(alpha, np.float32(1e-9))
+                    d_alpha = passed * own - behind / left
+                    bottom = before + np.float32(1e-5)
+                    d_after = -sharpness * after * (1 - after) / bottom * d_alpha
+                    d_before = (
+                        sharpness * before * (1 - before) * (after + np.float32(1e-5)) / (bottom * bottom) * d_alpha
+                    )
+                    t = t_of[s]
+                    _spread(index, o0 + t * d0, o1 + t * d1, o2 + t * d2, d_before, gs)
+                    t = t + step
+                    _spread(index, o0 + t * d0, o1 + t * d1, o2 + t * d2, d_after, gs)
+                    if w > 1e-6:
+                        t = t_of[s] + step / 2
+                        x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
+                        i, j, k = int(x), int(y), int(z)
+                        u, v, q = x - i, y - j, z - k
+                        n0, n1, n2, norm, bright = (
+                            normal[s, 0],
+                            normal[s, 1],
+                            normal[s, 2],
+                            normal[s, 3],
+                            normal[s, 4],
+                        )
+                        d_bright = w * own / bright
+                        gl[0] += d_bright * n0
+                        gl[1] += d_bright * n1
+                        gl[2] += d_bright * n2
+                        # Of the unit normal, then of the gradient: only what turns it counts.
+                        along = l0 * n0 + l1 * n1 + l2 * n2
+                        m0 = d_bright * (l0 - along * n0) / norm
+                        m1 = d_bright * (l1 - along * n1) / norm
+                        m2 = d_bright * (l2 - along * n2) / norm
+                        for di in range(2):
+                            wu = u if di else 1 - u
+                            for dj in range(2):
+                                wv = v if dj else 1 - v
+                                for dk in range(2):
+                                    wq = q if dk else 1 - q
+                                    ww = wu * wv * wq * w * bright
+                                    slot = index[i + di, j + dj, k + dk]
+                                    gc[slot, 0] += ww * q0
+                                    gc[slot, 1] += ww * q1
+                                    gc[slot, 2] += ww * q2
+                                    gs[slot] += (
+                                        wv * wq * (m0 if di else -m0)
+                                        + wu * wq * (m1 if dj else -m1)
+                                        + wu * wv * (m2 if dk else -m2)
+                                    )
+                behind += w * own
+
+
+@numba.njit(parallel=True, cache=True)
+def find_neighbours(index, cells, out):  # pragma: no cover - compiled
+    """Band slots of the six neighbours of each cell (the last slot if outside the band): -x +x -y +y -z +z."""
+    for s in numba.prange(cells.shape[0]):
+        i, j, k = cells[s, 0], cells[s, 1], cells[s, 2]
+        out[s, 0], out[s, 1] = index[i - 1, j, k], index[i + 1, j, k]
+        out[s, 2], out[s, 3] = index[i, j - 1, k], index[i, j + 1, k]
+        out[s, 4], out[s, 5] = index[i, j, k - 1], index[i, j, k + 1]
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def add_regularity(grid, cells, near, eikonal, smooth, slope, bend, grad):  # pragma: no cover - compiled
+    """Add gradients of the eikonal and thin-plate energies (means over the band) to one lane.
+
+    Args:
+        grid: as in :func:`fit_step`.
+        cells: [slots 3] voxel of each slot; none on the grid's border. near: [slots 6] see :func:`find_neighbours`.
+        eikonal, smooth: weights.
+        slope: [slots + 1, 3], bend: [slots + 1]: scratch; the last slot stays 0.
+        grad: [slots + 1], added to.
+    """
+    count = cells.shape[0]
+    e, b = np.float32(2 * eikonal / count), np.float32(2 * smooth / count)
+    slope[count, 0], slope[count, 1], slope[count, 2], bend[count] = 0, 0, 0, 0
+    for s in numba.prange(count):
+        i, j, k = cells[s, 0], cells[s, 1], cells[s, 2]
+        f = grid[i, j, k]
+        x0, x1 = grid[i - 1, j, k], grid[i + 1, j, k]
+        y0, y1 = grid[i, j - 1, k], grid[i, j + 1, k]
+        z0, z1 = grid[i, j, k - 1], grid[i, j, k + 1]
+        g0, g1, g2 = (x1 - x0) / 2, (y1 - y0) / 2, (z1 - z0) / 2
+        norm = math.sqrt(g0 * g0 + g1 * g1 + g2 * g2 + 1e-12)
+        factor = e * (1 - 1 / norm) if norm > 0.05 else np.float32(0)
+        slope[s, 0], slope[s, 1], slope[s, 2] = factor * g0 / 2, factor * g1 / 2, factor * g2 / 2
+        bend[s] = b * (x0 + x1 + y0 + y1 + z0 + z1 - 6 * f)
+    for s in numba.prange(count):
+        x0, x1, y0, y1, z0, z1 = near[s, 0], near[s, 1], near[s, 2], near[s, 3], near[s, 4], near[s, 5]
+        total = slope[x0, 0] - slope[x1, 0] + slope[y0, 1] - slope[y1, 1] + slope[z0, 2] - slope[z1, 2]
+        total += bend[x0] + bend[x1] + bend[y0] + bend[y1] + bend[z0] + bend[z1] - 6 * bend[s]
+        grad[s] += total
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def sum_lanes(grad_sdf, total):  # pragma: no cover - compiled
+    """Sum the lanes of the distance gradient into ``total`` [slots + 1] and clear them; the last slot gets 0."""
+    count = total.shape[0] - 1
+    for s in numba.prange(count + 1):
+        g = np.float32(0)
+        for lane in range(LANES):
+            g += grad_sdf[lane, s]
+            grad_sdf[lane, s] = 0
+        total[s] = g if s < count else np.float32(0)
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def blur_band(near, source, target):  # pragma: no cover - compiled
+    """One pass of a small blur over the band: half the value, half the mean of the six neighbours (outside: 0)."""
+    for s in numba.prange(near.shape[0]):
+        total = source[near[s, 0]] + source[near[s, 1]] + source[near[s, 2]]
+        total += source[near[s, 3]] + source[near[s, 4]] + source[near[s, 5]]
+        target[s] = np.float32(0.5) * source[s] + total / 12
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def move_band(grid, cells, gradient, moments, step, rate, floor, limit):  # pragma: no cover - compiled
+    """Move distances along smoothed gradients.
+
+    The second moment of each voxel has a floor shared by all: where there is next to no signal next to nothing moves,
+    while Adam alone would turn noise into bumps.
+    """
+    beta1, beta2 = np.float32(0.9), np.float32(0.97)
+    fix1, fix2 = np.float32(1 / (1 - 0.9**step)), np.float32(1 / (1 - 0.97**step))
+    for s in numba.prange(cells.shape[0]):
+        g = gradient[s]
+        m = beta1 * moments[s, 0] + (1 - beta1) * g
+        v = beta2 * moments[s, 1] + (1 - beta2) * g * g
+        moments[s, 0], moments[s, 1] = m, v
+        change = rate * m * fix1 / math.sqrt(v * fix2 + floor)
+        grid[cells[s, 0], cells[s, 1], cells[s, 2]] -= min(max(change, -limit), limit)
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def add_flatness(near, colour, weight, edge, grad_colour):  # pragma: no cover - compiled
+    """Add the gradient of an edge-keeping smoothness of the band's colours (mean over the band) to one lane.
+
+    Args:
+        near: as in :func:`add_regularity`.
+        weight: of the term; edge: differences well above it are edges, and are let be.
+        grad_colour: [slots + 1, 3], added to.
+    """
+    count = near.shape[0]
+    scale = np.float32(weight * edge / count)
+    for s in numba.prange(count):
+        c0, c1, c2 = colour[s, 0], colour[s, 1], colour[s, 2]
+        for n in range(6):
+            t = near[s, n]
+            if t < count:
+                d0, d1, d2 = c0 - colour[t, 0], c1 - colour[t, 1], c2 - colour[t, 2]
+                size = scale / (d0 * d0 + d1 * d1 + d2 * d2 + edge * edge)
+                grad_colour[s, 0] += size * d0
+                grad_colour[s, 1] += size * d1
+                grad_colour[s, 2] += size * d2
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def colour_step(cells, colour, grad_colour, moments, step, rate):  # pragma: no cover - compiled
+    """One Adam step of the colours; sums and clears the lanes. Colours that no ray touched stay as they are."""
+    beta1, beta2 = np.float32(0.9), np.float32(0.95)
+    fix1, fix2 = np.float32(1 / (1 - 0.9**step)), np.float32(1 / (1 - 0.95**step))
+    for s in numba.prange(cells.shape[0]):
+        for c in range(3):
+            g = np.float32(0)
+            for lane in range(LANES):
+                g += grad_colour[lane, s, c]
+                grad_colour[lane, s, c] = 0
+            if g != 0:
+                m = beta1 * moments[s, c, 0] + (1 - beta1) * g
+                v = beta2 * moments[s, c, 1] + (1 - beta2) * g * g
+                moments[s, c, 0], moments[s, c, 1] = m, v
+                value = colour[s, c] - rate * m * fix1 / (math.sqrt(v * fix2) + 1e-12)
+                colour[s, c] = min(max(value, np.float32(0)), np.float32(1))
+
+
+@numba.njit(fastmath=True, cache=True)
+def spread_distance(distance):  # pragma: no cover - compiled
+    """Complete a partly known distance map (unknown: large) in place by two sweeps over 26 neighbours."""
+    n0, n1, n2 = distance.shape
+    for direction in range(2):
+        sign = 1 if direction == 0 else -1
+        for a in range(n0):
+            i = a if direction == 0 else n0 - 1 - a
+            for b in range(n1):
+                j = b if direction == 0 else n1 - 1 - b
+                for c in range(n2):
+                    k = c if direction == 0 else n2 - 1 - c
+                    best = distance[i, j, k]
+                    for di in range(-1, 1):
+                        for dj in range(-1, 2):
+                            if di == 0 and dj > 0:
+                                break
+                            for dk in range(-1, 2):
+                                if di == 0 and dj == 0 and dk >= 0:
+                                    break
+                                x, y, z = i + sign * di, j + sign * dj, k + sign * dk
+                                if x < 0 or y < 0 or z < 0 or x >= n0 or y >= n1 or z >= n2:
+                                    continue
+                                d = distance[x, y, z] + np.float32(math.sqrt(di * di + dj * dj + dk * dk))
+                                if d < best:
+                                    best = d
+                    distance[i, j, k] = best
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def render_rays(
+    grid, index, colour, light_of, cams, view, px, py, sharpness, step, reach, out
+):  # pragma: no cover - compiled
+    """Colour (premultiplied), opacity and distance (voxels, of what is opaque) of rays, written to ``out`` [n 5]."""
+    for lane in numba.prange(64):
+        t_of = np.empty(MAX_SECTIONS, np.float32)
+        f_of = np.empty(MAX_SECTIONS, np.float32)
+        g_of = np.empty(MAX_SECTIONS, np.float32)
+        count = view.shape[0]
+        for r in range(lane * count // 64, (lane + 1) * count // 64):
+            o0, o1, o2, d0, d1, d2 = _ray(cams, view[r], px[r], py[r])
+            n, through = _sections(
+                grid, o0, o1, o2, d0, d1, d2, sharpness, step, reach, np.float32(0.5), t_of, f_of, g_of
+            )
+            light = np.float32(1)
+            for c in range(5):
+                out[r, c] = 0
+            for s in range(n):
+                before, after = _sigmoid(sharpness * f_of[s]), _sigmoid(sharpness * g_of[s])
+                alpha = max(np.float32(0), (before - after) / (before + np.float32(1e-5)))
+                w = alpha * light
+                light *= 1 - alpha
+                if w <= 1e-6:
+                    continue
+                t = t_of[s] + step / 2
+                x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
+                i, j, k = int(x), int(y), int(z)
+                u, v, q = x - i, y - j, z - k
+                n0, n1, n2 = np.float32(0), np.float32(0), np.float32(0)
+                c0, c1, c2 = np.float32(0), np.float32(0), np.float32(0)
+                for di in range(2):
+                    wu = u if di else 1 - u
+                    for dj in range(2):
+                        wv = v if dj else 1 - v
+                        for dk in range(2):
+                            wq = q if dk else 1 - q
+                            ww = wu * wv * wq
+                            slot = index[i + di, j + dj, k + dk]
+                            c0 += ww * colour[slot, 0]
+                            c1 += ww * colour[slot, 1]
+                            c2 += ww * colour[slot, 2]
+                            value = grid[i + di, j + dj, k + dk]
+                            n0 += wv * wq * (value if di else -value)
+                            n1 += wu * wq * (value if dj else -value)
+                            n2 += wu * wv * (value if dk else -value)
+                norm = math.sqrt(n0 * n0 + n1 * n1 + n2 * n2 + 1e-6)
+                bright = w * (1 + (light_of[0] * n0 + light_of[1] * n1 + light_of[2] * n2) / norm)
+                out[r, 0] += bright * c0
+                out[r, 1] += bright * c1
+                out[r, 2] += bright * c2
+                out[r, 4] += w * t
+            out[r, 3] = 1 - through
+            out[r, 4] = out[r, 4] / max(1 - through, np.float32(1e-6))
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - compiled
+    """Add one view's votes: the mask's value at every voxel's projection.
+
+    Args:
+        alpha: [h w] mask in [0, 1]; cam: [16] its row of ``camera_rows`` (grid coordinates); weight: of the view.
+        whole: the view shows the whole object, so what lies beside the picture is outside.
+        votes, total: [x y z], added to.
+    """
+    height, width = alpha.shape
+    n0, n1, n2 = votes.shape
+    for i in numba.prange(n0):
+        for j in range(n1):
+            for k in range(n2):
+                a, b, c = i - cam[0], j - cam[1], k - cam[2]
+                x = cam[3] * a + cam[6] * b + cam[9] * c
+                y = cam[4] * a + cam[7] * b + cam[10] * c
+                depth = -(cam[5] * a + cam[8] * b + cam[11] * c)
+                value, seen = np.float32(0), False
+                if depth > 1e-6:
+                    u = cam[14] + cam[12] * x / depth
+                    v = cam[15] - cam[13] * y / depth
+                    if u >= 0 and v >= 0 and u <= width and v <= height:
+                        seen = True
+                        u = min(max(u - 0.5, 0.0), width - 1.001)
+                        v = min(max(v - 0.5, 0.0), height - 1.001)
+                        p, q = int(u), int(v)
+                        u, v = u - p, v - q
+                        p1, q1 = min(p + 1, width - 1), min(q + 1, height - 1)
+                        top = alpha[q, p] * (1 - u) + alpha[q, p1] * u
+                        low = alpha[q1, p] * (1 - u) + alpha[q1, p1] * u
+                        value = np.float32(top * (1 - v) + low * v)
+                if seen or whole:
+                    votes[i, j, k] += weight * value
+                    total[i, j, k] += weight
