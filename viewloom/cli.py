@@ -1,4 +1,4 @@
-"""The command line: ``viewloom image2mesh | views | reconstruct | export | doctor``."""
+"""The command line: ``viewloom image2mesh | views | pose | check | reconstruct | export | doctor``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 import viewloom
+from pipeline.jobs.mapping import PoseSettings
 from pipeline.jobs.progress import ConsoleReporter, hello
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_from_yaml
 from recon.profiles import PROFILES, ProfileName
@@ -48,6 +49,34 @@ class Image2Mesh:
 @dataclass(frozen=True)
 class Views(Image2Mesh):
     """Turn photos into posed views: a capture folder OUT/NAME/views that nerfstudio opens, without a mesh."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Find the cameras of photos of one object, taken from around it, and write a capture folder.
+
+    Lens, sparse points and the vertical come with it. The same photos are not searched again: what the search needed is
+    kept in OUT/colmap.
+    """
+
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Photos, or folders of photos; three at least, of a thing that does not move."""
+    out: Out
+    """Capture folder to write."""
+    settings: Annotated[PoseSettings, tyro.conf.arg(name="")] = PoseSettings()
+    """Settings of the search."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Say what is wrong with a capture: blur, exposure, masks, coverage, views that contradict the others."""
+
+    capture: tyro.conf.Positional[Path]
+    """A capture of any format that can be read."""
+    debug: bool = False
+    """Show the traceback of errors."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,8 @@ class Doctor:
 _COMMANDS: dict[str, type[Any]] = {
     "image2mesh": Image2Mesh,
     "views": Views,
+    "pose": Pose,
+    "check": Check,
     "reconstruct": Reconstruct,
     "export": Export,
     "doctor": Doctor,
@@ -148,7 +179,7 @@ def _usage() -> str:
 def _parse(name: str, argv: list[str]) -> Any:
     kind = _COMMANDS[name]
     preset = _preset_in(argv)
-    if preset is None or kind in (Doctor, Export):
+    if preset is None or kind in (Doctor, Export, Pose, Check):
         return tyro.cli(kind, args=argv, prog=f"viewloom {name}")
     # The preset becomes the default, so that flags change it and --help shows it.
     if kind is Reconstruct:
@@ -192,6 +223,10 @@ def _run(command: Any) -> int:
         return _doctor()
     if isinstance(command, Export):
         return _export(command)
+    if isinstance(command, Pose):
+        return _pose(command)
+    if isinstance(command, Check):
+        return _check(command)
     what = (
         "reconstruct" if isinstance(command, Reconstruct) else "views" if isinstance(command, Views) else "image2mesh"
     )
@@ -239,6 +274,46 @@ def _export(command: Export) -> int:
             reporter.note(f"Over the profile {command.profile}: {text}.")
     print(made.path)
     return 0
+
+
+def _pose(command: Pose) -> int:
+    hello(f"viewloom {viewloom.__version__}: pose")
+    from pipeline.jobs.pose import pose
+
+    with ConsoleReporter() as reporter:
+        result = pose(command.photos, command.out, command.settings, reporter=reporter)
+    print(f"{result.folder}  ({result.summary})")
+    return 0
+
+
+def _check(command: Check) -> int:
+    hello(f"viewloom {viewloom.__version__}: check")
+    from recon.check import check_capture
+    from scene.captures import load_capture
+
+    report = check_capture(load_capture(command.capture))
+    print("  view              sharpness  stops   burnt   mask    fit  off by")
+    for view in report.views:
+        numbers = [
+            f"{'-' if value is None else format(value, form):>{width}}"
+            for value, form, width in (
+                (view.sharpness, ".2f", 9),
+                (view.stops, "+.1f", 6),
+                (view.burnt, ".0%", 7),
+                (view.cover, ".1%", 6),
+                (view.agreement, ".2f", 6),
+            )
+        ]
+        print(f"  {view.name:<16}  {' '.join(numbers)}  {view.shift or '-'}")
+    if report.coverage is not None:
+        low, high = report.coverage.elevation_deg
+        gap = f"largest gap {report.coverage.gap_deg:.0f} degrees"
+        print(f"  cameras: {gap}, elevation {low:.0f} to {high:.0f} degrees")
+    if report.consistency is not None:
+        print(f"  consistency of the masks: {report.consistency:.2f}")
+    for text in report.warnings or ("nothing to complain about",):
+        print(f"  {'--' if report.warnings else 'ok'}  {text}")
+    return 0 if report.usable else 2
 
 
 def _doctor() -> int:
