@@ -52,6 +52,8 @@ class FitSettings:
     """Share of the smallest errors that count, after the first level; below 1 for views that contradict each other."""
     background: tuple[int, int] = (16, 32)
     """Samples in front of and behind the box, for captures without masks."""
+    flat_base: bool = True
+    """Close the underside with a plane where all cameras look from above."""
     seed: int = 0
     """Seed of the ray draws."""
 

@@ -1,0 +1,233 @@
+"""Reconstruction of known objects: geometry, pictures, time and memory, beside the visual hull and NeuS-facto.
+
+Protocol. Every mesh of the data folder is normalised to the bounding sphere and rendered under the one light by 24
+cameras spread evenly over the sphere (radius 1.5, 256 px, with masks); every third view, 8 in all, is held out and 16
+are fitted. Lengths are in % of the true mesh's longest side, without registration; scores are those of
+recon.metrics.compare_surfaces, of the exported mesh. Pictures: foreground PSNR of the held-out views, of the textured
+mesh drawn without light (its texture holds the light), and of the fit's own volume rendering; objects with textures
+or vertex colours only. Time: from views in memory to the mesh with its texture, plus export and check as a column of
+its own. Kernels are compiled before the clock starts.
+
+Example: python scripts/benchmark_recon.py --meshes DATA/meshes_eval --presets draft standard --out scores.json
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
+from recon.decimate import decimate
+from recon.export import export_mesh
+from recon.field import Surface
+from recon.fit import fit_surface, hull_surface
+from recon.mesh import drop_specks, extract_mesh, taubin
+from recon.metrics import compare_surfaces
+from recon.settings import FitSettings
+from recon.texture import TexturedMesh, bake
+from recon.volume_view import render_surface
+from scene.mesh import ColouredMesh
+from scene.metrics import view_scores
+from scene.render import Light, MeshRenderer
+from scene.viewset import View, ViewSet
+from scene.voxels import sphere_cameras
+from scripts.meshes import load_glb
+from viewloom.cli import preset_path
+
+VIEWS, SIZE, EVERY = 24, 256, 3
+CONCAVE = ("bowl", "ramekin", "shoe", "sneakers", "frypan", "dish", "cup")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Score reconstructions of known meshes."""
+
+    meshes: Path
+    """Folder with GLB files, searched through."""
+    presets: tuple[str, ...] = ("standard",)
+    """Presets to run; hull stands for the visual hull alone."""
+    only: tuple[str, ...] = ()
+    """Names of meshes; all by default."""
+    count: int | None = None
+    """So many, spread evenly over the sorted names."""
+    facto: Path | None = None
+    """Python with nerfstudio: also runs the NeuS-facto baseline, at the seconds that the last preset took."""
+    views: int = VIEWS
+    """Views rendered; every third is held out."""
+    out: Path | None = None
+    """Write the scores of every object as JSON, and continue from it."""
+
+
+def main(arguments: Arguments) -> None:
+    """Run and print the table."""
+    paths = sorted(arguments.meshes.rglob("*.glb"))
+    if arguments.only:
+        paths = [p for p in paths if p.stem in arguments.only]
+    if arguments.count is not None:
+        paths = [paths[round(k)] for k in np.linspace(0, len(paths) - 1, arguments.count)]
+    done: dict[str, dict[str, Any]] = {}
+    if arguments.out is not None and arguments.out.is_file():
+        done = json.loads(arguments.out.read_text())
+    console = Console()
+    warm = False
+    for path in paths:
+        seconds = 60.0
+        rows = [*arguments.presets, *(["neus-facto"] if arguments.facto else [])]
+        if all(f"{path.stem}/{row}" in done for row in rows):
+            continue
+        mesh = load_glb(path)
+        train, held = capture(mesh, arguments.views)
+        if not warm:
+            fit_surface(train, FitSettings(levels=(16, 24), iterations=(2, 2), rays=64, hull_resolution=16))
+            warm = True
+        for row in rows:
+            key = f"{path.stem}/{row}"
+            if key not in done:
+                if row == "neus-facto":
+                    assert arguments.facto is not None
+                    done[key] = run_facto(arguments.facto, train, mesh, seconds)
+                else:
+                    done[key] = run_preset(row, train, held, mesh)
+                if arguments.out is not None:
+                    arguments.out.write_text(json.dumps(done, indent=1) + "\n")
+            seconds = done[key]["seconds"]
+            told = {k: round(v, 3) for k, v in done[key].items() if isinstance(v, float)}
+            console.print(key, told, highlight=False)
+    table(done, console)
+
+
+def capture(mesh: ColouredMesh, count: int) -> tuple[ViewSet, ViewSet]:
+    """Fitted and held-out views of a normalised mesh."""
+    renderer = MeshRenderer(mesh)
+    views = [
+        View(f"{k:03d}", camera, np.round(renderer.render(camera).rgba * 255).astype(np.uint8))
+        for k, camera in enumerate(sphere_cameras(count, SIZE, 1.5))
+    ]
+    train = tuple(v for k, v in enumerate(views) if k % EVERY != 1)
+    return ViewSet(train, True), ViewSet(tuple(v for k, v in enumerate(views) if k % EVERY == 1), True)
+
+
+def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) -> dict[str, Any]:
+    """Fit, mesh and texture under a preset; ``hull`` is the hull of the standard preset."""
+    name = "standard" if preset == "hull" else preset
+    settings = settings_from_yaml(preset_path(name), ReconstructSettings(), ignore=("prepare", "views", "device"))
+    start = time.perf_counter()
+    surface = hull_surface(train, settings.fit) if preset == "hull" else fit_surface(train, settings.fit)
+    fitted = time.perf_counter() - start
+    limits = settings.mesh.limits
+    vertices, faces = decimate(*drop_specks(*extract_mesh(surface)), limits.max_faces)
+    vertices = taubin(vertices, faces, settings.mesh.smoothing)
+    row: dict[str, Any] = {}
+    if preset != "hull":
+        textured = bake(vertices, faces, train, surface, limits.texture)
+        row["seconds"] = time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            exported = export_mesh(Path(folder) / "mesh.glb", textured, settings.glb)
+            row["export_seconds"] = time.perf_counter() - begun
+            row["clean"] = exported.report.clean
+        if truth.texture is not None or truth.vertex_colours is not None:
+            row.update(picture_scores(textured, surface, held))
+    else:
+        row["seconds"] = time.perf_counter() - start
+    row["fit_seconds"] = fitted
+    scores = compare_surfaces(vertices, faces, truth.vertices.astype(np.float64), truth.faces)
+    return {
+        **row,
+        **asdict(scores),
+        "faces": len(faces),
+        "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+def picture_scores(mesh: TexturedMesh, surface: Surface, held: ViewSet) -> dict[str, float]:
+    """Means over held-out views of the textured mesh and of the volume rendering."""
+    flat = ColouredMesh(
+        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
+    )
+    renderer = MeshRenderer(flat, Light(ambient=1.0, diffuse=0.0))
+    volume = render_surface(surface, [view.camera for view in held])
+    scores: dict[str, list[float]] = {"psnr": [], "ssim": [], "mask_iou": [], "volume_psnr": []}
+    for view, soft in zip(held, volume, strict=True):
+        true = view.rgba().astype(np.float32) / 255
+        found = view_scores(renderer.render(view.camera).rgba, true)
+        scores["psnr"].append(found["foreground_psnr"])
+        scores["ssim"].append(found["ssim"])
+        scores["mask_iou"].append(found["iou"])
+        scores["volume_psnr"].append(view_scores(soft.astype(np.float32), true)["foreground_psnr"])
+    return {name: float(np.mean(values)) for name, values in scores.items()}
+
+
+def run_facto(python: Path, train: ViewSet, truth: ColouredMesh, seconds: float) -> dict[str, Any]:
+    """NeuS-facto with torch's hash grid at a given wall time, in an environment that has nerfstudio."""
+    with tempfile.TemporaryDirectory() as folder:
+        train.save(Path(folder) / "capture")
+        command = [str(python), str(Path(__file__).with_name("baseline_neus_facto.py")), "--threads", "2"]
+        command += ["--capture", f"{folder}/capture", "--seconds", f"{seconds:.1f}", "--out", f"{folder}/out"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"the baseline failed:\n{done.stderr[-2000:]}")
+        with np.load(f"{folder}/out/mesh.npz") as data:
+            vertices, faces = data["vertices"].astype(np.float64), data["faces"].astype(np.int64)
+    scores = compare_surfaces(vertices, faces, truth.vertices.astype(np.float64), truth.faces)
+    return {"seconds": seconds, **asdict(scores), "faces": len(faces)}
+
+
+def table(done: dict[str, dict[str, Any]], console: Console) -> None:
+    """Medians per preset, and how much nearer than the hull."""
+    rows = sorted({key.rpartition("/")[2] for key in done})
+    shown = Table(title="medians; lengths in % of the longest side")
+    columns = ("objects", "seconds", "chamfer", "F 0.5 %", "F 1 %", "normals", "IoU", "thinned", "PSNR", "volume PSNR")
+    for column in ("", *columns, "below hull", "concave below hull"):
+        shown.add_column(column)
+    for row in rows:
+        mine = {k.rpartition("/")[0]: v for k, v in done.items() if k.rpartition("/")[2] == row}
+        shown.add_row(
+            row, str(len(mine)), *(_median(mine, name, scale) for name, scale in _COLUMNS), *_gain(mine, done)
+        )
+    console.print(shown)
+
+
+_COLUMNS = (
+    ("seconds", 1.0),
+    ("chamfer", 100.0),
+    ("f_half", 1.0),
+    ("f_1", 1.0),
+    ("normal_consistency", 1.0),
+    ("iou", 1.0),
+    ("thinned_chamfer", 100.0),
+    ("psnr", 1.0),
+    ("volume_psnr", 1.0),
+)
+
+
+def _median(rows: dict[str, dict[str, Any]], name: str, scale: float) -> str:
+    values = [row[name] * scale for row in rows.values() if name in row]
+    return f"{np.median(values):.3f}" if values else "-"
+
+
+def _gain(rows: dict[str, dict[str, Any]], done: dict[str, dict[str, Any]]) -> tuple[str, str]:
+    """Median share by which the distance is below the hull's: of all objects, and of hollow ones."""
+    gains = {
+        name: 1 - row["chamfer"] / done[f"{name}/hull"]["chamfer"]
+        for name, row in rows.items()
+        if f"{name}/hull" in done
+    }
+    hollow = [gain for name, gain in gains.items() if any(word in name.lower() for word in CONCAVE)]
+    return tuple(f"{100 * np.median(g):.0f} %" if g else "-" for g in (list(gains.values()), hollow))  # type: ignore[return-value]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
