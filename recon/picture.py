@@ -118,7 +118,7 @@ def _depth_edges(camera: Camera, caster: RayCaster, rim: int) -> Bool[np.ndarray
     distance = caster.cast(origins.reshape(-1, 3), directions.reshape(-1, 3)).distance.reshape(camera.height, -1)
     # Along a plane, inverse depth changes evenly, however slanted it is: only steps have a second difference.
     inverse = (1 / (distance * (directions @ camera.forward))).astype(np.float32)
-    padded = np.pad(inverse, 1, mode="edge")
+    padded = np.pad(inverse, 1, mode="reflect", reflect_type="odd")
     centre = 2 * padded[1:-1, 1:-1]
     step = np.maximum(
         np.abs(padded[:-2, 1:-1] - centre + padded[2:, 1:-1]), np.abs(padded[1:-1, :-2] - centre + padded[1:-1, 2:])

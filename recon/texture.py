@@ -166,14 +166,6 @@ def _texel_colours(
     total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
     for k, picture in enumerate(pictures):
         _add_view(texels, faces, picture, mix[k], sight.extent[k], gains[k], offsets[k], caster, total, colour)
-    # Where the chosen view is hidden after all, any view that sees the texel will do.
-    left = np.nonzero(total < 0.05)[0]
-    if len(left):
-        part, some, shown = texels[left], np.zeros(len(left), np.float32), np.zeros((len(left), 3), np.float32)
-        for k, picture in enumerate(pictures):
-            spare = sight.weight[k] * trust[k]
-            _add_view(part, faces, picture, spare, sight.extent[k], gains[k], offsets[k], caster, some, shown)
-        total[left], colour[left] = some, shown
     found = total > 0
     colour[found] /= total[found, None]
     believed = np.where(found, _mixed((sight.weight * trust).sum(axis=0), texels.corners, texels.share), 0)[:, None]
