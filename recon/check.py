@@ -164,7 +164,8 @@ def _loaded(views: ViewSet) -> tuple[list[View | None], list[Reading | None], li
         reading = read_picture(_fitted(rgba, view, side), views.has_masks)
         pixels = _fitted(rgba, view, _OUTLINE_SIDE)
         camera = view.camera.resized(pixels.shape[1], pixels.shape[0])
-        return replace(view, pixels=pixels, image_path=None, mask_path=None, camera=camera), reading
+        small = View(view.name, camera, pixels, weight=view.weight)
+        return small, reading
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         loaded = list(pool.map(load, views))

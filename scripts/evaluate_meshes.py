@@ -26,7 +26,7 @@ from rich.progress import track
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.generate import source_camera
 from pipeline.diffusion.sample import coarse_volume, sample_views
-from pipeline.jobs.settings import ViewsSettings
+from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.objects import ObjectPool
 from pipeline.training.samples import SampleSettings, heldout_mesh, heldout_sample, to_bytes
@@ -56,7 +56,7 @@ class Arguments:
     """Objects, spread evenly over the val split."""
     views: ViewsSettings = ViewsSettings()
     """Cameras, sampling and confidences of generated views."""
-    fit: FitSettings = FitSettings()
+    fit: FitSettings = GENERATED_FIT
     """The fit."""
     only: tuple[str, ...] = ()
     """Rows to compute; all by default."""

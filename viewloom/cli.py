@@ -41,7 +41,7 @@ class Image2Mesh:
     mask: Path | None = None
     """Mask of the photo (white is the object), if there is just one photo."""
     preset: str | None = None
-    """Named preset (draft, standard) or a YAML file; flags override it."""
+    """Named preset (draft, standard, high) or a YAML file; flags override it."""
     debug: bool = False
     """Show the traceback of errors."""
 
@@ -90,7 +90,7 @@ class Reconstruct:
     settings: Annotated[ReconstructSettings, tyro.conf.arg(name="")] = ReconstructSettings()
     """Settings of the stages."""
     preset: str | None = None
-    """Named preset (draft, standard) or a YAML file; flags override it."""
+    """Named preset (draft, standard, high) or a YAML file; flags override it."""
     debug: bool = False
     """Show the traceback of errors."""
 

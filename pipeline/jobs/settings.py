@@ -108,7 +108,9 @@ class MeshSettings:
 
 Corners = tuple[float, float, float, float, float, float]
 
-GENERATED_FIT = FitSettings(keep=0.8, smooth=0.02)
+GENERATED_FIT = FitSettings(
+    levels=(24, 48, 80), iterations=(80, 80, 80), rays=4096, keep=0.8, smooth=1.0, light_step=0.0
+)
 """Generated views contradict each other: their worst errors are left out, and surfaces are smoother."""
 
 
