@@ -198,7 +198,8 @@ def solve_cameras(
     """The largest model of a database of matches; None if not even two pictures fit together."""
     colmap = require_pycolmap()
     options = colmap.IncrementalPipelineOptions()
-    options.num_threads, options.random_seed = _threads(), settings.seed
+    # One thread: several add up in another order each time, and the same photos would give other last digits.
+    options.num_threads, options.random_seed = 1, settings.seed
     options.min_model_size = 3
     done = [0]
 
