@@ -10,6 +10,8 @@ from recon.sight import HIDDEN, WHOLE, Sight
 from recon.topology import Faces
 
 _GAIN_LIMIT = (0.7, 1.4)
+_CANDIDATES = 12
+"""Most views a face chooses between."""
 _AGREEMENT = 0.08
 """Difference between two views' detail, in sRGB, at which they are half averaged."""
 _NEUTRAL = 0.012
@@ -111,18 +113,20 @@ def choose_views(
         smoothness: what it costs that neighbours take different views, if these agree.
         rounds: most passes over the faces.
     """
-    quality = (sight.weight * trust)[:, faces].mean(axis=-1)
-    quality = quality * np.where(sight.extent == WHOLE, 1.0, np.where(sight.extent == HIDDEN, 0.0, 0.3))
-    best = quality.max(axis=0)
-    cost = np.where(quality > 0, -np.log(np.maximum(quality / np.maximum(best, 1e-9), 1e-4)), 50.0).T
-    colour = sight.colour[:, faces].mean(axis=2).transpose(1, 0, 2)  # [f, views, 3]
+    quality = np.stack([(row * believed)[faces].mean(axis=1) for row, believed in zip(sight.weight, trust)], axis=-1)
+    quality = quality * np.where(sight.extent == WHOLE, 1.0, np.where(sight.extent == HIDDEN, 0.0, 0.3)).T
+    rows = np.arange(len(faces))
+    few = np.argsort(-quality, axis=1, kind="stable")[:, :_CANDIDATES]
+    quality = quality[rows[:, None], few]
+    best = quality.max(axis=1)
+    cost = np.where(quality > 0, -np.log(np.maximum(quality / np.maximum(best, 1e-9)[:, None], 1e-4)), 50.0)
+    colour = sight.colour[few[:, :, None], faces[:, None]].mean(axis=2)  # [f, candidates, 3]
     beside = np.full((len(faces), 3), -1)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.argsort(both[:, 0], kind="stable")]
     rank = np.arange(len(both)) - np.searchsorted(both[:, 0], both[:, 0])
     beside[both[rank < 3, 0], rank[rank < 3]] = both[rank < 3, 1]
-    label = cost.argmin(axis=1)
-    rows = np.arange(len(faces))
+    label = few[:, 0].copy()
     # Neighbours must not change together; three turns keep most of them apart.
     turn = (rows * 40503 >> 4) % 3
     for k in range(3 * rounds):
@@ -131,12 +135,12 @@ def choose_views(
         for side in range(3):
             other = beside[mine, side]
             theirs = label[other]
-            differ = np.abs(colour[mine] - colour[mine, theirs][:, None]).sum(axis=-1)
-            price = smoothness * (1 + 6 * differ)
-            price[np.arange(len(mine)), theirs] = 0
-            price[other < 0] = 0
-            total += price
-        new = total.argmin(axis=1)
+            differ = np.abs(colour[mine] - sight.colour[theirs[:, None], faces[mine]].mean(axis=1)[:, None]).sum(
+                axis=-1
+            )
+            price = np.where(few[mine] == theirs[:, None], 0, smoothness * (1 + 6 * differ))
+            total += np.where((other < 0)[:, None], 0, price)
+        new = few[mine, total.argmin(axis=1)]
         changed = (label[mine] != new).sum()
         label[mine] = new
         if k >= 3 and changed < 1e-3 * len(mine):

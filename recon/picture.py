@@ -51,7 +51,7 @@ class Picture:
 
     @property
     def _reduction(self) -> Float[np.ndarray, "2"]:
-        return np.array(self.core.shape[::-1], np.float32) / self.sharp.shape[1::-1]
+        return np.array(self.core.shape[::-1], np.float32) / (self.camera.width, self.camera.height)
 
 
 def read_picture(view: View, masked: bool, caster: RayCaster) -> Picture:

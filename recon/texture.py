@@ -26,6 +26,9 @@ _TEXELS = 300
 _MODEL_WEIGHT = 0.004
 """Weight of the model's colour beside the views', so that it fades in where these look askance."""
 
+_HELD_PIXELS = 300_000_000
+"""Most pixels of all views that are kept in memory."""
+
 
 @runtime_checkable
 class ColourModel(Protocol):
@@ -151,8 +154,16 @@ def _texel_colours(
     sharpness: float,
     match_brightness: bool,
 ) -> Float[np.ndarray, "n 3"]:
+    def read(view: View) -> Picture:
+        return read_picture(view, views.has_masks, caster)
+
+    def read_small(view: View) -> Picture:
+        return replace(read(view), sharp=np.zeros((1, 1, 3), np.uint8))
+
+    # Large captures are read twice rather than held.
+    held = sum(view.camera.width * view.camera.height for view in views) <= _HELD_PIXELS
     with ThreadPoolExecutor(2) as pool:  # decoding and filtering leave the interpreter's lock alone
-        pictures = list(pool.map(lambda view: read_picture(view, views.has_masks, caster), views))
+        pictures = list(pool.map(read if held else read_small, views))
     normals = vertex_normals(vertices, faces)
     sight = look(vertices, faces, normals, pictures, [view.weight for view in views], caster, sharpness)
     gains = view_gains(sight) if match_brightness else np.ones((len(pictures), 3))
@@ -164,7 +175,8 @@ def _texel_colours(
     offsets = smooth_offsets(sight, trust, joints)
     mix = detail_weights(sight, trust, faces, chosen, offsets, joints)
     total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
-    for k, picture in enumerate(pictures):
+    for k, view in enumerate(views):
+        picture = pictures[k] if held else read(view)
         _add_view(texels, faces, picture, mix[k], sight.extent[k], gains[k], offsets[k], caster, total, colour)
     found = total > 0
     colour[found] /= total[found, None]
