@@ -131,6 +131,8 @@ class Band:
 
     def regularise(self, eikonal: float, smooth: float, flat: float = 0.0) -> None:
         """Add the gradients of eikonal and thin-plate energies, and of the colours' total variation."""
+        if not len(self.cells):  # the surface is lost
+            return
         if flat > 0:
             kernels.add_flatness(self.near, self.colour, flat, np.float32(0.02), self.grad_colour[0])
         kernels.add_regularity(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,26 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.band import Band, Box
+from recon.rays import RaySet
+from recon.settings import FitSettings
 from scene.files import written_aside
+
+_VERSION = 1
+"""Of the states; raised when a fit goes on differently from the same state."""
+
+
+def fit_digest(rays: RaySet, settings: FitSettings, prior: Float[np.ndarray, "p p p"] | None) -> str:
+    """Names all that a fit depends on: only a fit of the same name may continue from its state."""
+    digest = hashlib.sha256(json.dumps([_VERSION, asdict(settings), len(rays)]).encode())
+    arrays = [rays.weight.numpy(), np.zeros(0) if prior is None else prior]
+    for camera, colour, alpha in zip(rays.cameras, rays.colour, rays.alpha, strict=True):
+        lens = [camera.fx, camera.fy, camera.cx, camera.cy]
+        arrays += [np.array(camera.c2w, np.float64), np.array(lens, np.float64), colour.numpy(), alpha.numpy()]
+    for array in arrays:
+        # Shapes, too: the same numbers in other rows are another picture.
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +46,7 @@ class FitState:
         level, iteration: where the fit continues.
         rng: state of the generator of ray draws.
         limits: above which errors count as contradictions.
+        digest: of what the fit depends on, see :func:`fit_digest`.
     """
 
     arrays: dict[str, np.ndarray]
@@ -35,6 +56,7 @@ class FitState:
     iteration: int
     rng: Any
     limits: tuple[float, float]
+    digest: str
 
     @classmethod
     def of(
@@ -45,6 +67,7 @@ class FitState:
         iteration: int,
         rng: np.random.Generator,
         limits: tuple[float, float],
+        digest: str,
     ) -> FitState:
         """The state of a running fit."""
         names = ("grid", "colour", "moments_sdf", "moments_colour", "light", "moments_light")
@@ -56,28 +79,34 @@ class FitState:
             "mean_square": band.mean_square,
         }
         arrays = {name: getattr(band, name) for name in names}
-        return cls(arrays, plain, first, level, iteration, rng.bit_generator.state, limits)
+        return cls(arrays, plain, first, level, iteration, rng.bit_generator.state, limits, digest)
 
     def save(self, path: Path) -> None:
         """Write aside and rename."""
-        text = json.dumps(
-            {**self.plain, "level": self.level, "iteration": self.iteration, "rng": self.rng, "limits": self.limits}
-        )
+        names = ("level", "iteration", "rng", "limits", "digest")
+        text = json.dumps({**self.plain, **{name: getattr(self, name) for name in names}})
         with written_aside(path) as partial, partial.open("wb") as file:
             np.savez(file, first=self.first, text=np.array(text), **self.arrays)  # type: ignore[arg-type]
 
     @classmethod
-    def resume(cls, path: Path) -> FitState | None:
-        """Read a state; None if there is none, or none that can be used."""
+    def resume(cls, path: Path, digest: str) -> FitState | None:
+        """Read a state; None if there is none, if it is damaged, or if it belongs to another fit."""
         try:
-            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as data:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return None
+            with np.load(path, allow_pickle=False) as data:
                 plain = json.loads(str(data["text"]))
+                if plain["digest"] != digest:
+                    return None
                 arrays = {name: data[name] for name in data.files if name not in ("first", "text")}
-                level, iteration, rng = plain.pop("level"), plain.pop("iteration"), plain.pop("rng")
-                low, high = plain.pop("limits")
-                return cls(arrays, plain, data["first"], level, iteration, rng, (low, high))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                first = data["first"]
+        # An archive whose headers are damaged may ask for a password or for an unknown compression.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
+        level, iteration, rng = plain.pop("level"), plain.pop("iteration"), plain.pop("rng")
+        low, high = plain.pop("limits")
+        return cls(arrays, plain, first, level, iteration, rng, (low, high), plain.pop("digest"))
 
     def band(self) -> Band:
         """The band as it was."""

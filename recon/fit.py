@@ -16,7 +16,8 @@ from torch import Tensor
 
 from recon import kernels
 from recon.band import Band, Box, camera_rows, redistanced
-from recon.checkpoint import FitState
+from recon.base import with_flat_base
+from recon.checkpoint import FitState, fit_digest
 from recon.field import Surface
 from recon.hull import Hull, outline_agreement, signed_distance, visual_hull
 from recon.pixels import Pixels
@@ -73,8 +74,10 @@ def fit_surface(
         surface = fit_hash_grid(rays, hull, settings, device, on_step)
     else:
         start = _Start(rays, hull, settings, wide)
-        surface = _fit_band(rays, start, settings, on_step, checkpoint)
-    return _judged(surface, hull, rays, settings)
+        digest = fit_digest(rays, settings, prior)
+        surface = _fit_band(rays, start, settings, on_step, checkpoint, digest)
+    surface = _judged(surface, hull, rays, settings)
+    return with_flat_base(surface, views) if settings.flat_base else surface
 
 
 @dataclass(eq=False)
@@ -118,11 +121,11 @@ class _Start:
 
 
 def _fit_band(
-    rays: RaySet, start: _Start, settings: FitSettings, on_step: Progress | None, checkpoint: Path | None
+    rays: RaySet, start: _Start, settings: FitSettings, on_step: Progress | None, checkpoint: Path | None, digest: str
 ) -> Surface:
     pixels = Pixels.of(rays)
     total = sum(settings.iterations)
-    state = FitState.resume(checkpoint) if checkpoint is not None else None
+    state = FitState.resume(checkpoint, digest) if checkpoint is not None else None
     band: Band | None = None
     first: Float[np.ndarray, "x y z"] | None = None
     losses: dict[str, float] = {}
@@ -146,8 +149,10 @@ def _fit_band(
             losses, limits = level_fit.step(step, rng, limits)
             if (step + 1) % _REFRESH == 0:
                 band.refresh()
-                if checkpoint is not None and (step + 1) % (2 * _REFRESH) == 0:
-                    FitState.of(band, first, level, step + 1, rng, limits).save(checkpoint)
+                # Not after a level's last step: what a fit tells of its losses comes from a step after the state.
+                due = (step + 1) % (2 * _REFRESH) == 0 and step + 1 < settings.iterations[level]
+                if checkpoint is not None and due:
+                    FitState.of(band, first, level, step + 1, rng, limits, digest).save(checkpoint)
             if on_step is not None:
                 on_step(done + step + 1, total)
         band.refresh()
@@ -171,7 +176,7 @@ def next_band(
     box: Box,
     hull: Float[np.ndarray, "x y z"],
     last: Band | None,
-    first: Float[np.ndarray, "x y z"] | None,
+    first: Float[np.ndarray, "lx ly lz"] | None,
     pixels: Pixels,
     reach: float,
 ) -> Band:

@@ -4,6 +4,8 @@ Distances are in voxels and positions in grid coordinates (a voxel's centre has 
 means the same at every resolution. Gradients are summed in a fixed number of lanes, whatever the number of threads:
 the same rays give the same bytes on every machine with the same instruction set.
 
+No function here has annotations: numba infers types, and could not compile what checks annotations at run time.
+
 Source: NeuS (Wang et al. 2021), equations 10 to 13, with section ends evaluated; gradients derived by hand and tested
 against automatic differentiation.
 """
@@ -11,6 +13,7 @@ against automatic differentiation.
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -22,6 +25,7 @@ MAX_SECTIONS = 64
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _value(grid, x, y, z):  # pragma: no cover - compiled
     """Trilinear value at grid coordinates inside the grid."""
     i, j, k = int(x), int(y), int(z)
@@ -34,6 +38,7 @@ def _value(grid, x, y, z):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _sigmoid(x):  # pragma: no cover - compiled
     if x > 30:
         return np.float32(1)
@@ -43,6 +48,7 @@ def _sigmoid(x):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _span(o0, o1, o2, d0, d1, d2, n0, n1, n2):  # pragma: no cover - compiled
     """Where a ray is inside the grid, with a small rim so that all eight corners exist."""
     near, far = np.float32(0), np.float32(1e9)
@@ -61,6 +67,7 @@ def _span(o0, o1, o2, d0, d1, d2, n0, n1, n2):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _sections(grid, o0, o1, o2, d0, d1, d2, sharpness, step, reach, jitter, t_of, f_of, g_of):  # pragma: no cover
     """March a ray: long steps far from the surface, short ones near it.
 
@@ -97,6 +104,7 @@ def _sections(grid, o0, o1, o2, d0, d1, d2, sharpness, step, reach, jitter, t_of
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _ray(cams, view, x, y):  # pragma: no cover - compiled
     """Origin and unit direction, grid coordinates. A row of cams: centre, rotation, fx, fy, cx, cy."""
     c = cams[view]
@@ -109,6 +117,7 @@ def _ray(cams, view, x, y):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _spread(index, x, y, z, amount, out):  # pragma: no cover - compiled
     """Add a gradient to the eight corners' band slots."""
     i, j, k = int(x), int(y), int(z)
@@ -122,6 +131,7 @@ def _spread(index, x, y, z, amount, out):  # pragma: no cover - compiled
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def fit_step(
     grid,
     index,
@@ -311,6 +321,7 @@ def fit_step(
 
 
 @numba.njit(parallel=True, cache=True)
+@no_type_check
 def find_neighbours(index, cells, out):  # pragma: no cover - compiled
     """Band slots of the six neighbours of each cell (the last slot if outside the band): -x +x -y +y -z +z."""
     for s in numba.prange(cells.shape[0]):
@@ -321,6 +332,7 @@ def find_neighbours(index, cells, out):  # pragma: no cover - compiled
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def add_regularity(grid, cells, near, eikonal, smooth, slope, bend, grad):  # pragma: no cover - compiled
     """Add gradients of the eikonal and thin-plate energies (means over the band) to one lane.
 
@@ -353,6 +365,7 @@ def add_regularity(grid, cells, near, eikonal, smooth, slope, bend, grad):  # pr
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def sum_lanes(grad_sdf, total):  # pragma: no cover - compiled
     """Sum the lanes of the distance gradient into ``total`` [slots + 1] and clear them; the last slot gets 0."""
     count = total.shape[0] - 1
@@ -365,6 +378,7 @@ def sum_lanes(grad_sdf, total):  # pragma: no cover - compiled
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def blur_band(near, source, target):  # pragma: no cover - compiled
     """One pass of a small blur over the band: half the value, half the mean of the six neighbours (outside: 0)."""
     for s in numba.prange(near.shape[0]):
@@ -374,6 +388,7 @@ def blur_band(near, source, target):  # pragma: no cover - compiled
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def move_band(grid, cells, gradient, moments, step, rate, floor, limit):  # pragma: no cover - compiled
     """Move distances along smoothed gradients.
 
@@ -392,6 +407,7 @@ def move_band(grid, cells, gradient, moments, step, rate, floor, limit):  # prag
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def add_flatness(near, colour, weight, edge, grad_colour):  # pragma: no cover - compiled
     """Add the gradient of an edge-keeping smoothness of the band's colours (mean over the band) to one lane.
 
@@ -415,6 +431,7 @@ def add_flatness(near, colour, weight, edge, grad_colour):  # pragma: no cover -
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def colour_step(cells, colour, grad_colour, moments, step, rate):  # pragma: no cover - compiled
     """One Adam step of the colours; sums and clears the lanes. Colours that no ray touched stay as they are."""
     beta1, beta2 = np.float32(0.9), np.float32(0.95)
@@ -434,9 +451,20 @@ def colour_step(cells, colour, grad_colour, moments, step, rate):  # pragma: no 
 
 
 @numba.njit(fastmath=True, cache=True)
+@no_type_check
 def spread_distance(distance):  # pragma: no cover - compiled
-    """Complete a partly known distance map (unknown: large) in place by two sweeps over 26 neighbours."""
+    """Complete a partly known distance map (unknown: large) in place by two sweeps over 26 neighbours.
+
+    Each voxel remembers the known one its distance comes from and measures from there: lengths of paths from neighbour
+    to neighbour are up to an eighth too long, and rays that trust them step over thin parts.
+    """
     n0, n1, n2 = distance.shape
+    known = distance.copy()
+    origin = np.empty((n0, n1, n2, 3), np.int16)
+    for i in range(n0):
+        for j in range(n1):
+            for k in range(n2):
+                origin[i, j, k, 0], origin[i, j, k, 1], origin[i, j, k, 2] = i, j, k
     for direction in range(2):
         sign = 1 if direction == 0 else -1
         for a in range(n0):
@@ -456,13 +484,19 @@ def spread_distance(distance):  # pragma: no cover - compiled
                                 x, y, z = i + sign * di, j + sign * dj, k + sign * dk
                                 if x < 0 or y < 0 or z < 0 or x >= n0 or y >= n1 or z >= n2:
                                     continue
-                                d = distance[x, y, z] + np.float32(math.sqrt(di * di + dj * dj + dk * dk))
+                                if distance[x, y, z] >= best:
+                                    continue
+                                p, q, r = origin[x, y, z, 0], origin[x, y, z, 1], origin[x, y, z, 2]
+                                u, v, w = i - p, j - q, k - r
+                                d = known[p, q, r] + math.sqrt(np.float32(u * u + v * v + w * w))
                                 if d < best:
                                     best = d
+                                    origin[i, j, k, 0], origin[i, j, k, 1], origin[i, j, k, 2] = p, q, r
                     distance[i, j, k] = best
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def render_rays(
     grid, index, colour, light_of, cams, view, px, py, sharpness, step, reach, out
 ):  # pragma: no cover - compiled
@@ -519,6 +553,7 @@ def render_rays(
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - compiled
     """Add one view's votes: the mask's value at every voxel's projection.
 

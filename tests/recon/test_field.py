@@ -1,113 +1,65 @@
-"""Grids: axes, refinement that changes nothing, and stored surfaces."""
+"""Surfaces: colours at their places, and files that come back as they were stored."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recon.field import GridField, Surface
+from recon.field import Surface
 from scene.errors import InputError
 from scene.voxels import voxel_centres
 
-REACH = 0.8
-SLOPES = np.array([0.5, -0.3, 0.2])
-
-
-def linear(resolution: int) -> torch.Tensor:
-    """A grid of a linear function of x, y and z."""
-    return torch.from_numpy(voxel_centres(resolution, REACH) @ SLOPES + 0.1).float()
-
-
-def random_field(start: int = 8, learned: int = 4) -> GridField:
-    """A field that has learned something."""
-    field = GridField(torch.randn(start, start, start), REACH, learned)
-    with torch.no_grad():
-        field.change.normal_()
-        field.colour.normal_()
-    return field
-
-
-def centres(resolution: int) -> torch.Tensor:
-    return torch.from_numpy(voxel_centres(resolution, REACH)).float()
-
-
-@given(st.lists(st.tuples(*[st.floats(-0.68, 0.68)] * 3), min_size=1, max_size=5))
-def test_distances_are_linear_between_voxels_along_the_right_axes(points: list[tuple[float, float, float]]) -> None:
-    field = GridField(linear(8), REACH, 4)
-    expected = np.array(points) @ SLOPES + 0.1
-    assert field.sdf(torch.tensor(points)).detach().numpy() == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_learned_change_is_added_along_the_same_axes() -> None:
-    field = GridField(torch.zeros(8, 8, 8), REACH, 16)
-    with torch.no_grad():
-        field.change[0, 0] = linear(16)
-    points = torch.tensor([[0.3, -0.5, 0.6], [-0.6, 0.1, 0.2]])
-    assert field.sdf(points).detach().numpy() == pytest.approx(points.numpy() @ SLOPES + 0.1, abs=1e-5)
-
-
-def test_beyond_the_cube_the_border_goes_on() -> None:
-    field = random_field()
-    inside, outside = torch.tensor([[0.8, 0.1, 0.2]]), torch.tensor([[3.0, 0.1, 0.2]])
-    assert torch.equal(field.sdf(inside), field.sdf(outside))
-
-
-def test_colours_have_their_place_and_their_channel() -> None:
-    field = GridField(torch.zeros(8, 8, 8), REACH, 8)
-    with torch.no_grad():
-        for channel in range(3):
-            field.colour[0, channel] = centres(8)[..., channel] * 4
-    points = torch.tensor([[[0.3, -0.5, 0.6]], [[-0.6, 0.1, 0.2]]])
-    assert field.rgb(points).shape == points.shape
-    assert field.rgb(points).detach().numpy() == pytest.approx(torch.sigmoid(points * 4).numpy(), abs=1e-5)
-
-
-@pytest.mark.parametrize("finer", [5, 8, 16])
-def test_refining_changes_no_value_at_the_new_voxels(finer: int) -> None:
-    field = random_field()
-    before = field.sdf(centres(finer)).detach(), field.colour.detach()
-    field.refine(finer)
-    assert field.change.shape == (1, 1, finer, finer, finer)
-    assert field.colour.shape == (1, 3, finer, finer, finer)
-    assert torch.allclose(field.sdf(centres(finer)), before[0], atol=1e-5)
-    assert {name for name, _ in field.named_parameters()} == {"change", "colour"}
-
-
-@pytest.mark.parametrize("resolution", [6, 8, 12])
-def test_the_dense_grid_holds_the_distances_at_its_voxels(resolution: int) -> None:
-    field = random_field()
-    assert torch.allclose(field.dense(resolution), field.sdf(centres(resolution)), atol=1e-5)
-
-
-def test_only_the_change_and_the_colours_learn() -> None:
-    field = random_field()
-    points = centres(3)
-    (field.sdf(points).sum() + field.rgb(points).sum()).backward()
-    assert field.change.grad is not None
-    assert float(field.change.grad.abs().sum()) > 0
-    assert field.colour.grad is not None
-    assert float(field.colour.grad.abs().sum()) > 0
-    assert not field.start.requires_grad
-
 
 def small_surface() -> Surface:
+    """In a box with different sides, away from the origin."""
     rng = np.random.default_rng(0)
-    colour = np.round(rng.random((3, 3, 3, 3)) * 255).astype(np.float32) / 255
-    return Surface(rng.normal(size=(6, 6, 6)).astype(np.float32), colour, 0.648, {"vote": 0.9, "kept": "fit"})
+    colour = np.round(rng.random((5, 3, 4, 3)) * 255).astype(np.float32) / 255
+    sdf = rng.normal(size=(6, 8, 7)).astype(np.float32)
+    return Surface(sdf, colour, np.array([-0.1, 0.2, 1 / 3]), 0.7 / 9, {"vote": 0.9, "kept": "fit"})
+
+
+def test_a_cube_is_a_box_about_the_origin() -> None:
+    surface = Surface.cube(np.zeros((4, 4, 4), np.float32), np.zeros((2, 2, 2, 3), np.float32), 0.6, {})
+    assert (surface.low.tolist(), surface.voxel) == ([-0.6] * 3, pytest.approx(0.3))
+    assert surface.box.shape == (4, 4, 4)
+    assert surface.box.high == pytest.approx([0.6] * 3)
 
 
 def test_surface_colours_are_those_of_the_place() -> None:
     colour = (voxel_centres(8, 0.6) / 1.2 + 0.5).astype(np.float32)
-    surface = Surface(np.zeros((4, 4, 4), np.float32), colour, 0.6, {})
+    surface = Surface.cube(np.zeros((4, 4, 4), np.float32), colour, 0.6, {})
     points = np.array([[0.1, -0.4, 0.5], [-0.3, 0.2, 0.0], [9.0, 0.0, 0.0]])
     assert surface.colours_at(points[:2]) == pytest.approx(points[:2] / 1.2 + 0.5, abs=1e-5)
     assert surface.colours_at(points[2:])[0] == pytest.approx([15 / 16, 0.5, 0.5], abs=1e-5)
+
+
+SHARE = st.floats(0.2, 0.8)
+
+
+@given(
+    shape=st.tuples(*[st.integers(8, 12)] * 3),
+    fine=st.tuples(*[st.integers(4, 9)] * 3),
+    low=st.tuples(*[st.floats(-2, 2)] * 3),
+    places=st.lists(st.tuples(SHARE, SHARE, SHARE), min_size=1, max_size=4),
+)
+def test_colours_are_looked_up_in_boxes_of_any_shape(
+    shape: tuple[int, int, int],
+    fine: tuple[int, int, int],
+    low: tuple[float, float, float],
+    places: list[tuple[float, float, float]],
+) -> None:
+    """The grid of colours spans the box of the distances, whatever the number of its own voxels."""
+    axes = [(np.arange(n) + 0.5) / n for n in fine]
+    colour = np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32)
+    surface = Surface(np.zeros(shape, np.float32), colour, np.array(low), 0.1, {})
+    points = surface.low + np.array(places) * (surface.box.high - surface.low)
+    assert surface.colours_at(points) == pytest.approx(np.array(places), abs=1e-4)
 
 
 def test_surfaces_come_back_as_they_were_stored(tmp_path: Path) -> None:
@@ -116,13 +68,16 @@ def test_surfaces_come_back_as_they_were_stored(tmp_path: Path) -> None:
     loaded = Surface.load(tmp_path / "surface.npz")
     assert (loaded.sdf == surface.sdf).all()
     assert (loaded.colour == surface.colour).all()
-    assert (loaded.half, loaded.facts) == (surface.half, surface.facts)
+    assert (loaded.low.tolist(), loaded.voxel, loaded.facts) == (surface.low.tolist(), surface.voxel, surface.facts)
+    assert loaded.box.high.tolist() == surface.box.high.tolist()
+    points = np.random.default_rng(1).uniform(surface.low, surface.box.high, (9, 3))
+    assert (loaded.colours_at(points) == surface.colours_at(points)).all()
 
 
 def test_the_same_surface_gives_the_same_bytes(tmp_path: Path) -> None:
     surface = small_surface()
     surface.save(tmp_path / "a.npz")
-    turned = Surface(surface.sdf, surface.colour, surface.half, dict(reversed(surface.facts.items())))
+    turned = replace(surface, facts=dict(reversed(surface.facts.items())))
     turned.save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
@@ -139,7 +94,12 @@ def npy() -> bytes:
     return out.getvalue()
 
 
-PARTS = {"sdf": np.zeros((2, 2, 2), np.float32), "colour": np.zeros((2, 2, 2, 3), np.uint8), "half": np.float64(1)}
+PARTS = {
+    "sdf": np.zeros((2, 2, 2), np.float32),
+    "colour": np.zeros((2, 2, 2, 3), np.uint8),
+    "low": np.zeros(3),
+    "voxel": np.float64(1),
+}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recon.band import Box
 from recon.hull import box_span, outline_agreement, signed_distance, visual_hull, vote_inside
 from recon.rays import RaySet
 from scene.camera import orbit_camera
@@ -157,6 +158,16 @@ def test_distances_need_an_inside_and_an_outside(value: float, message: str) -> 
         signed_distance(np.full((4, 4, 4), value, np.float32), 0.5, HALF)
 
 
+def test_distances_in_a_box_are_in_its_voxels() -> None:
+    """A slab in a box of different sides; ``half`` is that of x."""
+    inside = np.zeros((8, 12, 20), np.float32)
+    inside[:, :, 5:15] = 1
+    sdf = signed_distance(inside, 0.5, 0.4)
+    assert sdf.shape == inside.shape
+    assert sdf[4, 6, [1, 3, 16, 18]] == pytest.approx([0.35, 0.15, 0.15, 0.35], abs=0.005)
+    assert sdf[4, 6, [6, 8]] == pytest.approx([-0.15, -0.35], abs=0.005)
+
+
 def test_smoothing_keeps_rods_and_gaps_of_one_voxel() -> None:
     inside = np.zeros((16, 16, 16), np.float32)
     inside[8, 8, 2:14] = 1
@@ -176,6 +187,26 @@ def test_agreement_is_the_overlap_of_outlines(ball: Callable[..., Part], shoot: 
     assert whole > 0.93
     assert half == pytest.approx(0.5, abs=0.05)
     assert outline_agreement(rays, torch.zeros(8, 8, 8), 0.5, HALF) == 0
+
+
+def test_agreement_is_the_same_in_any_box_that_holds_the_object(ball_views: ViewSet) -> None:
+    """The ball in a box of different sides, off the middle; and the same numbers at another place."""
+    rays = RaySet.of(ball_views, 64)
+    box = Box.of_voxel(np.array([-0.55, -0.6, -0.9]), np.array([0.9, 0.55, 0.52]), 0.03)
+    points = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
+    solid = torch.from_numpy((np.linalg.norm(points, axis=-1) < 0.5).astype(np.float32))
+    cube = outline_agreement(rays, torch.from_numpy((RADIUS < 0.5).astype(np.float32)), 0.5, HALF)
+    assert outline_agreement(rays, solid, 0.5, box) == pytest.approx(cube, abs=0.03)
+    assert cube > 0.93
+    aside = replace(box, low=box.low + np.array([0.2, 0, 0]))
+    assert outline_agreement(rays, solid, 0.5, aside) < 0.85
+
+
+def test_a_cubes_half_side_and_its_box_are_the_same_extent(ball_views: ViewSet) -> None:
+    rays = RaySet.of(ball_views, 64)
+    solid = torch.from_numpy((RADIUS < 0.4).astype(np.float32))
+    cube = Box(np.full(3, -HALF), VOXEL, (RESOLUTION,) * 3)
+    assert outline_agreement(rays, solid, 0.5, HALF) == pytest.approx(outline_agreement(rays, solid, 0.5, cube))
 
 
 def test_agreement_weighs_views_by_confidence(ball_views: ViewSet) -> None:
@@ -204,6 +235,16 @@ def test_rays_enter_and_leave_the_cube_on_its_surface(
     assert 0 <= near <= far
     for t in (near, far):
         assert np.abs(start + t * direction).max() == pytest.approx(half, abs=1e-3)
+
+
+def test_rays_enter_and_leave_boxes_of_any_shape() -> None:
+    half = torch.tensor([0.5, 1.0, 2.0])
+    origin = torch.tensor([[3.0, 0, 0], [0.0, 3.0, 0], [0.0, 0, 3.0], [0.0, 3.0, 2.1]])
+    direction = torch.tensor([[-1.0, 0, 0], [0.0, -1, 0], [0.0, 0, -1], [0.0, -1, 0]])
+    near, far = box_span(origin, direction, half)
+    assert near[:3].tolist() == [2.5, 2.0, 1.0]
+    assert far[:3].tolist() == [3.5, 4.0, 5.0]
+    assert far[3] < near[3]
 
 
 def test_rays_that_miss_or_start_inside() -> None:

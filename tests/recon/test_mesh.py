@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from recon.band import Box
 from recon.field import Surface
 from recon.mesh import (
     compact,
@@ -34,7 +35,7 @@ CENTRE = np.array([0.15, -0.1, 0.05])
 
 
 def surface_of(sdf: np.ndarray, half: float = HALF) -> Surface:
-    return Surface(sdf.astype(np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), half, {})
+    return Surface.cube(sdf.astype(np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), half, {})
 
 
 def sphere_surface(radius: float, resolution: int = 32, half: float = HALF) -> Surface:
@@ -58,6 +59,17 @@ def test_vertices_lie_on_the_surface_in_the_world(radius: float, resolution: int
     assert health.watertight
     assert (health.components, health.euler) == (1, 2)
     assert health.volume == pytest.approx(4 / 3 * math.pi * radius**3, rel=2 * (voxel / radius) ** 2)
+
+
+@given(radius=st.floats(0.15, 0.3), shape=st.tuples(*[st.integers(20, 30)] * 3), voxel=st.floats(0.04, 0.05))
+def test_vertices_lie_on_the_surface_in_any_box(radius: float, shape: tuple[int, int, int], voxel: float) -> None:
+    grid = Box(CENTRE - np.array(shape) * voxel / 2 + np.array([0.02, -0.03, 0.05]), voxel, shape)
+    points = np.stack(np.meshgrid(*grid.centres(), indexing="ij"), -1)
+    sdf = (np.linalg.norm(points - CENTRE, axis=-1) - radius).astype(np.float32)
+    vertices, faces = extract_mesh(Surface(sdf, np.full((2, 2, 2, 3), 0.5, np.float32), grid.low, voxel, {}))
+    distance = np.abs(np.linalg.norm(vertices - CENTRE, axis=1) - radius)
+    assert distance.max() < voxel**2 / (4 * radius) + 1e-6
+    assert mesh_health(vertices, faces).watertight
 
 
 def test_faces_look_outward(ball: Callable[..., Part]) -> None:
