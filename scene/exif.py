@@ -37,12 +37,13 @@ class PhotoFacts:
 def photo_facts(path: Path) -> PhotoFacts:
     """Read a photo's EXIF data; damaged data count as none."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's about tags that it skips
-            size, format, exif = image.size, image.format or "", image.getexif()
-            lens = dict(exif.get_ifd(ExifTags.IFD.Exif))
-            words = [str(exif.get(tag) or "").strip(" \0") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
-            turn = exif.get(ExifTags.Base.Orientation, 1)
+            with Image.open(path) as image:
+                size, format, exif = image.size, image.format or "", image.getexif()
+                lens = dict(exif.get_ifd(ExifTags.IFD.Exif))
+                words = [str(exif.get(tag) or "").strip(" \0") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+                turn = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's readers raise anything on damaged files; the picture is judged elsewhere
         return PhotoFacts()
     turn = turn if turn in range(1, 9) else 1
