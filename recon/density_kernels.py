@@ -10,6 +10,7 @@ equation 10, for the contraction; gradients derived by hand and tested against a
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -21,11 +22,13 @@ MAX_SAMPLES = 320
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _softplus(x):  # pragma: no cover - compiled
     return x if x > 15 else np.float32(math.log1p(math.exp(x)))
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _locate(x, y, z, frame, side):  # pragma: no cover - compiled
     """Outer-grid coordinates of a point: contracted about the box's middle. frame: middle and radius (voxels)."""
     a, b, c = (x - frame[0]) / frame[3], (y - frame[1]) / frame[3], (z - frame[2]) / frame[3]
@@ -39,6 +42,7 @@ def _locate(x, y, z, frame, side):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _gather(grid, x, y, z):  # pragma: no cover - compiled
     """Four channels, trilinear: raw density and colour."""
     i, j, k = int(x), int(y), int(z)
@@ -58,6 +62,7 @@ def _gather(grid, x, y, z):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _scatter(grid, x, y, z, a, b, c, d):  # pragma: no cover - compiled
     i, j, k = int(x), int(y), int(z)
     u, v, w = x - i, y - j, z - k
@@ -74,6 +79,7 @@ def _scatter(grid, x, y, z, a, b, c, d):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _march(
     inner, allowed, outer, frame, shift, o0, o1, o2, d0, d1, d2, step, jitter, before, beyond, where, pos, raw, alpha
 ):  # pragma: no cover - compiled
@@ -139,6 +145,7 @@ def _march(
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def density_step(
     inner,
     allowed,
@@ -262,6 +269,7 @@ def density_step(
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def volume_step(grid, before, grads, moments, step, rate_density, rate_colour, flat):  # pragma: no cover - compiled
     """Adam on a volume [x y z 4]; sums and clears the lanes. Voxels without gradient stay.
 
@@ -296,6 +304,7 @@ def volume_step(grid, before, grads, moments, step, rate_density, rate_colour, f
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
     """Add one view's truncated distances along its rays (voxels, positive in front) to every voxel that it sees.
 
@@ -325,6 +334,7 @@ def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
+@no_type_check
 def render_density(
     inner, allowed, outer, frame, shift, cams, view, px, py, step, before, beyond, out
 ):  # pragma: no cover - compiled

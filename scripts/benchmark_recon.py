@@ -33,7 +33,7 @@ from recon.decimate import decimate
 from recon.export import export_mesh
 from recon.field import Surface
 from recon.fit import fit_surface, hull_surface
-from recon.mesh import drop_specks, extract_mesh, taubin
+from recon.mesh import clean_mesh, extract_mesh, taubin
 from recon.metrics import compare_surfaces
 from recon.settings import FitSettings
 from recon.texture import TexturedMesh, bake
@@ -127,7 +127,7 @@ def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) 
     surface = hull_surface(train, settings.fit) if preset == "hull" else fit_surface(train, settings.fit)
     fitted = time.perf_counter() - start
     limits = settings.mesh.limits
-    vertices, faces = decimate(*drop_specks(*extract_mesh(surface)), limits.max_faces)
+    vertices, faces = decimate(*clean_mesh(*extract_mesh(surface)), limits.max_faces)
     vertices = taubin(vertices, faces, settings.mesh.smoothing)
     row: dict[str, Any] = {}
     if preset != "hull":

@@ -98,7 +98,9 @@ def with_masks(views: ViewSet, masks: Literal["auto", "given", "background", "no
             if masks == "background":
                 raise
     if masks == "given" and not views.has_masks:
-        raise InputError("the capture has no masks", fix="Give RGBA pictures or mask files, or leave --masks out.")
+        raise InputError(
+            "the capture has no masks", fix="Give RGBA pictures or mask files, or leave --capture.masks out."
+        )
     return views
 
 
@@ -125,7 +127,9 @@ def _checked(views: ViewSet, tell: Reporter) -> list[str]:
         tell.note(warning)
     if not report.usable:
         fatal = next(c for c in report.cautions if c.fatal)
-        raise InputError(fatal.text.rstrip("."), fix="Mend the capture, or switch the check off with --no-check.")
+        raise InputError(
+            fatal.text.rstrip("."), fix="Mend the capture, or switch the check off with --capture.no-check."
+        )
     return list(report.warnings)
 
 

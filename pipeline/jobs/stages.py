@@ -20,7 +20,7 @@ from recon.asset import placed
 from recon.export import export_mesh
 from recon.field import Surface
 from recon.fit import fit_surface, prior_surface
-from recon.mesh import decimate, drop_specks, extract_mesh, taubin
+from recon.mesh import clean_mesh, decimate, extract_mesh, taubin
 from recon.scene_fit import fit_scene
 from recon.settings import FitSettings, GlbSettings
 from recon.texture import TexturedMesh, bake
@@ -184,7 +184,7 @@ def asset_stage(
     """Write the GLB and the other formats that are asked for, all checked, the turntable and a summary."""
     surface = Surface.load(surface_path)
     views = ViewSet.load(capture)
-    vertices, faces = drop_specks(*extract_mesh(surface))
+    vertices, faces = clean_mesh(*extract_mesh(surface))
     dense, limits = len(faces), mesh.limits
     vertices, faces = decimate(vertices, faces, limits.max_faces)
     if mesh.smoothing:

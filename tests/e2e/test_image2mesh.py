@@ -24,7 +24,14 @@ RED, BLUE = (0.8, 0.1, 0.1), (0.1, 0.2, 0.8)
 TINY = {
     "prepare": {"side": 128},
     "views": {"rings": {"views": [4], "elevations_deg": [10], "offsets_deg": [45]}, "sampling": {"steps": 2}},
-    "fit": {"resolution": 32, "levels": [16, 32], "iterations": [4, 4], "rays": 1024, "vote": 0.9, "prior_weight": 0.0},
+    "fit": {
+        "levels": [16, 32],
+        "iterations": [4, 4],
+        "rays": 1024,
+        "hull_resolution": 32,
+        "vote": 0.9,
+        "prior_weight": 0.0,
+    },
     "mesh": {"max_faces": 2000, "texture": 256},
 }
 

@@ -20,7 +20,7 @@ from scene.procedural import random_object
 from scene.render import MeshRenderer
 from scene.viewset import View, ViewSet
 
-SMALL_FIT = FitSettings(resolution=16, levels=(8, 16), iterations=(2, 2), rays=256, samples=8, image_side=32)
+SMALL_FIT = FitSettings(levels=(8, 16), iterations=(2, 2), rays=256, image_side=32, hull_resolution=16)
 SMALL_MESH = MeshSettings(max_faces=400, texture=64, smoothing=2)
 STAGES = ["prepare", "views", "surface", "asset"]
 

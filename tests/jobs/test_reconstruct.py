@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.jobs.reconstruct import reconstruct
-from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
+from pipeline.jobs.reconstruct import normalised, reconstruct, with_masks
+from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
 from recon.field import Surface
 from recon.mesh import extract_mesh
 from recon.normalise import transformed
 from recon.validate import validate_glb
-from scene.camera import apply_transform
-from scene.errors import InputError, OutputError
+from scene.camera import OBJECT_RADIUS, apply_transform
+from scene.errors import InputError, OutputError, SettingsError
 from scene.viewset import View, ViewSet
 
 Done = Any
@@ -74,7 +74,7 @@ def test_a_capture_becomes_a_sound_asset(
 def test_the_object_is_found_and_its_place_is_remembered(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, rendered: Callable[[int, int], ViewSet]
 ) -> None:
-    finer = replace(capture_settings, fit=replace(capture_settings.fit, resolution=32, levels=(16, 32)))
+    finer = replace(capture_settings, fit=replace(capture_settings.fit, levels=(12, 24)))
     reconstruct(capture, tmp_path / "out", finer)
     facts = json.loads((tmp_path / "out" / "views" / "transforms.json").read_text())["viewloom"]
     matrix = np.array(facts["normalised_from_world"])
@@ -133,24 +133,17 @@ def test_generated_views_give_the_surface_that_the_photos_job_gave(
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
-def no_masks(capture: Path) -> None:
-    for path in (capture / "images").iterdir():
-        Image.open(path).convert("RGB").save(path)
-    rewritten(capture, lambda content: [frame.pop("mask_path") for frame in content["frames"]])
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, "no capture here"),
+        (shutil.rmtree, "there is no such file or folder"),
         (lambda c: (c / "transforms.json").write_text("{"), "is not a capture file"),
         (lambda c: (c / "images" / "v3.png").unlink(), r"v3\.png: there is no such file"),
         (lambda c: (c / "images" / "v3.png").write_text("x"), r"v3\.png: cannot be read as a picture"),
         (lambda c: (c / "masks" / "v3.png").unlink(), r"v3\.png: there is no such file"),
-        (lambda c: rewritten(c, lambda content: content.update(frames=content["frames"][:1])), "at least two views"),
-        (no_masks, "needs masks"),
+        (lambda c: rewritten(c, lambda content: content.update(frames=content["frames"][:1])), "Fewer than two views"),
     ],
-    ids=["gone", "half", "no picture", "no image", "no mask", "one view", "no masks"],
+    ids=["gone", "half", "no picture", "no image", "no mask", "one view"],
 )
 def test_damaged_captures_are_the_inputs_fault(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, damage: Callable[[Path], object], message: str
@@ -166,7 +159,7 @@ def test_masks_that_contradict_each_other_are_the_inputs_fault(
 ) -> None:
     empty = ViewSet(tuple(View(v.name, v.camera, np.zeros((48, 48, 4), np.uint8)) for v in views), True)
     empty.save(tmp_path / "empty")
-    with pytest.raises(InputError, match="masks of all views are empty"):
+    with pytest.raises(InputError, match="8 of 8 masks are empty"):
         reconstruct(tmp_path / "empty", tmp_path / "out", capture_settings)
 
 
@@ -199,3 +192,38 @@ def test_the_views_of_a_job_are_not_reconstructed_into_the_same_job(
     with pytest.raises(InputError, match="would be replaced by this job's own views"):
         reconstruct(out / given, out, capture_settings)
     assert tree(out) == before
+
+
+def test_masks_are_found_chosen_and_insisted_on(views: ViewSet) -> None:
+    """White pictures of an orange ball: their background is even enough to tell it from the ball."""
+    plain = []
+    for view in views:
+        rgba = view.rgba().copy()
+        rgba[rgba[..., 3] < 128] = (0, 0, 0, 255)
+        rgba[..., 3] = 255
+        plain.append(View(view.name, view.camera, rgba))
+    bare = ViewSet(tuple(plain), False)
+    found = with_masks(bare, "auto")
+    assert found.has_masks
+    for view, true in zip(found, views, strict=True):
+        assert ((view.rgba()[..., 3] >= 128) == (true.rgba()[..., 3] >= 128)).mean() > 0.97
+    assert not with_masks(views, "none").has_masks
+    assert with_masks(views, "given") is views
+    with pytest.raises(InputError, match="has no masks"):
+        with_masks(bare, "given")
+    noisy = np.random.default_rng(0).integers(0, 255, (48, 48, 4), dtype=np.uint8)
+    noisy[..., 3] = 255
+    uneven = ViewSet(tuple(View(v.name, v.camera, noisy) for v in views), False)
+    assert not with_masks(uneven, "auto").has_masks
+    with pytest.raises(InputError):
+        with_masks(uneven, "background")
+
+
+def test_bounds_become_the_bounding_sphere(views: ViewSet) -> None:
+    moved, matrix = normalised(views, (-1.0, -2.0, 0.0, 1.0, 2.0, 2.0))
+    assert apply_transform(matrix, np.array([0.0, 0.0, 1.0])) == pytest.approx([0, 0, 0])
+    corner = apply_transform(matrix, np.array([1.0, 2.0, 2.0]))
+    assert np.linalg.norm(corner) == pytest.approx(OBJECT_RADIUS)
+    assert moved.views[0].camera.centre == pytest.approx(apply_transform(matrix, views.views[0].camera.centre))
+    with pytest.raises(SettingsError, match="the bounds hold nothing"):
+        CaptureSettings(bounds=(1.0, 0.0, 0.0, 0.0, 1.0, 1.0))

@@ -63,10 +63,10 @@ def test_a_preset_changes_what_it_names_and_nothing_else(read: Read) -> None:
 
 
 def test_a_preset_builds_on_the_settings_it_is_given(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("fit: {rays: 8}")
+    (tmp_path / "a.yaml").write_text("fit: {rays: 32}")
     start = ReconstructSettings(glb=dataclasses.replace(ReconstructSettings().glb, longest_side=2.0))
     got = settings_from_yaml(tmp_path / "a.yaml", start)
-    assert (got.fit.rays, got.glb.longest_side) == (8, 2.0)
+    assert (got.fit.rays, got.glb.longest_side) == (32, 2.0)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "null"])
@@ -83,8 +83,8 @@ def test_optional_values_paths_and_nothing(read: Read) -> None:
 
 def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("views: {sampling: {steps: 3}}\ndevice: cpu\nfit: {resolution: 32}\n")
-    assert settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS).fit.resolution == 32
+    path.write_text("views: {sampling: {steps: 3}}\ndevice: cpu\nfit: {image_side: 32}\n")
+    assert settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS).fit.image_side == 32
     with pytest.raises(SettingsError, match="unknown key views"):
         settings_from_yaml(path, ReconstructSettings())
     path.write_text("fit: {device: cpu}")
@@ -98,14 +98,14 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fit: {resolutoin: 3}", r"unknown key fit\.resolutoin\. Did you mean resolution\?"),
+        ("fit: {image_sied: 3}", r"unknown key fit\.image_sied\. Did you mean image_side\?"),
         ("zzz: 1", r"unknown key zzz\. Known keys: device, fit, glb, mesh, prepare, views\."),
         ("1: 2", "unknown key 1"),
         ("views: {sampling: {step: 1}}", r"unknown key views\.sampling\.step\. Did you mean steps\?"),
-        ("fit: {resolution: many}", r"fit\.resolution has a wrong value 'many'"),
-        ("fit: {resolution: '64'}", r"fit\.resolution has a wrong value '64'"),
-        ("fit: {resolution: 1.5}", r"fit\.resolution has a wrong value 1\.5"),
-        ("fit: {resolution: true}", r"fit\.resolution has a wrong value True"),
+        ("fit: {image_side: many}", r"fit\.image_side has a wrong value 'many'"),
+        ("fit: {image_side: '64'}", r"fit\.image_side has a wrong value '64'"),
+        ("fit: {image_side: 1.5}", r"fit\.image_side has a wrong value 1\.5"),
+        ("fit: {image_side: true}", r"fit\.image_side has a wrong value True"),
         ("fit: {levels: 32}", r"fit\.levels has a wrong value 32"),
         ("fit: {levels: [32, x]}", r"fit\.levels has a wrong value \[32, 'x'\]"),
         ("fit: {sharpness: [1, 2, 3]}", r"fit\.sharpness has a wrong value"),
@@ -173,19 +173,20 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_presets_that_the_help_names_are_shipped() -> None:
-    assert {"draft", "standard"} <= {path.stem for path in PRESETS}
+    assert {"draft", "standard", "high"} <= {path.stem for path in PRESETS}
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_shipped_presets_load_for_every_job(path: Path) -> None:
     whole = settings_from_yaml(path, Image2MeshSettings())
     part = settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS)
-    assert (part.fit, part.glb) == (whole.fit, whole.glb)
-    # A preset that says nothing of the mesh leaves each job its own budget.
+    assert part.glb == whole.glb
+    # A preset that says nothing of the mesh or the fit leaves each job its own.
+    fits = (Image2MeshSettings().fit, ReconstructSettings().fit)
+    assert (whole.fit, part.fit) == fits or (whole.fit.levels, whole.fit.rays) == (part.fit.levels, part.fit.rays)
     ours = (Image2MeshSettings().mesh, ReconstructSettings().mesh)
     assert (whole.mesh, part.mesh) == ours or whole.mesh == part.mesh != ours[0]
     assert len(whole.fit.levels) == len(whole.fit.iterations)
-    assert whole.fit.levels[-1] <= whole.fit.resolution
     rings = whole.views.rings
     assert len(rings.views) == len(rings.elevations_deg) == len(rings.offsets_deg)
 
@@ -195,8 +196,8 @@ def test_standard_is_the_default_and_draft_is_less_work() -> None:
     assert settings_from_yaml(shipped("configs") / "standard.yaml", default) == default
     draft = settings_from_yaml(shipped("configs") / "draft.yaml", default)
     assert draft.views.sampling.steps < default.views.sampling.steps
-    assert draft.fit.resolution < default.fit.resolution
-    assert sum(draft.fit.iterations) < sum(default.fit.iterations)
+    assert draft.fit.image_side < default.fit.image_side
+    assert draft.fit.levels[-1] < default.fit.levels[-1]
     assert draft.mesh.limits.max_faces < default.mesh.limits.max_faces
     assert draft.mesh.limits.texture < default.mesh.limits.texture
 
@@ -267,7 +268,8 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     """Any values of the right types for settings, not yet made into them."""
     values = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
     if kind is FitSettings:
-        values["levels"] = values["iterations"] = st.tuples(st.integers(), st.integers())
+        values["levels"] = values["iterations"] = st.tuples(st.integers(8), st.integers(8))
+        values |= {"rays": st.integers(16), "keep": st.floats(0, 1, exclude_min=True)}
     if kind is GlbSettings:
         values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
         values["jpeg_quality"] = st.integers(1, 100)
@@ -304,6 +306,6 @@ def test_settings_as_dict_are_plain_and_tell_settings_apart() -> None:
     settings = Image2MeshSettings(views=dataclasses.replace(Image2MeshSettings().views, weights=Path("w")))
     plain = settings_as_dict(settings)
     assert plain["views"]["weights"] == "w"
-    assert plain["fit"]["levels"] == [32, 64, 96]
+    assert plain["fit"]["levels"] == [24, 48, 80]
     assert plain["views"]["sampling"]["seed"] == 0
     assert settings_as_dict(Image2MeshSettings()) != plain
