@@ -22,6 +22,10 @@ from scene.viewset import ViewSet
 
 _SHIFT = np.float32(-3.0)
 """Added to raw densities, so that a volume that knows nothing is nearly empty."""
+_RATE = 0.5
+"""Typical change of a raw density in a step."""
+_DECISIVE = 0.0
+"""Weight that draws opacities to 0 or 1; any was seen to empty small scenes."""
 _STEP = np.float32(0.8)
 """Spacing of samples in the box, voxels."""
 
@@ -175,20 +179,20 @@ def _fit_volume(
             volume.background[0],
             volume.background[1],
             np.float32(-1),
-            np.float32(1e-4),
+            np.float32(_DECISIVE),
             grads[0],
             grads[1],
             error,
         )
         fall = 0.1 ** (step / steps)
-        for grid, grad, moment, scale in zip((inner, outer), grads, moments, (1.0, 1.0), strict=True):
+        for grid, grad, moment in zip((inner, outer), grads, moments, strict=True):
             density_kernels.volume_step(
                 grid,
                 np.ascontiguousarray(grid[..., 0]),
                 grad,
                 moment,
                 step + 1,
-                np.float32(0.2 * fall * scale),
+                np.float32(_RATE * fall),
                 np.float32(0.03 * fall),
                 np.float32(1e-7),
             )

@@ -50,8 +50,9 @@ class FitSettings:
     """Passes of blur over the gradient of the distances, so that neighbours move together."""
     keep: float = 1.0
     """Share of the smallest errors that count, after the first level; below 1 for views that contradict each other."""
-    background: tuple[int, int] = (16, 32)
-    """Samples in front of and behind the box, for captures without masks."""
+    background: tuple[int, int] = (0, 32)
+    """Samples in front of and behind the box, for captures without masks. What is in front of the box is free space by
+    default: a few views would each paint their own picture there."""
     flat_base: bool = True
     """Close the underside with a plane where all cameras look from above."""
     seed: int = 0
