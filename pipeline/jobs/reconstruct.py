@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.jobs.delivery import withdrawing
+from pipeline.jobs.delivery import withdraw, withdrawing
 from pipeline.jobs.image2mesh import ItemResult, surface_and_asset, versions
 from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
@@ -42,7 +42,11 @@ def reconstruct(
     folder = capture.parent if capture.is_file() else capture
     name = folder.resolve().name
     tell.item(f"{capture} -> {out}")
-    views = load_capture(capture)
+    try:
+        views = load_capture(capture)
+    except InputError:
+        withdraw(out)  # of an earlier, better state of the capture
+        raise
     pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
     cameras = _camera_files(capture, folder, out)
     _refuse_own_results([*cameras, *pictures], out)
