@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor
 
@@ -91,27 +92,41 @@ class _Start:
 
     def box(self, level: int, margin: float = 5.0) -> Box:
         """The box about the hull for a level, with a margin in voxels."""
-        cube = Box(
-            np.full(3, -self.settings.half), 2 * self.settings.half / self.hull.sdf.shape[0], self.hull.sdf.shape
-        )
-        solid = np.argwhere(self.hull.sdf < cube.voxel)
-        low, high = cube.low + solid.min(0) * cube.voxel, cube.low + (solid.max(0) + 1) * cube.voxel
+        low, high = self._corners
         voxel = Box.around(low, high, level**3).voxel
         return Box.of_voxel(low - margin * voxel, high + margin * voxel, voxel)
 
     def distances(self, box: Box) -> Float[np.ndarray, "x y z"]:
         """Signed distance to the hull, in voxels of the box."""
+        inside = self._inside(box, 0.0)
+        if not (inside >= self.hull.vote).any():  # too coarse for a thin thing
+            inside = np.where(inside >= inside.max(), self.hull.vote, inside)
+        return signed_distance(inside, self.hull.vote, box.shape[0] / 2)
+
+    @cached_property
+    def _corners(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+        """Of what the masks may hold, including parts that lie between the voxel centres of the hull."""
+        voxel = 2 * self.settings.half / self.hull.sdf.shape[0]
+        cube = Box(np.full(3, -self.settings.half), voxel, self.hull.sdf.shape)
+        wide = self._inside(cube, math.sqrt(0.75) * voxel) >= self.hull.vote
+        solid = np.argwhere(wide | (self.hull.sdf < voxel))
+        return cube.low + solid.min(0) * voxel, cube.low + (solid.max(0) + 1) * voxel
+
+    def _inside(self, box: Box, reach: float) -> Float[np.ndarray, "x y z"]:
+        """Share of the masks that cover a voxel's centre, or anything within ``reach`` (world units) of it."""
         votes, total = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
         for k, row in enumerate(camera_rows(self.rays.cameras, box)):
-            alpha = np.ascontiguousarray(self.rays.alpha[k].numpy())
+            alpha, camera = np.ascontiguousarray(self.rays.alpha[k].numpy()), self.rays.cameras[k]
+            if reach > 0:
+                # About as many pixels as it covers in the middle of the scene.
+                pixels = math.ceil(reach * camera.fx / max(float(np.linalg.norm(camera.centre)), reach))
+                alpha = ndimage.maximum_filter(alpha, size=2 * pixels + 1)
             kernels.vote_masks(alpha, row, np.float32(self.rays.weight[k]), self.rays.shows_all(k), votes, total)
         inside = np.where(total > 0, votes / np.maximum(total, 1e-6), 0)
         if self.prior is not None and self.settings.prior_weight > 0:
             inside = inside + self.settings.prior_weight * self._prior_at(box)
             inside = inside / (1 + self.settings.prior_weight)
-        if not (inside >= self.hull.vote).any():  # too coarse for a thin thing
-            inside = np.where(inside >= inside.max(), self.hull.vote, inside)
-        return signed_distance(inside, self.hull.vote, box.shape[0] / 2)
+        return inside
 
     def _prior_at(self, box: Box) -> Float[np.ndarray, "x y z"]:
         assert self.prior is not None
@@ -142,7 +157,7 @@ def _fit_band(
         else:
             hull = start.distances(box)
             band = next_band(box, hull, band, first, pixels, _reach(settings, level))
-            first, begin, limits = band.grid.copy(), 0, (math.inf, math.inf)
+            first, begin, limits = hull.copy(), 0, (math.inf, math.inf)
             rng = np.random.default_rng([settings.seed, level])
         level_fit = LevelFit(band, pixels, camera_rows(rays.cameras, box), settings, level)
         for step in range(begin, settings.iterations[level]):
@@ -180,7 +195,16 @@ def next_band(
     pixels: Pixels,
     reach: float,
 ) -> Band:
-    """The band of a level: the hull, changed as the level before changed its own, so that thin parts survive."""
+    """The band of a level: the hull, changed as the levels before changed their own.
+
+    What they could not hold stays as the hull has it, so that thin parts survive.
+
+    Args:
+        box: of the level; hull: distances to the hull there, voxels.
+        last: the band of the level before; first: distances to the hull there.
+        pixels: for the mean colour.
+        reach: distance at which rays begin to look, voxels.
+    """
     width = reach + 2.5
     if last is None or first is None:
         band = Band(box, hull, width)
@@ -190,6 +214,7 @@ def next_band(
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - last.box.low[:, None, None, None]) / last.box.voxel - 0.5
     change = ndimage.map_coordinates(last.grid - first, local, order=1, mode="nearest") * scale
+    change[_thin(hull, scale)] = 0
     band = Band(box, redistanced((hull + change).astype(np.float32)), width)
     if (band.grid >= 0).all():
         band = Band(box, hull, width)
@@ -200,6 +225,13 @@ def next_band(
     band.colour[-1] = last.colour[-1]
     band.light = last.light.copy()
     return band
+
+
+def _thin(hull: Float[np.ndarray, "x y z"], scale: float) -> Bool[np.ndarray, "x y z"]:
+    """Parts of the hull thinner than 1.5 voxels of the level before (``scale`` voxels each), and what is about them."""
+    radius = 0.75 * scale
+    thick = ndimage.distance_transform_edt(hull > -radius) <= radius + 0.5
+    return ndimage.binary_dilation((hull < 0) & ~thick, iterations=2)
 
 
 class LevelFit:

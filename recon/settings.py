@@ -30,7 +30,7 @@ class FitSettings:
     """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
     prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
-    sharpness: tuple[float, float] = (0.7, 4.0)
+    sharpness: tuple[float, float] = (2.0, 5.0)
     """Inverse deviation of the density, per voxel: at the start of the coarse levels and at the end of the last."""
     step: float = 0.25
     """Typical change of the signed distance in a step, in voxels; the last level takes half of it."""

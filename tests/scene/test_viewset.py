@@ -366,9 +366,7 @@ def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> 
     written(tmp_path)
     for name in ("view_01", "view_02"):
         (tmp_path / "images" / f"{name}.png").unlink()
-    with pytest.raises(
-        InputError, match=r"2 of 3 pictures are missing, the first is .*view_01\.png: there is no"
-    ):
+    with pytest.raises(InputError, match=r"2 of 3 pictures are missing, the first is .*view_01\.png: there is no"):
         ViewSet.load(tmp_path)
 
 
