@@ -102,7 +102,8 @@ def test_surfaces_of_fields_have_the_fields_colours() -> None:
     field = HashField(-half, half, layout=HashLayout(levels=2, coarsest=4, finest=8, log2_size=10))
     field.set_mean_colour(torch.tensor([0.7, 0.2, 0.4]))
     surface = field_surface(field, 12, 6)
-    assert surface.half == 0.5
+    assert surface.low == pytest.approx([-0.5] * 3)
+    assert surface.voxel == pytest.approx(1 / 12)
     assert surface.sdf == pytest.approx(field.dense((12, 12, 12)).numpy())
     points = np.array([[0.1, -0.2, 0.3]])
     expected = field.rgb(torch.from_numpy(points).float()).detach().numpy()
