@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
@@ -214,7 +214,9 @@ def next_band(
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - last.box.low[:, None, None, None]) / last.box.voxel - 0.5
     change = ndimage.map_coordinates(last.grid - first, local, order=1, mode="nearest") * scale
-    change[_thin(hull, scale)] = 0
+    # Where the coarser grid saw another surface, such as the next thicker part, its changes are not of this one.
+    known = ndimage.map_coordinates(first, local, order=1, mode="nearest") * scale
+    change[np.abs(known - hull) > scale + 1] = 0
     band = Band(box, redistanced((hull + change).astype(np.float32)), width)
     if (band.grid >= 0).all():
         band = Band(box, hull, width)
@@ -225,13 +227,6 @@ def next_band(
     band.colour[-1] = last.colour[-1]
     band.light = last.light.copy()
     return band
-
-
-def _thin(hull: Float[np.ndarray, "x y z"], scale: float) -> Bool[np.ndarray, "x y z"]:
-    """Parts of the hull thinner than 1.5 voxels of the level before (``scale`` voxels each), and what is about them."""
-    radius = 0.75 * scale
-    thick = ndimage.distance_transform_edt(hull > -radius) <= radius + 0.5
-    return ndimage.binary_dilation((hull < 0) & ~thick, iterations=2)
 
 
 class LevelFit:
