@@ -14,9 +14,9 @@ from scene.errors import SettingsError
 class FitSettings:
     """How a surface is fitted."""
 
-    levels: tuple[int, ...] = (28, 52, 112)
+    levels: tuple[int, ...] = (20, 28, 52, 112)
     """Grid sizes, coarse to fine: sides of cubes with as many voxels as the box about the object."""
-    iterations: tuple[int, ...] = (300, 300, 400)
+    iterations: tuple[int, ...] = (600, 600, 400, 400)
     """Steps at each level."""
     rays: int = 6144
     """Rays in a step, from all views."""
