@@ -55,7 +55,7 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
     Args:
         views: the capture.
         region: centre and radius, capture's world. By default what the capture's file says, else a sphere about the
-            point that the cameras look at, as large as most pictures show.
+            point that the cameras look at, a little larger than most pictures show: parts of objects reach out.
 
     Returns:
         The moved views, and the similarity from the capture's world to the normalised one.
@@ -75,7 +75,7 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
             d * min(v.camera.width / v.camera.fx, v.camera.height / v.camera.fy) / 2
             for d, v in zip(distances, views, strict=True)
         ]
-        region = centre, min(0.8 * float(np.median(shown)), 0.7 * min(distances))
+        region = centre, min(1.3 * float(np.median(shown)), 0.75 * min(distances))
     centre, radius = region
     if not radius > 0:
         raise InputError(f"the region of interest has radius {radius:g}", fix="Give a positive radius.")
