@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,42 @@ _VERSION = 1
 """Of the states; raised when a fit goes on differently from the same state."""
 
 
-def fit_digest(rays: RaySet, settings: FitSettings, prior: Float[np.ndarray, "p p p"] | None) -> str:
+def fit_digest(
+    rays: RaySet, settings: FitSettings, prior: Float[np.ndarray, "p p p"] | None, maps: Sequence[np.ndarray] = ()
+) -> str:
     """Names all that a fit depends on: only a fit of the same name may continue from its state."""
     digest = hashlib.sha256(json.dumps([_VERSION, asdict(settings), len(rays)]).encode())
     arrays = [rays.weight.numpy(), np.zeros(0) if prior is None else prior]
     for camera, colour, alpha in zip(rays.cameras, rays.colour, rays.alpha, strict=True):
         lens = [camera.fx, camera.fy, camera.cx, camera.cy]
         arrays += [np.array(camera.c2w, np.float64), np.array(lens, np.float64), colour.numpy(), alpha.numpy()]
-    for array in arrays:
+    for array in (*arrays, *maps):
         # Shapes, too: the same numbers in other rows are another picture.
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def write_state(path: Path, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write numbers and arrays aside and rename; ``plain["digest"]`` names the fit."""
+    with written_aside(path) as partial, partial.open("wb") as file:
+        np.savez(file, text=np.array(json.dumps(plain)), **arrays)  # type: ignore[arg-type]
+
+
+def read_state(path: Path, digest: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """Read what was written; None if there is nothing, if it is damaged, or if it belongs to another fit."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+        with np.load(path, allow_pickle=False) as data:
+            plain = json.loads(str(data["text"]))
+            if plain["digest"] != digest:
+                return None
+            return plain, {name: data[name] for name in data.files if name != "text"}
+    # An archive whose headers are damaged may ask for a password or for an unknown compression.
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,32 +106,30 @@ class FitState:
         arrays = {name: getattr(band, name) for name in names}
         return cls(arrays, plain, first, level, iteration, rng.bit_generator.state, limits, digest)
 
+    def packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Numbers and arrays, for :func:`write_state`."""
+        names = ("level", "iteration", "rng", "limits", "digest")
+        return {**self.plain, **{name: getattr(self, name) for name in names}}, {"first": self.first, **self.arrays}
+
+    @classmethod
+    def unpacked(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitState:
+        """The state of which these are the numbers and arrays."""
+        plain, arrays = dict(plain), dict(arrays)
+        level, iteration, rng, limits, digest = (
+            plain.pop(name) for name in ("level", "iteration", "rng", "limits", "digest")
+        )
+        low, high = limits
+        return cls(arrays, plain, arrays.pop("first"), level, iteration, rng, (low, high), digest)
+
     def save(self, path: Path) -> None:
         """Write aside and rename."""
-        names = ("level", "iteration", "rng", "limits", "digest")
-        text = json.dumps({**self.plain, **{name: getattr(self, name) for name in names}})
-        with written_aside(path) as partial, partial.open("wb") as file:
-            np.savez(file, first=self.first, text=np.array(text), **self.arrays)  # type: ignore[arg-type]
+        write_state(path, *self.packed())
 
     @classmethod
     def resume(cls, path: Path, digest: str) -> FitState | None:
         """Read a state; None if there is none, if it is damaged, or if it belongs to another fit."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    return None
-            with np.load(path, allow_pickle=False) as data:
-                plain = json.loads(str(data["text"]))
-                if plain["digest"] != digest:
-                    return None
-                arrays = {name: data[name] for name in data.files if name not in ("first", "text")}
-                first = data["first"]
-        # An archive whose headers are damaged may ask for a password or for an unknown compression.
-        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
-            return None
-        level, iteration, rng = plain.pop("level"), plain.pop("iteration"), plain.pop("rng")
-        low, high = plain.pop("limits")
-        return cls(arrays, plain, first, level, iteration, rng, (low, high), plain.pop("digest"))
+        found = read_state(path, digest)
+        return None if found is None else cls.unpacked(*found)
 
     def band(self) -> Band:
         """The band as it was."""

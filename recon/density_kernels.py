@@ -17,8 +17,8 @@ import numpy as np
 
 from recon.kernels import LANES, _ray, _span
 
-MAX_SAMPLES = 320
-"""Samples stored for one ray."""
+INSIDE, OUTSIDE, LAST = 0, 1, 2
+"""Where a sample is: in the box, in the surroundings, or the one that is opaque since something is always behind."""
 
 
 @numba.njit(inline="always", fastmath=True)
@@ -80,10 +80,19 @@ def _scatter(grid, x, y, z, a, b, c, d):  # pragma: no cover - compiled
 
 @numba.njit(inline="always", fastmath=True)
 @no_type_check
+def _most(inner, step, before, beyond):  # pragma: no cover - compiled
+    """Samples that a ray can have."""
+    a, b, c, _ = inner.shape
+    return before + beyond + int(math.sqrt(a * a + b * b + c * c) / step) + 2
+
+
+@numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _march(
-    inner, allowed, outer, frame, shift, o0, o1, o2, d0, d1, d2, step, jitter, before, beyond, where, pos, raw, alpha
+    inner, outer, frame, shift, ray, step, jitter, before, beyond, empty, where, pos, raw, alpha
 ):  # pragma: no cover - compiled
-    """Samples of a ray: in front of the box, inside it, beyond it. Returns their number and what passes them all."""
+    """Samples of a ray: in front of the box, inside it (unless ``empty``), beyond it. Returns their number."""
+    o0, o1, o2, d0, d1, d2 = ray
     side = outer.shape[0]
     near, far = _span(o0, o1, o2, d0, d1, d2, inner.shape[0], inner.shape[1], inner.shape[2])
     hit = near < far
@@ -102,19 +111,18 @@ def _march(
             x, y, z = _locate(o0 + t * d0, o1 + t * d1, o2 + t * d2, frame, side)
             raw[n, 0], raw[n, 1], raw[n, 2], raw[n, 3] = _gather(outer, x, y, z)
             a = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * length))
-            where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = 1, x, y, z, length, a
+            where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = OUTSIDE, x, y, z, length, a
             light *= 1 - a
             n += 1
-    if hit:
+    if hit and not empty:
         t = near + jitter * step
-        while t < far and n < MAX_SAMPLES - 64 and light > 1e-3:
+        while t < far and light > 1e-3 and n < alpha.shape[0] - beyond:
             x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
-            if allowed[int(x + 0.5), int(y + 0.5), int(z + 0.5)]:
-                raw[n, 0], raw[n, 1], raw[n, 2], raw[n, 3] = _gather(inner, x, y, z)
-                a = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * step))
-                where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = 0, x, y, z, step, a
-                light *= 1 - a
-                n += 1
+            raw[n, 0], raw[n, 1], raw[n, 2], raw[n, 3] = _gather(inner, x, y, z)
+            a = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * step))
+            where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = INSIDE, x, y, z, step, a
+            light *= 1 - a
+            n += 1
             t += step
     if beyond > 0 and light > 1e-3:
         far = max(far, np.float32(0.1) * frame[3])
@@ -128,143 +136,64 @@ def _march(
             length = length * (far / t) * (far / t)
             x, y, z = _locate(o0 + t * d0, o1 + t * d1, o2 + t * d2, frame, side)
             raw[n, 0], raw[n, 1], raw[n, 2], raw[n, 3] = _gather(outer, x, y, z)
-            a = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * length))
-            if s == beyond - 1:
-                a = np.float32(1)  # something is always behind
-            where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = (
-                2 if s == beyond - 1 else 1,
-                x,
-                y,
-                z,
-                length,
-                a,
-            )
-            light *= 1 - a
+            where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3] = OUTSIDE, x, y, z, length
+            alpha[n] = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * length))
+            if s == beyond - 1:  # something is always behind
+                where[n], alpha[n] = LAST, 1
             n += 1
-    return n, light
+    return n
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
 def density_step(
-    inner,
-    allowed,
-    outer,
-    frame,
-    shift,
-    cams,
-    view,
-    px,
-    py,
-    target,
-    target_alpha,
-    weight,
-    jitter,
-    step,
-    before,
-    beyond,
-    mask_weight,
-    spread_weight,
-    grad_inner,
-    grad_outer,
-    error,
+    inner, outer, frame, shift, cams, view, px, py, target, weight, jitter, step, before, beyond, grad_inner, grad_outer
 ):  # pragma: no cover - compiled
-    """Render rays through the volume and add the gradients of the loss to the lanes.
+    """Render rays through the volume and add the gradients of the squared colour error to the lanes.
 
     Args:
-        inner: [x y z 4] raw density and sRGB of the box; allowed: [x y z] voxels that may hold anything.
+        inner: [x y z 4] raw density and sRGB of the box.
         outer: [s s s 4] the same of the contracted surroundings (ignored if before and beyond are 0).
         frame: [4] middle of the box and the contraction's radius, voxels; shift: added to raw densities.
-        cams, view, px, py, target, target_alpha, weight, jitter: as in ``kernels.fit_step``.
+        cams, view, px, py, weight, jitter: as in ``kernels.fit_step``; target: [n 3] sRGB.
         step: sample spacing in the box, voxels; before, beyond: samples in front of and behind it.
-        mask_weight: of the mask's cross-entropy; negative without masks.
-        spread_weight: of the entropy that makes opacities of rays decisive.
         grad_inner: [LANES, x y z 4], grad_outer: [LANES, s s s 4]: added to.
-        error: [n 3] written: colour error, cross-entropy, opacity of the box.
     """
     count = view.shape[0]
-    scale = np.float32(1 / count)
+    most = _most(inner, step, before, beyond)
     for lane in numba.prange(LANES):
         gi, go = grad_inner[lane], grad_outer[lane]
-        where = np.empty(MAX_SAMPLES, np.int8)
-        pos = np.empty((MAX_SAMPLES, 4), np.float32)
-        raw = np.empty((MAX_SAMPLES, 4), np.float32)
-        alpha = np.empty(MAX_SAMPLES, np.float32)
+        where = np.empty(most, np.int8)
+        pos = np.empty((most, 4), np.float32)
+        raw = np.empty((most, 4), np.float32)
+        alpha = np.empty(most, np.float32)
+        before_it = np.empty(most, np.float32)
         for r in range(lane * count // LANES, (lane + 1) * count // LANES):
-            o0, o1, o2, d0, d1, d2 = _ray(cams, view[r], px[r], py[r])
-            n, through = _march(
-                inner,
-                allowed,
-                outer,
-                frame,
-                shift,
-                o0,
-                o1,
-                o2,
-                d0,
-                d1,
-                d2,
-                step,
-                jitter[r],
-                before,
-                beyond,
-                where,
-                pos,
-                raw,
-                alpha,
-            )
-            c0, c1, c2, light, solid = np.float32(0), np.float32(0), np.float32(0), np.float32(1), np.float32(0)
+            ray = _ray(cams, view[r], px[r], py[r])
+            n = _march(inner, outer, frame, shift, ray, step, jitter[r], before, beyond, False, where, pos, raw, alpha)
+            c0, c1, c2, light = np.float32(0), np.float32(0), np.float32(0), np.float32(1)
             for s in range(n):
+                before_it[s] = light
                 w = alpha[s] * light
                 light *= 1 - alpha[s]
                 c0 += w * raw[s, 1]
                 c1 += w * raw[s, 2]
                 c2 += w * raw[s, 3]
-                if where[s] == 0:
-                    solid += w
-            masked = mask_weight >= 0
-            a = target_alpha[r] if masked else np.float32(1)
-            white = np.float32(1) if masked else np.float32(0)
-            e0 = c0 + through * white - (target[r, 0] * a + (1 - a) * white)
-            e1 = c1 + through * white - (target[r, 1] * a + (1 - a) * white)
-            e2 = c2 + through * white - (target[r, 2] * a + (1 - a) * white)
-            opacity = min(max(1 - through, np.float32(1e-3)), np.float32(1 - 1e-3))
-            entropy = np.float32(0)
-            if masked:
-                entropy = -np.float32(a * math.log(opacity) + (1 - a) * math.log(1 - opacity))
-            error[r, 0] = (abs(e0) + abs(e1) + abs(e2)) / 3
-            error[r, 1], error[r, 2] = entropy, solid
-            k = 2 * weight[r] * scale / 3
-            q0, q1, q2 = k * e0, k * e1, k * e2
-            p = np.float32(0)
-            if masked:
-                p = mask_weight * weight[r] * scale * (opacity - a) / (opacity * (1 - opacity))
-                p = min(max(p, -10 * mask_weight * scale), 10 * mask_weight * scale)
-            behind = through * ((q0 + q1 + q2) * white - p)
-            light = through
+            k = 2 * weight[r] / (3 * np.float32(count))
+            q0, q1, q2 = k * (c0 - target[r, 0]), k * (c1 - target[r, 1]), k * (c2 - target[r, 2])
+            behind = np.float32(0)
             for back in range(n):
                 s = n - 1 - back
-                left = max(1 - alpha[s], np.float32(1e-6))
-                light = light / left if where[s] != 2 else np.float32(-1)
-                if light < 0:
-                    # The last sample is opaque: its light is that of all before it.
-                    light = np.float32(1)
-                    for b in range(s):
-                        light *= 1 - alpha[b]
-                w = alpha[s] * light
+                w = alpha[s] * before_it[s]
                 own = q0 * raw[s, 1] + q1 * raw[s, 2] + q2 * raw[s, 3]
-                d_alpha = light * own - behind / left if where[s] != 2 else np.float32(0)
-                # A sharp mass of weight in few samples: alpha is drawn to 0 or 1.
-                if where[s] == 0:
-                    d_alpha += spread_weight * scale * (1 - 2 * alpha[s])
-                sigmoid = 1 / (1 + np.float32(math.exp(-min(max(raw[s, 0] + shift, np.float32(-40)), np.float32(40)))))
-                d_raw = d_alpha * left * pos[s, 3] * sigmoid
-                if where[s] == 2:
-                    d_raw = np.float32(0)
-                if where[s] == 0:
-                    _scatter(gi, pos[s, 0], pos[s, 1], pos[s, 2], d_raw, w * q0, w * q1, w * q2)
-                else:
-                    _scatter(go, pos[s, 0], pos[s, 1], pos[s, 2], d_raw, w * q0, w * q1, w * q2)
+                d_raw = np.float32(0)
+                if where[s] != LAST:
+                    logit = min(max(raw[s, 0] + shift, np.float32(-40)), np.float32(40))
+                    sigmoid = 1 / (1 + np.float32(math.exp(-logit)))
+                    # What the sample would add of its own, less what it would hide; no division, for opaque samples.
+                    d_raw = ((1 - alpha[s]) * before_it[s] * own - behind) * pos[s, 3] * sigmoid
+                grad = gi if where[s] == INSIDE else go
+                _scatter(grad, pos[s, 0], pos[s, 1], pos[s, 2], d_raw, w * q0, w * q1, w * q2)
                 behind += w * own
 
 
@@ -309,7 +238,7 @@ def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
     """Add one view's truncated distances along its rays (voxels, positive in front) to every voxel that it sees.
 
     Args:
-        depth: [h w] distance to the surface along each pixel's ray, voxels; infinite where nothing is.
+        depth: [h w] distance to the surface along each pixel's ray, voxels; infinite where nothing is, 0 if unknown.
         cam: [16] its row of ``camera_rows``; reach: distances are cut to it, and nothing is said further behind.
         total, count: [x y z], added to.
     """
@@ -327,8 +256,9 @@ def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
                 u, v = cam[14] + cam[12] * x / z, cam[15] - cam[13] * y / z
                 if u < 0 or v < 0 or u >= width or v >= height:
                     continue
-                ahead = depth[int(v), int(u)] - np.float32(math.sqrt(x * x + y * y + z * z))
-                if ahead > -reach:
+                seen = depth[int(v), int(u)]
+                ahead = seen - np.float32(math.sqrt(x * x + y * y + z * z))
+                if seen > 0 and ahead > -reach:
                     total[i, j, k] += min(ahead, reach)
                     count[i, j, k] += 1
 
@@ -336,40 +266,24 @@ def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
 def render_density(
-    inner, allowed, outer, frame, shift, cams, view, px, py, step, before, beyond, out
+    inner, outer, frame, shift, cams, view, px, py, step, before, beyond, empty, out
 ):  # pragma: no cover - compiled
-    """Colour, opacity of the box, distance (voxels) where half of it is passed, and opacity before the box.
+    """Colour, opacity of the box, distance (voxels) where half of all light is passed, and opacity before the box.
 
-    Written to ``out`` [n 6]; the distance is infinite where the box's opacity is below one half.
+    Written to ``out`` [n 6]; the distance is infinite where that is not in the box. ``empty`` leaves out what the box
+    holds.
     """
     count = view.shape[0]
+    most = _most(inner, step, before, beyond)
     for lane in numba.prange(64):
-        where = np.empty(MAX_SAMPLES, np.int8)
-        pos = np.empty((MAX_SAMPLES, 4), np.float32)
-        raw = np.empty((MAX_SAMPLES, 4), np.float32)
-        alpha = np.empty(MAX_SAMPLES, np.float32)
+        where = np.empty(most, np.int8)
+        pos = np.empty((most, 4), np.float32)
+        raw = np.empty((most, 4), np.float32)
+        alpha = np.empty(most, np.float32)
         for r in range(lane * count // 64, (lane + 1) * count // 64):
-            o0, o1, o2, d0, d1, d2 = _ray(cams, view[r], px[r], py[r])
-            n, _ = _march(
-                inner,
-                allowed,
-                outer,
-                frame,
-                shift,
-                o0,
-                o1,
-                o2,
-                d0,
-                d1,
-                d2,
-                step,
-                np.float32(0.5),
-                before,
-                beyond,
-                where,
-                pos,
-                raw,
-                alpha,
+            ray = _ray(cams, view[r], px[r], py[r])
+            n = _march(
+                inner, outer, frame, shift, ray, step, np.float32(0.5), before, beyond, empty, where, pos, raw, alpha
             )
             light, passed = np.float32(1), False
             for c in range(6):
@@ -380,11 +294,11 @@ def render_density(
                 light *= 1 - alpha[s]
                 for c in range(3):
                     out[r, c] += w * raw[s, c + 1]
-                if where[s] == 0:
+                if where[s] == INSIDE:
                     out[r, 3] += w
                     if not passed and light < 0.5:
                         passed = True
-                        x, y, z = pos[s, 0] - o0, pos[s, 1] - o1, pos[s, 2] - o2
+                        x, y, z = pos[s, 0] - ray[0], pos[s, 1] - ray[1], pos[s, 2] - ray[2]
                         out[r, 4] = math.sqrt(x * x + y * y + z * z)
                 elif s < before:
                     out[r, 5] += w

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import ndimage
 
 from recon import density_kernels, kernels
@@ -27,20 +27,39 @@ _STEP = np.float32(0.8)
 
 
 @dataclass(eq=False)
+class Descent:
+    """What the next steps of a volume's fit depend on, beside the volume itself.
+
+    Args:
+        moments: first and second, of the box's grid and of its surroundings'.
+        rng: of the draws.
+        step: steps that were taken.
+    """
+
+    moments: tuple[Float[np.ndarray, "x y z 4 2"], Float[np.ndarray, "s s s 4 2"]]
+    rng: np.random.Generator
+    step: int = 0
+
+    @classmethod
+    def begin(cls, volume: RadianceVolume, seed: list[int]) -> Descent:
+        """Before the first step."""
+        inner, outer = (np.zeros((*grid.shape, 2), np.float32) for grid in (volume.inner, volume.outer))
+        return cls((inner, outer), np.random.default_rng(seed))
+
+
+@dataclass(eq=False)
 class RadianceVolume:
     """Densities and colours of a box, and of what surrounds it.
 
     Args:
         box: the box.
         inner: raw density and sRGB of its voxels.
-        allowed: voxels that may hold anything.
         outer: density and sRGB of the surroundings, contracted into a cube.
         background: samples in front of and behind the box.
     """
 
     box: Box
     inner: Float[np.ndarray, "x y z 4"]
-    allowed: Bool[np.ndarray, "x y z"]
     outer: Float[np.ndarray, "s s s 4"]
     background: tuple[int, int]
 
@@ -51,13 +70,18 @@ class RadianceVolume:
         """A nearly empty volume of one colour."""
         inner, outer = np.zeros((*box.shape, 4), np.float32), np.zeros((side, side, side, 4), np.float32)
         inner[..., 1:] = outer[..., 1:] = colour
-        return cls(box, inner, np.ones(box.shape, bool), outer, background)
+        return cls(box, inner, outer, background)
 
     def at(self, box: Box) -> RadianceVolume:
-        """The same at another resolution of the same box."""
+        """The same at another resolution of the same box.
+
+        Densities are per voxel and stay so: what was half clear is more solid on a finer grid. A start with the same
+        opacity was tried, and gave a less accurate surface.
+        """
         factor = np.array(box.shape) / self.box.shape
-        inner = np.stack([ndimage.zoom(self.inner[..., c], factor, order=1) for c in range(4)], -1)
-        return RadianceVolume(box, np.ascontiguousarray(inner), np.ones(box.shape, bool), self.outer, self.background)
+        # Both grids cover the same cube: their outermost centres do not coincide.
+        inner = [ndimage.zoom(self.inner[..., c], factor, order=1, mode="nearest", grid_mode=True) for c in range(4)]
+        return RadianceVolume(box, np.ascontiguousarray(np.stack(inner, -1)), self.outer, self.background)
 
     @property
     def frame(self) -> Float[np.ndarray, "4"]:
@@ -66,50 +90,38 @@ class RadianceVolume:
         return np.array([*((size - 1) / 2), size.max() / 2 * 1.2], np.float32)
 
     def fit(
-        self, rays: RaySet, pixels: Pixels, *, count: int, steps: int, seed: list[int], rate: float, decay: float
+        self, rays: RaySet, pixels: Pixels, descent: Descent, *, count: int, steps: int, rate: float, decay: float
     ) -> Iterator[None]:
         """Adam on random pixels, one step at a time.
 
         Args:
             rays: for the cameras; pixels: what is fitted.
-            count: rays in a step; steps: how many.
-            seed: of the draws.
+            descent: how far it has come, kept up to date.
+            count: rays in a step; steps: how many there are, with those that were taken before.
             rate: typical change of a raw density in a step, at first; decay: at the end, relative to that.
         """
         cameras = camera_rows(rays.cameras, self.box)
-        rng = np.random.default_rng(seed)
-        inner, outer = self.inner, self.outer
-        grads = [np.zeros((kernels.LANES, *grid.shape), np.float32) for grid in (inner, outer)]
-        moments = [np.zeros((*grid.shape, 2), np.float32) for grid in (inner, outer)]
-        error = np.zeros((count, 3), np.float32)
-        for step in range(steps):
-            index = pixels.draw(count, rng)
-            rgba = pixels.rgba[index]
+        grids = (self.inner, self.outer)
+        grads = [np.zeros((kernels.LANES, *grid.shape), np.float32) for grid in grids]
+        for step in range(descent.step, steps):
+            index = pixels.draw(count, descent.rng)
             density_kernels.density_step(
-                inner,
-                self.allowed,
-                outer,
+                *grids,
                 self.frame,
                 _SHIFT,
                 cameras,
                 pixels.view[index],
                 pixels.x[index],
                 pixels.y[index],
-                rgba[:, :3],
-                rgba[:, 3],
+                pixels.rgba[index, :3],
                 pixels.weight[index],
-                rng.random(len(index), dtype=np.float32),
+                descent.rng.random(len(index), dtype=np.float32),
                 _STEP,
-                self.background[0],
-                self.background[1],
-                np.float32(-1),
-                np.float32(0),  # opacities that are drawn to 0 or 1 were seen to empty small scenes
-                grads[0],
-                grads[1],
-                error,
+                *self.background,
+                *grads,
             )
             fall = decay ** (step / steps)
-            for grid, grad, moment in zip((inner, outer), grads, moments, strict=True):
+            for grid, grad, moment in zip(grids, grads, descent.moments, strict=True):
                 density_kernels.volume_step(
                     grid,
                     np.ascontiguousarray(grid[..., 0]),
@@ -120,6 +132,7 @@ class RadianceVolume:
                     np.float32(0.03 * fall),
                     np.float32(1e-7),
                 )
+            descent.step = step + 1
             yield
 
     def render(
@@ -140,19 +153,7 @@ class RadianceVolume:
         """
         out = np.zeros((len(view), 6), np.float32)
         density_kernels.render_density(
-            self.inner,
-            np.zeros(self.box.shape, bool) if empty else self.allowed,
-            self.outer,
-            self.frame,
-            _SHIFT,
-            cameras,
-            view,
-            x,
-            y,
-            _STEP,
-            self.background[0],
-            self.background[1],
-            out,
+            self.inner, self.outer, self.frame, _SHIFT, cameras, view, x, y, _STEP, *self.background, empty, out
         )
         return out
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,18 +13,29 @@ from scipy import ndimage
 
 from recon import kernels
 from recon.band import Band, Box, camera_rows, redistanced
+from recon.checkpoint import FitState
 from recon.field import Surface
 from recon.fit import LevelFit, band_surface, next_band
 from recon.pixels import Pixels
-from recon.radiance import RadianceVolume, fused
+from recon.radiance import Descent, RadianceVolume, fused
 from recon.rays import RaySet
+from recon.scene_checkpoint import SceneState, scene_digest
 from recon.settings import FitSettings
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
+_REFRESH = 50
+"""Steps between looks at where the surface has gone."""
+_SAVE = 200
+"""Steps of the volume between states on disk."""
+
 
 def fit_scene(
-    views: ViewSet, settings: FitSettings = FitSettings(), *, on_step: Callable[[int, int], None] | None = None
+    views: ViewSet,
+    settings: FitSettings = FitSettings(),
+    *,
+    on_step: Callable[[int, int], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Surface:
     """Fit the surface of what lies in the cube of ``settings.half`` about the origin, from photos without masks.
 
@@ -32,51 +45,101 @@ def fit_scene(
         views: posed pictures; see :func:`recon.normalise.normalise_scene`.
         settings: the coarse levels are fitted as a volume, the last one as a surface.
         on_step: called with (step, steps).
+        checkpoint: file to continue from if it exists and to write now and then; what comes out is the same as without
+            the interruption. It is left for the caller to remove.
 
     Raises:
         InputError: the volume stays empty.
     """
     rays = RaySet.of(views, settings.image_side, masked=False)
-    pixels = Pixels.of(rays, masked=False)
-    coarse, last = settings.levels[:-1] or settings.levels, len(settings.levels) - 1
-    steps = [3 * n for n in settings.iterations[: len(coarse)]]
-    total = sum(steps) + settings.iterations[-1]
-    volume: RadianceVolume | None = None
-    done = 0
-    for level, side in enumerate(coarse):
-        volume = _grown(volume, side, settings, pixels)
-        for _ in volume.fit(
-            rays, pixels, count=settings.rays, steps=steps[level], seed=[settings.seed, level, 1], rate=0.5, decay=0.1
-        ):
-            done += 1
-            if on_step is not None:
-                on_step(done, total)
-    assert volume is not None
-    solid = _fused(volume, rays)
-    band = _first_band(volume, solid, settings, pixels)
-    cameras = camera_rows(rays.cameras, band.box)
-    backdrop, ahead = _backdrop(volume, rays, pixels)
-    pixels = _informative(pixels, band, cameras, ahead)
-    level_fit = LevelFit(band, pixels, cameras, settings, last, backdrop=backdrop)
-    rng = np.random.default_rng([settings.seed, len(settings.levels)])
-    losses: dict[str, float] = {}
-    for step in range(settings.iterations[-1]):
-        losses, _ = level_fit.step(step, rng, (math.inf, math.inf))
-        if (step + 1) % 50 == 0:
-            band.refresh()
-        done += 1
-        if on_step is not None:
-            on_step(done, total)
-    band.refresh()
+    fit = _SceneFit(rays, Pixels.of(rays, masked=False), settings, scene_digest(rays, settings), checkpoint, on_step)
+    state = SceneState.resume(checkpoint, fit.digest) if checkpoint is not None else None
+    volume = fit.volume(state)
+    band, losses = fit.band(volume, None if state is None else state.band)
     facts = {"kept": "fit", "masks": "none", **{f"loss_{k}": round(v, 5) for k, v in losses.items()}}
     return band_surface(band, facts)
 
 
-def _grown(last: RadianceVolume | None, side: int, settings: FitSettings, pixels: Pixels) -> RadianceVolume:
-    """The volume of a level: empty and grey, or the one before at another resolution."""
-    half = settings.half
-    box = Box.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / side)
-    return RadianceVolume.uniform(box, pixels.mean_colour(), settings.background) if last is None else last.at(box)
+@dataclass(frozen=True, eq=False)
+class _SceneFit:
+    """What both halves of a fit need."""
+
+    rays: RaySet
+    pixels: Pixels
+    settings: FitSettings
+    digest: str
+    checkpoint: Path | None
+    on_step: Callable[[int, int], None] | None
+
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """Levels that are fitted as a volume."""
+        return self.settings.levels[:-1] or self.settings.levels
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps at each of them."""
+        return [3 * n for n in self.settings.iterations[: len(self.coarse)]]
+
+    def tell(self, done: int) -> None:
+        if self.on_step is not None:
+            self.on_step(done, sum(self.steps) + self.settings.iterations[-1])
+
+    def volume(self, state: SceneState | None) -> RadianceVolume:
+        """Fit the volume, from its beginning or from a state."""
+        settings, half = self.settings, self.settings.half
+        volume: RadianceVolume | None = None
+        for level, side in enumerate(self.coarse):
+            if state is not None and level < state.level:
+                continue
+            box = Box.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / side)
+            if state is not None and level == state.level:
+                volume = state.volume(box, settings.background)
+                if state.descent is None:  # the surface has begun
+                    return volume
+                descent = state.descent
+            else:
+                grey = self.pixels.mean_colour()
+                volume = RadianceVolume.uniform(box, grey, settings.background) if volume is None else volume.at(box)
+                descent = Descent.begin(volume, [settings.seed, level, 1])
+            for _ in volume.fit(
+                self.rays, self.pixels, descent, count=settings.rays, steps=self.steps[level], rate=0.5, decay=0.1
+            ):
+                if self.checkpoint is not None and descent.step % _SAVE == 0:
+                    SceneState(volume.inner, volume.outer, level, self.digest, descent).save(self.checkpoint)
+                self.tell(sum(self.steps[:level]) + descent.step)
+        assert volume is not None
+        return volume
+
+    def band(self, volume: RadianceVolume, state: FitState | None) -> tuple[Band, dict[str, float]]:
+        """Fit the surface that the volume shows, from its beginning or from a state; also returns the losses."""
+        settings, last = self.settings, len(self.settings.levels) - 1
+        band = _first_band(volume, _fused(volume, self.rays), settings, self.pixels)
+        cameras = camera_rows(self.rays.cameras, band.box)
+        backdrop, ahead = _backdrop(volume, self.rays, self.pixels)
+        pixels = _informative(self.pixels, band, cameras, ahead)
+        rng = np.random.default_rng([settings.seed, len(settings.levels)])
+        begin = 0
+        if state is not None:
+            band, begin = state.band(), state.iteration
+            rng.bit_generator.state = state.rng
+        level_fit = LevelFit(band, pixels, cameras, settings, last, backdrop=backdrop)
+        limits = (math.inf, math.inf)
+        losses: dict[str, float] = {}
+        for step in range(begin, settings.iterations[-1]):
+            losses, _ = level_fit.step(step, rng, limits)
+            if (step + 1) % _REFRESH == 0:
+                band.refresh()
+                # Not after the last step: what a fit tells of its losses comes from a step after the state.
+                due = (step + 1) % (2 * _REFRESH) == 0 and step + 1 < settings.iterations[-1]
+                if self.checkpoint is not None and due:
+                    nothing = np.zeros((0, 0, 0), np.float32)  # no level follows that would ask how this one began
+                    of_band = FitState.of(band, nothing, last, step + 1, rng, limits, self.digest)
+                    level = len(self.coarse) - 1
+                    SceneState(volume.inner, volume.outer, level, self.digest, band=of_band).save(self.checkpoint)
+            self.tell(sum(self.steps) + step + 1)
+        band.refresh()
+        return band, losses
 
 
 def _fused(volume: RadianceVolume, rays: RaySet) -> Float[np.ndarray, "x y z"]:

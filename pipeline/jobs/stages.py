@@ -23,6 +23,7 @@ from recon.fit import fit_surface, prior_surface
 from recon.mesh import clean_mesh, decimate, extract_mesh, taubin
 from recon.scene_fit import fit_scene
 from recon.settings import FitSettings, GlbSettings
+from recon.stereo_fit import stereo_surface
 from recon.texture import TexturedMesh, bake
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
@@ -31,6 +32,8 @@ from scene.framing import Framing
 from scene.viewset import View, ViewSet
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.diffusion.backbone import ViewDiffusion
 
 Progress = Callable[[int, int], None]
@@ -149,26 +152,36 @@ def surface_stage(
 ) -> None:
     """Fit a surface to a capture folder; falls back to the coarse volume if the views contradict each other wholly."""
     views = ViewSet.load(capture)
-    if not views.has_masks:
-        fit_scene(views, settings, on_step=on_step).save(folder / "surface.npz")
-        return
-    coarse = capture / "coarse.npz"
+    if views.has_masks:
+        surface = _masked_surface(views, capture / "coarse.npz", settings, on_step, pick_device(device), checkpoint)
+    else:
+        # Stereo is faster and truer wherever there is texture; a radiance volume is for plain things.
+        seen = stereo_surface(views, settings, on_step=on_step)
+        surface = fit_scene(views, settings, on_step=on_step, checkpoint=checkpoint) if seen is None else seen
+    surface.save(folder / "surface.npz")
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _masked_surface(
+    views: ViewSet,
+    coarse: Path,
+    settings: FitSettings,
+    on_step: Progress | None,
+    device: torch.device,
+    checkpoint: Path | None,
+) -> Surface:
     occupancy = colours = None
     if coarse.is_file():
         with np.load(coarse) as data:
             occupancy, colours = data["occupancy"].astype(np.float32), data["colours"].astype(np.float32)
     try:
-        surface = fit_surface(
-            views, settings, prior=occupancy, device=pick_device(device), on_step=on_step, checkpoint=checkpoint
-        )
+        return fit_surface(views, settings, prior=occupancy, device=device, on_step=on_step, checkpoint=checkpoint)
     except InputError as error:
         if occupancy is None or colours is None:
             raise
         surface = prior_surface(occupancy, colours, settings)
-        surface = replace(surface, facts={**surface.facts, "reason": error.what})
-    surface.save(folder / "surface.npz")
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        return replace(surface, facts={**surface.facts, "reason": error.what})
 
 
 def asset_stage(
