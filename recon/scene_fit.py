@@ -79,7 +79,7 @@ class _SceneFit:
     @property
     def steps(self) -> list[int]:
         """Steps at each of them."""
-        return [3 * n for n in self.settings.iterations[: len(self.coarse)]]
+        return list(self.settings.iterations[: len(self.coarse)])
 
     def tell(self, done: int) -> None:
         if self.on_step is not None:

@@ -232,7 +232,7 @@ def asset_stage(
 def turntable_frames(
     mesh: TexturedMesh, frames: int = 24, size: int = 256, elevation_deg: float = 15.0
 ) -> Float[np.ndarray, "t s s 3"]:
-    """The asset from all around, without shading (its texture holds the light), on white."""
+    """The asset from all around, filling the frame, without shading (its texture holds the light), on white."""
     from scene.camera import orbit_camera
     from scene.mesh import ColouredMesh
     from scene.render import Light, MeshRenderer, over_white
@@ -240,7 +240,7 @@ def turntable_frames(
     coloured = ColouredMesh(
         mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
     )
-    renderer = MeshRenderer(coloured, Light(ambient=1.0, diffuse=0.0))
+    renderer = MeshRenderer(coloured.normalised(), Light(ambient=1.0, diffuse=0.0))
     return np.stack(
         [
             over_white(

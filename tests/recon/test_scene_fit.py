@@ -26,10 +26,10 @@ from scene.procedural import Pattern, box
 from scene.render import Light, MeshRenderer
 from scene.viewset import View, ViewSet
 
-SMALL = FitSettings(levels=(24, 36, 48), iterations=(80, 60, 100), rays=2048, image_side=64)
-TINY = FitSettings(levels=(12, 14, 16), iterations=(1, 70, 110), rays=512, image_side=24)
+SMALL = FitSettings(levels=(24, 36, 48), iterations=(240, 180, 100), rays=2048, image_side=64)
+TINY = FitSettings(levels=(12, 14, 16), iterations=(3, 210, 110), rays=512, image_side=24)
 """The volume's second level writes a state after 200 of its 210 steps, the surface after 100."""
-VOLUME = 3 * (1 + 70)
+VOLUME = 3 + 210
 """Steps of the volume."""
 
 BLOTCHES = Pattern(
