@@ -14,6 +14,7 @@ import numpy as np
 from recon.check_cameras import Coverage, coverage_of
 from recon.check_outlines import Outline, consistency_of, leave_one_out
 from recon.check_pictures import Reading, exposure_of, read_picture, reduced, sharpness_of, similar_views
+from recon.check_turned import Turn, find_turned, turned
 from recon.normalise import look_at_point, normalise_capture
 from recon.rays import RaySet
 from scene.camera import apply_transform
@@ -42,6 +43,8 @@ Kind = Literal[
     "outward",
     "baseline",
     "gap",
+    "turned",
+    "mirrored",
     "mask",
     "contradiction",
 ]
@@ -99,12 +102,15 @@ class CaptureReport:
         coverage: how the cameras surround the object; None if that cannot be told.
         consistency: how well the masks fit one solid, in [0, 1]; None without masks. Good captures have 0.92 and more
             (the grid is coarse); views that contradict each other as a whole less than 0.85.
+        turned: pictures that lie wrongly against their cameras, and what puts them right. The views' agreement and all
+            that is said of masks is with these put right, the consistency is of the pictures as they are.
     """
 
     views: tuple[ViewCheck, ...]
     cautions: tuple[Caution, ...]
     coverage: Coverage | None
     consistency: float | None
+    turned: tuple[Turn, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -133,22 +139,29 @@ def check_capture(views: ViewSet) -> CaptureReport:
     _judge_pictures(kept, [readings[k] for k in where], where, checks, cautions)
     masked = _judge_masks(views, kept, where, checks, cautions) if views.has_masks else kept
     coverage = consistency = None
+    found: tuple[Turn, ...] = ()
     try:
         centre = look_at_point([view.camera for view in kept])
     except InputError as error:
         cautions.append(Caution("direction", f"{_sentence(error)}", fatal=True))
     else:
         if views.has_masks and len(masked) >= 2:
+            found = find_turned(masked, quarters=all(view.camera.width == view.camera.height for view in views))
             try:
-                moved, matrix = normalise_capture(masked, _OUTLINE_SIDE)
+                moved, matrix = normalise_capture(turned(masked, found), _OUTLINE_SIDE)
             except InputError as error:
                 cautions.append(Caution("contradiction", _sentence(error), fatal=True))
             else:
                 centre = apply_transform(np.linalg.inv(matrix), np.zeros(3))
+                where_told = len(cautions)
                 consistency = _judge_outlines(views, moved, checks, cautions)
+                if found:
+                    mended = consistency
+                    consistency = consistency_of(RaySet.of(masked.transformed(matrix), _OUTLINE_SIDE))
+                    cautions[where_told:where_told] = _turn_cautions(found, consistency, mended)
         coverage = coverage_of([view.camera for view in kept], centre)
         cautions += _coverage_cautions(coverage, kept)
-    return CaptureReport(tuple(checks), tuple(cautions), coverage, consistency)
+    return CaptureReport(tuple(checks), tuple(cautions), coverage, consistency, found)
 
 
 def _loaded(views: ViewSet) -> tuple[list[View | None], list[Reading | None], list[Caution]]:
@@ -290,6 +303,22 @@ def _mask_caution(name: str, outline: Outline, shift: tuple[int, int]) -> Cautio
         what = "it lacks parts that all other views show"
     text = f"The mask or the pose of {name} contradicts the other views: {what}. Correct it or leave the view out."
     return Caution("mask", text, (name,))
+
+
+def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterable[Caution]:
+    reason = f"that way the masks fit one solid ({mended:.2f} instead of {given:.2f})"
+    for how in sorted({(turn.mirrored, turn.quarters) for turn in found}):
+        names = tuple(turn.name for turn in found if (turn.mirrored, turn.quarters) == how)
+        mirrored, quarters = how
+        if mirrored:
+            edge = "left to right" if quarters == 0 else "top to bottom"
+            text = f"{_listed(names)} {_be(names)} mirrored {edge} against the cameras: {reason}."
+            yield Caution("mirrored", f"{text} Save the pictures again as the camera took them.", names)
+        else:
+            what = "upside down" if quarters == 2 else "on one side"
+            turn = "180 degrees" if quarters == 2 else f"90 degrees {'counter-' if quarters == 1 else ''}clockwise"
+            text = f"{_listed(names)} {_be(names)} stored {what} against the cameras: turned by {turn}, {reason}."
+            yield Caution("turned", f"{text} Turn the pictures with their masks, and leave the cameras.", names)
 
 
 def _coverage_cautions(coverage: Coverage, kept: ViewSet) -> Iterable[Caution]:

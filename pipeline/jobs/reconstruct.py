@@ -14,14 +14,15 @@ from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
-from recon.check import check_capture
+from recon.check import Caution, check_capture
+from recon.check_turned import turned
 from recon.normalise import normalise_capture, normalise_scene
 from scene.camera import Mat4
 from scene.captures import load_capture, threshold_masks, world_from_original
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
-_VERSION = 3
+_VERSION = 4
 
 
 def reconstruct(
@@ -63,7 +64,9 @@ def reconstruct(
                 (target / "coarse.npz").write_bytes((folder / "coarse.npz").read_bytes())
             return
         masked = with_masks(views, settings.capture.masks)
-        found = _checked(masked, tell) if settings.capture.check else []
+        found: list[str] = []
+        if settings.capture.check:
+            masked, found = _checked(masked, tell, settings.capture.turn)
         moved, matrix = normalised(masked, settings.capture.bounds)
         facts = {
             **moved.facts,
@@ -124,17 +127,29 @@ def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> tuple
     return normalise_scene(views, region)
 
 
-def _checked(views: ViewSet, tell: Reporter) -> list[str]:
-    """What the capture check says; also told to the reporter."""
+def _checked(views: ViewSet, tell: Reporter, turn: bool) -> tuple[ViewSet, list[str]]:
+    """The views, those stored turned put right if asked for, and what the check says; also told to the reporter."""
     report = check_capture(views)
-    for warning in report.warnings:
+    # A mirrored picture may be of something else: no job goes so far.
+    mended = [found for found in report.turned if turn and not found.mirrored]
+    said = [_turned_back(c) if mended and c.kind == "turned" else c.text for c in report.cautions]
+    for warning in said:
         tell.note(warning)
     if not report.usable:
         fatal = next(c for c in report.cautions if c.fatal)
         raise InputError(
             fatal.text.rstrip("."), fix="Mend the capture, or switch the check off with --capture.no-check."
         )
-    return list(report.warnings)
+    if not mended:
+        return views, said
+    facts = {**views.facts, "turned_deg": {found.name: 90 * found.quarters for found in mended}}
+    return replace(turned(views, mended), facts=facts), said
+
+
+def _turned_back(caution: Caution) -> str:
+    """The caution's sentence on what was found, and in place of what to do what was done."""
+    found = caution.text.rsplit(". ", 1)[0]
+    return f"{found}. They were turned before the fit; --capture.no-turn leaves them as they are."
 
 
 _CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")

@@ -125,7 +125,9 @@ class CaptureSettings:
     )
     """Region of interest in the capture's world (z up): x, y, z of one corner, then of the other; found by default."""
     check: bool = True
-    """Look for blurred, over-exposed, badly masked and missing views first, and say what was found."""
+    """Look for blurred, over-exposed, badly masked, turned and missing views first, and say what was found."""
+    turn: bool = True
+    """Turn pictures that the check finds stored upside down, or on one side, against their cameras. Needs masks."""
 
     def __post_init__(self) -> None:
         if self.bounds is not None and not all(

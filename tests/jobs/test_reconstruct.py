@@ -130,6 +130,40 @@ def test_generated_views_give_the_surface_that_the_photos_job_gave(
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
 
 
+def test_pictures_stored_upside_down_are_turned_back(
+    views: ViewSet, capture: Path, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path, tree: Tree
+) -> None:
+    for name in ("v2", "v5"):
+        for part in ("images", "masks"):
+            path = capture / part / f"{name}.png"
+            Image.fromarray(np.array(Image.open(path))[::-1, ::-1]).save(path)
+    before, out = tree(capture), tmp_path / "out"
+    reconstruct(capture, out, capture_settings, reporter=heard)
+    assert tree(capture) == before
+    manifest = json.loads((out / "manifest.json").read_text())
+    (told,) = [text for text in manifest["warnings"] if "v2 and v5 are stored upside down" in text]
+    assert told in heard.notes
+    assert "They were turned before the fit" in told
+    facts = json.loads((out / "views" / "transforms.json").read_text())["viewloom"]
+    assert facts["turned_deg"] == {"v2": 180, "v5": 180}
+    for found, right in zip(ViewSet.load(out / "views"), views, strict=True):
+        assert np.array_equal(found.rgba(), right.rgba())
+
+
+def test_pictures_are_left_turned_where_that_is_asked_for(
+    views: ViewSet, capture: Path, capture_settings: ReconstructSettings, tmp_path: Path
+) -> None:
+    for part in ("images", "masks"):
+        path = capture / part / "v2.png"
+        Image.fromarray(np.array(Image.open(path))[::-1, ::-1]).save(path)
+    left = replace(capture_settings, capture=replace(capture_settings.capture, turn=False))
+    reconstruct(capture, tmp_path / "out", left)
+    stored = ViewSet.load(tmp_path / "out" / "views").views[2].rgba()
+    assert np.array_equal(stored, views.views[2].rgba()[::-1, ::-1])
+    warnings = json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"]
+    assert any("v2 is stored upside down" in text and "Turn the pictures" in text for text in warnings)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
