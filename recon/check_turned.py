@@ -35,8 +35,9 @@ _HINT = 0.03
 """By how much a picture must fit better in another way for that to be tried, or to go along with clear cases."""
 _CLEAR = 0.1
 """By how much one at least must fit better in the end: a symmetric object fits as well either way."""
-_AS_GOOD = 0.08
-"""How much worse a picture that was put right may fit than one in ten of those that lie rightly."""
+_AS_GOOD, _FOR_GAIN = 0.05, 0.35
+"""How much worse a picture that was put right may fit than one in ten of those that lie rightly, and by what share of
+its gain more than that: some views always fit badly, as do those from above."""
 _SOUND = 0.72
 """Mean agreement to be reached in the end: what contradicts itself in other ways has no majority to be held against."""
 _RARER = 0.03
@@ -236,7 +237,8 @@ def _clear(table: Float[np.ndarray, "v w"], chosen: Int[np.ndarray, "v"]) -> Boo
     """
     now = table[np.arange(len(chosen)), chosen]
     poor = float(np.quantile(now[chosen == 0], 0.1)) if (chosen == 0).any() else 1.0
-    gain = np.where(now > poor - _AS_GOOD, now - table[:, 0], 0.0)
+    gain = now - table[:, 0]
+    gain = np.where(now > poor - _AS_GOOD - _FOR_GAIN * gain, gain, 0.0)
     known = np.isin(chosen, chosen[gain > _CLEAR])
     return gain > np.where(known, _HINT, _CLEAR)
 
