@@ -58,6 +58,16 @@ def membrane(
     return field.astype(np.float32)
 
 
+def without_specks(distance: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z"]:
+    """Without specks: parts smaller than a twentieth of the largest are made outside."""
+    label, number = ndimage.label(distance < 0)
+    if number < 2:
+        return distance
+    size = np.bincount(label.reshape(-1))[1:]
+    small: Bool[np.ndarray, "x y z"] = np.isin(label, 1 + np.nonzero(size < 0.05 * size.max())[0])
+    return np.where(small, np.float32(1), distance)
+
+
 def ray_lengths(camera: Camera) -> Float[np.ndarray, "h w"]:
     """Length along each pixel's ray for a step of 1 along the optical axis."""
     y, x = np.mgrid[: camera.height, : camera.width] + 0.5

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import ndimage
 
 from recon import kernels
@@ -16,6 +16,7 @@ from recon.band import Band, Box, camera_rows, redistanced
 from recon.checkpoint import FitState
 from recon.field import Surface
 from recon.fit import LevelFit, band_surface, next_band
+from recon.membrane import without_specks
 from recon.pixels import Pixels
 from recon.radiance import Descent, RadianceVolume, fused
 from recon.rays import RaySet
@@ -153,17 +154,7 @@ def _fused(volume: RadianceVolume, rays: RaySet) -> Float[np.ndarray, "x y z"]:
         raise InputError(
             "no surface was found in the region of interest", fix="Check the poses, or give the region with --bounds."
         )
-    return _largest(mean).astype(np.float32)
-
-
-def _largest(distance: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z"]:
-    """Without specks: parts smaller than a twentieth of the largest are made outside."""
-    label, number = ndimage.label(distance < 0)
-    if number < 2:
-        return distance
-    size = np.bincount(label.reshape(-1))[1:]
-    small: Bool[np.ndarray, "x y z"] = np.isin(label, 1 + np.nonzero(size < 0.05 * size.max())[0])
-    return np.where(small, 1.0, distance)
+    return without_specks(mean.astype(np.float32))
 
 
 def _first_band(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import ndimage
 
 from recon.band import Box, redistanced
 from recon.field import Surface
-from recon.membrane import membrane
+from recon.membrane import membrane, without_specks
 from recon.rays import RaySet
 from recon.settings import FitSettings
 from recon.stereo import stereo_depths
@@ -51,7 +51,7 @@ def stereo_surface(
         return None
     half = settings.half
     cube = Box.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / _FIRST)
-    rough = _largest(membrane(rays.cameras, depths, cube, 2 * half))
+    rough = without_specks(membrane(rays.cameras, depths, cube, 2 * half))
     tell(steps - 1, steps)
     if not (rough < 0).any():
         return None
@@ -62,21 +62,11 @@ def stereo_surface(
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - cube.low[:, None, None, None]) / cube.voxel - 0.5
     start = ndimage.map_coordinates(rough, local, order=1, mode="nearest")
-    field = _largest(membrane(rays.cameras, depths, box, 2 * half, start))
+    field = without_specks(membrane(rays.cameras, depths, box, 2 * half, start))
     tell(steps, steps)
     facts: dict[str, object] = {"kept": "stereo", "masks": "none", "known": round(float(np.mean(shares)), 4)}
     distance = redistanced(field) * np.float32(box.voxel)
     return Surface(distance.astype(np.float32), _colours(rays, depths, box), box.low, box.voxel, facts)
-
-
-def _largest(distance: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z"]:
-    """Without specks: parts smaller than a twentieth of the largest are made outside."""
-    label, number = ndimage.label(distance < 0)
-    if number < 2:
-        return distance
-    size = np.bincount(label.reshape(-1))[1:]
-    small: Bool[np.ndarray, "x y z"] = np.isin(label, 1 + np.nonzero(size < 0.05 * size.max())[0])
-    return np.where(small, np.float32(1), distance)
 
 
 def _colours(rays: RaySet, depths: Sequence[np.ndarray], box: Box) -> Float[np.ndarray, "x y z 3"]:

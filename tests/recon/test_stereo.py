@@ -10,7 +10,7 @@ import pytest
 from jaxtyping import Float
 
 from recon.band import Box
-from recon.membrane import membrane, ray_lengths
+from recon.membrane import membrane, ray_lengths, without_specks
 from recon.mesh import extract_mesh
 from recon.metrics import compare_surfaces
 from recon.rays import RaySet
@@ -146,3 +146,13 @@ def test_a_blotched_ball_without_masks_becomes_a_ball(ball: Callable[..., Part],
     found = surface.colours_at(ball(RADIUS)[0])
     expected = np.concatenate([v.rgba()[v.rgba()[..., 3] > 250][:, :3] for v in views]).mean(0) / 255
     assert found.mean(0) == pytest.approx(expected, abs=0.05)
+
+
+def test_specks_are_made_outside() -> None:
+    distance = np.ones((20, 20, 20), np.float32)
+    distance[2:10, 2:10, 2:10] = -1
+    distance[15, 15, 15] = -1
+    clean = without_specks(distance)
+    assert clean[15, 15, 15] > 0
+    assert (clean[2:10, 2:10, 2:10] < 0).all()
+    assert without_specks(clean).tobytes() == clean.tobytes()
