@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
     from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
     from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
+    from pipeline.jobs.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
         Image2MeshSettings,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         RingSettings,
         ViewsSettings,
     )
+    from recon.check import CaptureReport, check_capture
+    from recon.export import export_mesh
     from recon.field import Surface
     from recon.fit import fit_surface
     from recon.glb import write_glb
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from recon.texture import TexturedMesh, bake
     from recon.validate import GlbReport, validate_glb
     from scene.camera import Camera, look_at, orbit_camera
+    from scene.captures import load_capture
     from scene.errors import InputError, ViewloomError
     from scene.viewset import View, ViewSet
 
@@ -42,6 +46,7 @@ _HOMES = {
     "pipeline.diffusion.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
+    "pipeline.jobs.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
         "Image2MeshSettings",
@@ -50,6 +55,8 @@ _HOMES = {
         "RingSettings",
         "ViewsSettings",
     ),
+    "recon.check": ("CaptureReport", "check_capture"),
+    "recon.export": ("export_mesh",),
     "recon.field": ("Surface",),
     "recon.fit": ("fit_surface",),
     "recon.glb": ("write_glb",),
@@ -59,6 +66,7 @@ _HOMES = {
     "recon.texture": ("TexturedMesh", "bake"),
     "recon.validate": ("GlbReport", "validate_glb"),
     "scene.camera": ("Camera", "look_at", "orbit_camera"),
+    "scene.captures": ("load_capture",),
     "scene.errors": ("InputError", "ViewloomError"),
     "scene.viewset": ("View", "ViewSet"),
 }
@@ -67,6 +75,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "image2mesh",
     "make_views",
+    "pose",
     "reconstruct",
     "ItemResult",
     "Image2MeshSettings",
@@ -88,11 +97,15 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "orbit_camera",
     "View",
     "ViewSet",
+    "load_capture",
+    "check_capture",
+    "CaptureReport",
     "fit_surface",
     "Surface",
     "extract_mesh",
     "bake",
     "TexturedMesh",
+    "export_mesh",
     "write_glb",
     "validate_glb",
     "GlbReport",

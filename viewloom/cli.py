@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -75,6 +75,8 @@ class Check:
 
     capture: tyro.conf.Positional[Path]
     """A capture of any format that can be read."""
+    masks: Literal["auto", "given", "background", "none"] = "auto"
+    """Where masks come from, as for reconstruct."""
     debug: bool = False
     """Show the traceback of errors."""
 
@@ -288,10 +290,11 @@ def _pose(command: Pose) -> int:
 
 def _check(command: Check) -> int:
     hello(f"viewloom {viewloom.__version__}: check")
+    from pipeline.jobs.reconstruct import with_masks
     from recon.check import check_capture
     from scene.captures import load_capture
 
-    report = check_capture(load_capture(command.capture))
+    report = check_capture(with_masks(load_capture(command.capture), command.masks))
     print("  view              sharpness  stops   burnt   mask    fit  off by")
     for view in report.views:
         numbers = [

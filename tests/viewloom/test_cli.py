@@ -116,7 +116,7 @@ def test_help_of_a_command_shows_its_settings(name: str, capsys: pytest.CaptureF
             "--mesh.profile",
         ],
         "pose": ["PATH", "--out", "-o", "--max-side", "--effort", "--seed", "--debug"],
-        "check": ["PATH", "--debug"],
+        "check": ["PATH", "--masks", "--debug"],
         "export": ["PATH", "--out", "-o", ".usdz", "--profile", "standard", "--debug"],
         "doctor": ["--debug"],
     }[name]
@@ -442,6 +442,20 @@ def test_check_prints_numbers_of_every_view_and_what_is_wrong(
     assert "--  Fewer than two views are left" in capsys.readouterr().out
     assert code_of("check", capture / "none") == 2
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def test_check_finds_the_masks_that_reconstruct_would(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Opaque pictures before a black background."""
+    black = np.array([0, 0, 0, 255], np.uint8)
+    pictures = [np.where(view.rgba()[..., 3:] > 0, view.rgba(), black) | black for view in ViewSet.load(capture)]
+    opaque = [View(v.name, v.camera, picture) for v, picture in zip(ViewSet.load(capture), pictures, strict=True)]
+    ViewSet(tuple(opaque), has_masks=False).save(tmp_path / "opaque")
+    assert code_of("check", tmp_path / "opaque") == 0
+    assert "consistency of the masks: 0." in capsys.readouterr().out
+    assert code_of("check", tmp_path / "opaque", "--masks", "none") == 0
+    assert "consistency" not in capsys.readouterr().out
 
 
 def test_doctor_prints_a_line_for_everything(capsys: pytest.CaptureFixture[str]) -> None:
