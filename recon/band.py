@@ -60,7 +60,7 @@ def camera_rows(cameras: tuple[Camera, ...], box: Box) -> Float[np.ndarray, "v 1
     rows = [
         np.concatenate([box.to_grid(c.centre), c.c2w[:3, :3].reshape(-1), [c.fx, c.fy, c.cx, c.cy]]) for c in cameras
     ]
-    return np.array(rows, np.float32)
+    return np.array(rows, np.float32).reshape(-1, 16)
 
 
 @dataclass(eq=False)

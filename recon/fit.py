@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from recon.band import Band, Box, camera_rows, redistanced
 from recon.base import with_flat_base
 from recon.checkpoint import FitState, fit_digest
 from recon.field import Surface
+from recon.guides import Guides, LevelGuides
 from recon.hull import Hull, outline_agreement, signed_distance, visual_hull
 from recon.pixels import Pixels
 from recon.rays import RaySet
@@ -48,16 +49,17 @@ def fit_surface(
     and ``facts["kept"]`` says so.
 
     Args:
-        views: posed pictures with masks; the object lies in the cube of ``settings.half`` about the origin.
+        views: posed pictures with masks; the object lies in the cube of ``settings.half`` about the origin. Depth and
+            normal maps guide the fit, of however many views.
         settings: see there.
         prior: occupancy probability over the cube ``[-0.6, 0.6]^3``, a vote for sides that no view shows well.
-        device: the CPU has compiled kernels; any other device fits a hash grid with torch.
+        device: the CPU has compiled kernels; any other device fits a hash grid with torch, without the maps.
         on_step: called with (step, steps).
         checkpoint: file to continue from if it exists and to write now and then; what comes out is the same as without
             the interruption. It is left for the caller to remove.
 
     Raises:
-        InputError: no masks, or masks without a common inside.
+        InputError: no masks, masks without a common inside, or a map that cannot be read.
     """
     rays = RaySet.of(views, settings.image_side)
     wide = None if prior is None else _padded(prior, settings.half)
@@ -73,9 +75,12 @@ def fit_surface(
         from recon.torch_fit import fit_hash_grid
 
         surface = fit_hash_grid(rays, hull, settings, device, on_step)
+        if any(view.depth_source is not None or view.normal_source is not None for view in views):
+            surface = replace(surface, facts={**surface.facts, "maps": "not used"})
     else:
-        start = _Start(rays, hull, settings, wide)
-        digest = fit_digest(rays, settings, prior)
+        guides = Guides.of(views, rays, hull, settings)
+        start = _Start(rays, hull, settings, wide, guides)
+        digest = fit_digest(rays, settings, prior, guides.arrays if guides is not None else ())
         surface = _fit_band(rays, start, settings, on_step, checkpoint, digest)
     surface = _judged(surface, hull, rays, settings)
     return with_flat_base(surface, views) if settings.flat_base else surface
@@ -83,12 +88,13 @@ def fit_surface(
 
 @dataclass(eq=False)
 class _Start:
-    """Hulls at any resolution."""
+    """Hulls at any resolution, without what depth maps see through."""
 
     rays: RaySet
     hull: Hull
     settings: FitSettings
     prior: Float[Tensor, "p p p"] | None
+    guides: Guides | None = None
 
     def box(self, level: int, margin: float = 5.0) -> Box:
         """The box about the hull for a level, with a margin in voxels."""
@@ -97,11 +103,12 @@ class _Start:
         return Box.of_voxel(low - margin * voxel, high + margin * voxel, voxel)
 
     def distances(self, box: Box) -> Float[np.ndarray, "x y z"]:
-        """Signed distance to the hull, in voxels of the box."""
+        """Signed distance to the carved hull, in voxels of the box."""
         inside = self._inside(box, 0.0)
         if not (inside >= self.hull.vote).any():  # too coarse for a thin thing
             inside = np.where(inside >= inside.max(), self.hull.vote, inside)
-        return signed_distance(inside, self.hull.vote, box.shape[0] / 2)
+        distance = signed_distance(inside, self.hull.vote, box.shape[0] / 2)
+        return distance if self.guides is None else self.guides.carved(distance, box)
 
     @cached_property
     def _corners(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
@@ -159,7 +166,8 @@ def _fit_band(
             band = next_band(box, hull, band, first, pixels, _reach(settings, level))
             first, begin, limits = hull.copy(), 0, (math.inf, math.inf)
             rng = np.random.default_rng([settings.seed, level])
-        level_fit = LevelFit(band, pixels, camera_rows(rays.cameras, box), settings, level)
+        guides = None if start.guides is None else start.guides.at(box, settings, level)
+        level_fit = LevelFit(band, pixels, camera_rows(rays.cameras, box), settings, level, guides=guides)
         for step in range(begin, settings.iterations[level]):
             losses, limits = level_fit.step(step, rng, limits)
             if (step + 1) % _REFRESH == 0:
@@ -172,7 +180,8 @@ def _fit_band(
                 on_step(done + step + 1, total)
         band.refresh()
     assert band is not None
-    return band_surface(band, {f"loss_{k}": round(v, 5) for k, v in losses.items()})
+    told = {} if start.guides is None else start.guides.facts
+    return band_surface(band, {**{f"loss_{k}": round(v, 5) for k, v in losses.items()}, **told})
 
 
 def _reach(settings: FitSettings, level: int) -> float:
@@ -237,6 +246,7 @@ class LevelFit:
         pixels: of the views; cameras: rows for the band's box.
         settings, level: see there.
         backdrop: sRGB behind the box for every pixel, for views without masks.
+        guides: depth and normal maps, if there are any.
     """
 
     def __init__(
@@ -248,12 +258,13 @@ class LevelFit:
         level: int,
         *,
         backdrop: Float[np.ndarray, "n 3"] | None = None,
+        guides: LevelGuides | None = None,
     ) -> None:
         self.band, self.pixels, self.cameras, self.level = band, pixels, cameras, level
         self.settings = settings.filled(masked=backdrop is None)
         self.smooth, self.flat = float(self.settings.smooth or 0), float(self.settings.flat or 0)
         self.light_step = float(self.settings.light_step or 0)
-        self.backdrop = backdrop
+        self.backdrop, self.guides = backdrop, guides
         count = settings.rays
         self.error = np.zeros((count, 3), np.float32)
         self.grad_backdrop = np.zeros((count, 3), np.float32)
@@ -297,6 +308,10 @@ class LevelFit:
         )
         if step % 2 == 0:  # every second step with twice the weight: half the time
             band.regularise(2 * settings.eikonal, 2 * self.smooth, 2 * self.flat)
+        if self.guides is not None:
+            if step % _REFRESH == 0:
+                self.guides.look(band, step)
+            self.guides.pull(band, step)
         # Full speed for the first quarter of a level, then down to almost nothing, which averages the noise away.
         fall = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * max(0.0, (share - 0.25) / 0.75)))
         rate = settings.step * (0.5 if last and self.level else 1.0) * fall

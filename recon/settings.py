@@ -50,6 +50,10 @@ class FitSettings:
     """Passes of blur over the gradient of the distances, so that neighbours move together."""
     keep: float = 1.0
     """Share of the smallest errors that count, after the first level; below 1 for views that contradict each other."""
+    depth_weight: float = 1.0
+    """Weight of depth maps, where views have them; 0 ignores them."""
+    normal_weight: float = 0.1
+    """Weight of normal maps, where views have them; 0 ignores them."""
     background: tuple[int, int] = (0, 32)
     """Samples in front of and behind the box, for captures without masks. What is in front of the box is free space by
     default: a few views would each paint their own picture there."""
@@ -66,6 +70,8 @@ class FitSettings:
             )
         if min(self.levels) < 8 or self.rays < 16:
             raise SettingsError("a fit needs grids of at least 8 voxels and steps of at least 16 rays")
+        if not (0 <= self.depth_weight < math.inf and 0 <= self.normal_weight < math.inf):
+            raise SettingsError("maps cannot pull with a negative weight", fix="Give 0 to ignore them.")
         if not 0 < self.keep <= 1:
             raise SettingsError(f"cannot keep {self.keep:g} of the errors", fix="Give a share above 0, up to 1.")
 
