@@ -26,7 +26,7 @@ from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
-STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 5, "asset": 5}
+STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 6, "asset": 5}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,46 @@ def test_depths_of_a_blotched_ball_are_true(blotched: ViewSet) -> None:
 def test_plain_pictures_have_no_depths(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
     views = ViewSet(shoot(ball(1.2), CAMERAS).views, has_masks=False)  # fills the pictures
     assert stereo_surface(views, FitSettings(levels=(16, 24), iterations=(1, 1), image_side=64)) is None
+
+
+def with_depths(views: ViewSet, factor: float = 1.0, which: tuple[int, ...] = tuple(range(7))) -> ViewSet:
+    """Views some of which have the true depths of the ball, or a multiple of them."""
+    changed = []
+    for k, view in enumerate(views):
+        depth = (factor * depth_of_ball(view.camera)).astype(np.float32)
+        changed.append(replace(view, depth_source=depth) if k in which else view)
+    return replace(views, views=tuple(changed))
+
+
+def test_depth_maps_show_what_is_too_plain_for_stereo(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    cameras = sphere_cameras(12, 96, 1.5)
+    plain = ViewSet(shoot(ball(RADIUS), cameras).views, has_masks=False)
+    settings = FitSettings(levels=(24, 48), iterations=(1, 1), image_side=48)
+    surface = stereo_surface(with_depths(plain, which=tuple(range(12))), settings)
+    assert surface is not None
+    assert surface.facts["depth_maps"] == 12
+    scores = compare_surfaces(*extract_mesh(surface), *ball(RADIUS), samples=3000)
+    assert scores.chamfer < 0.01
+    assert scores.iou > 0.95
+
+
+def test_depth_maps_that_stereo_contradicts_are_left_out(blotched: ViewSet) -> None:
+    settings = FitSettings(levels=(16, 24), iterations=(1, 1), image_side=64)
+    plain = stereo_surface(blotched, settings)
+    assert plain is not None
+    assert "depth_maps" not in plain.facts
+    off = stereo_surface(with_depths(blotched, 1.3), settings)
+    assert off is not None
+    assert off.facts["depth_maps"] == 0
+    assert off.facts["depth_maps_left_out"] == [view.name for view in blotched]
+    assert off.sdf.tobytes() == plain.sdf.tobytes()
+    some = stereo_surface(with_depths(blotched, which=(1, 4)), settings)
+    assert some is not None
+    assert some.facts["depth_maps"] == 2
+    assert float(str(some.facts["known"])) > float(str(plain.facts["known"]))
+    ignored = stereo_surface(with_depths(blotched), replace(settings, depth_weight=0.0))
+    assert ignored is not None
+    assert ignored.sdf.tobytes() == plain.sdf.tobytes()
 
 
 def test_neighbours_see_nearly_the_same_side() -> None:
