@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 from recon.band import Box
+from recon.gloss import Gloss
 from scene.errors import InputError
 from scene.files import written_aside
 
@@ -26,6 +27,7 @@ class Surface:
         low: the box's corner with the smallest coordinates, world frame.
         voxel: side of the cubic voxels, world units.
         facts: how it was fitted (agreement of the masks, losses, warnings).
+        gloss: what the object mirrors of its surroundings, if that was found; not part of ``colour``.
     """
 
     sdf: Float[np.ndarray, "x y z"]
@@ -33,6 +35,7 @@ class Surface:
     low: Float[np.ndarray, "3"]
     voxel: float
     facts: dict[str, object]
+    gloss: Gloss | None = None
 
     @classmethod
     def cube(
@@ -63,9 +66,11 @@ class Surface:
         """Write as ``.npz``; byte for byte the same for the same surface."""
         import json
 
+        more = {} if self.gloss is None else {"gloss": self.gloss.terms.astype(np.float32)}
         with written_aside(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
+                **more,  # type: ignore[arg-type]
                 sdf=self.sdf.astype(np.float32),
                 colour=np.round(self.colour * 255).astype(np.uint8),
                 low=np.asarray(self.low, np.float64),
@@ -91,6 +96,7 @@ class Surface:
                     data["low"],
                     float(data["voxel"]),
                     json.loads(str(data["facts"])),
+                    Gloss(data["gloss"]) if "gloss" in data else None,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"is not a stored surface ({error})", where=path) from error

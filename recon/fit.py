@@ -20,6 +20,7 @@ from recon.band import Band, Box, camera_rows, redistanced
 from recon.base import with_flat_base
 from recon.checkpoint import FitState, fit_digest
 from recon.field import Surface
+from recon.gloss import ViewColourFit
 from recon.guides import Guides, LevelGuides
 from recon.hull import Hull, outline_agreement, signed_distance, visual_hull
 from recon.pixels import Pixels
@@ -181,7 +182,11 @@ def _fit_band(
         band.refresh()
     assert band is not None
     told = {} if start.guides is None else start.guides.facts
-    return band_surface(band, {**{f"loss_{k}": round(v, 5) for k, v in losses.items()}, **told})
+    surface = band_surface(band, {**{f"loss_{k}": round(v, 5) for k, v in losses.items()}, **told})
+    if level_fit.view_colour is None or level_fit.view_colour.found is None:
+        return surface
+    facts = {**surface.facts, **level_fit.view_colour.facts}
+    return replace(surface, gloss=level_fit.view_colour.found.gloss, facts=facts)
 
 
 def _reach(settings: FitSettings, level: int) -> float:
@@ -265,6 +270,9 @@ class LevelFit:
         self.smooth, self.flat = float(self.settings.smooth or 0), float(self.settings.flat or 0)
         self.light_step = float(self.settings.light_step or 0)
         self.backdrop, self.guides = backdrop, guides
+        # The first level is too coarse to tell what is mirrored.
+        shiny = settings.view_colour and level > 0 and backdrop is None
+        self.view_colour = ViewColourFit(pixels, cameras) if shiny else None
         count = settings.rays
         self.error = np.zeros((count, 3), np.float32)
         self.grad_backdrop = np.zeros((count, 3), np.float32)
@@ -274,7 +282,10 @@ class LevelFit:
         self, step: int, rng: np.random.Generator, limits: tuple[float, float]
     ) -> tuple[dict[str, float], tuple[float, float]]:
         """One step; returns mean losses, and the limits above which errors count as contradictions."""
-        settings, band, pixels = self.settings, self.band, self.pixels
+        settings, band = self.settings, self.band
+        if self.view_colour is not None and step % _REFRESH == 0:
+            self.pixels = self.view_colour.corrected(band)
+        pixels = self.pixels
         last = self.level + 1 == len(settings.levels)
         share = step / max(1, settings.iterations[self.level] - 1)
         soft, sharp = _sharpness(settings, self.level)
@@ -373,7 +384,7 @@ def _judged(surface: Surface, hull: Hull, rays: RaySet, settings: FitSettings) -
         **surface.facts,
     }
     if not keep_hull:
-        return Surface(surface.sdf, surface.colour, surface.low, surface.voxel, facts)
+        return replace(surface, facts=facts)
     x, y, z = np.meshgrid(*of_hull.box.centres(), indexing="ij")
     colour = surface.colours_at(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*hull.sdf.shape, 3)
     return Surface.cube(hull.sdf, colour, settings.half, facts)

@@ -54,6 +54,8 @@ class FitSettings:
     """Weight of depth maps, where views have them; 0 ignores them."""
     normal_weight: float = 0.1
     """Weight of normal maps, where views have them; 0 ignores them."""
+    view_colour: bool = False
+    """Tell gloss and exposures apart from the object's own colour: for photos of shiny things, with masks."""
     background: tuple[int, int] = (0, 32)
     """Samples in front of and behind the box, for captures without masks. What is in front of the box is free space by
     default: a few views would each paint their own picture there."""

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage, sparse
 
 from recon.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
+from recon.gloss import Gloss
 from recon.mesh import vertex_normals
 from recon.picture import Picture, read_picture
 from recon.raster import rasterise as rasterise
@@ -66,6 +67,7 @@ def bake(
     *,
     sharpness: float = 4.0,
     match_brightness: bool = True,
+    gloss: Gloss | None = None,
 ) -> TexturedMesh:
     """Unwrap a mesh and colour it from its views; the model's colour fills what no view sees.
 
@@ -80,6 +82,7 @@ def bake(
         side: texture side in pixels.
         sharpness: power of the cosine between normal and view in a view's weight.
         match_brightness: make up for different exposure and white balance of the views.
+        gloss: what the views show mirrored; it is taken off.
     """
     normals = vertex_normals(vertices, faces)
     source, new_faces, uv = unwrap(vertices, faces, side)
@@ -94,7 +97,7 @@ def bake(
     row, column = row[order], column[order]
     texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
     colours = _texel_colours(
-        texels, points, fine, views, surface, mesh_caster(vertices, faces), sharpness, match_brightness
+        texels, points, fine, views, surface, mesh_caster(vertices, faces), sharpness, match_brightness, gloss
     )
     texture = np.zeros((side, side, 3), np.float32)
     texture[row, column] = colours
@@ -153,6 +156,7 @@ def _texel_colours(
     caster: RayCaster,
     sharpness: float,
     match_brightness: bool,
+    gloss: Gloss | None,
 ) -> Float[np.ndarray, "n 3"]:
     def read(view: View) -> Picture:
         return read_picture(view, views.has_masks, caster)
@@ -167,13 +171,17 @@ def _texel_colours(
     normals = vertex_normals(vertices, faces)
     sight = look(vertices, faces, normals, pictures, [view.weight for view in views], caster, sharpness)
     gains = view_gains(sight) if match_brightness else np.ones((len(pictures), 3))
-    sight = replace(sight, colour=(sight.colour / gains[:, None]).astype(np.float32))
+    shine = np.zeros((len(pictures), 1, 3), np.float32)
+    if gloss is not None:
+        shine = np.stack([gloss.seen_from(p.camera, vertices, normals) for p in pictures]).astype(np.float32)
+    sight = replace(sight, colour=(sight.colour / gains[:, None] - shine).astype(np.float32))
     edges = edges_of(faces)
     joints = _joints(edges.ends, len(vertices))
     trust = view_trust(sight, joints)
     chosen = choose_views(sight, trust, faces, edges.pairs())
     offsets = smooth_offsets(sight, trust, joints)
     mix = detail_weights(sight, trust, faces, chosen, offsets, joints)
+    offsets = offsets - shine
     total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
     for k, view in enumerate(views):
         picture = pictures[k] if held else read(view)

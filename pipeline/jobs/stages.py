@@ -202,7 +202,7 @@ def asset_stage(
     vertices, faces = decimate(vertices, faces, limits.max_faces)
     if mesh.smoothing:
         vertices = taubin(vertices, faces, mesh.smoothing)
-    textured = bake(vertices, faces, views, surface, limits.texture)
+    textured = bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
     moved = views.facts.get("normalised_from_world")
     world = None if moved is None else np.array(moved, np.float64)
     asset = placed(textured, glb, extras, generator, world)
