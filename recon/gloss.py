@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from recon import kernels
 from recon.band import Band
@@ -26,7 +26,7 @@ _SAMPLES = 40_000
 _USUAL = 0.03
 """Errors above this count less and less."""
 _RIDGE = 0.01
-"""Weight of the assumption that there is no gloss, beside all pixels."""
+"""Weight of the assumptions that there is no gloss and that exposures are the same, beside all pixels."""
 _GAINS = (0.7, 1.4)
 
 
@@ -103,22 +103,22 @@ def found_view_colour(
     """
     basis, gain = harmonics(direction), np.ones((count, 3))
     terms = np.zeros((TERMS, 3))
-    for _ in range(rounds):
-        for channel in range(3):
-            rest = shown[:, channel] / gain[view, channel] - own[:, channel]
-            error = np.abs(rest - basis @ terms[:, channel])
-            weight = np.minimum(1, _USUAL / np.maximum(error, 1e-9))
-            weighted = basis * weight[:, None]
-            normal = weighted.T @ basis + _RIDGE * weight.sum() * np.eye(TERMS)
-            terms[:, channel] = np.linalg.solve(normal, weighted.T @ rest)
+    of_view = sparse.csr_array((np.ones(len(view)), view, np.arange(len(view) + 1)), shape=(len(view), count))
+    for channel in range(3):
+        for _ in range(rounds):  # Gauss-Newton, with weights by the last round's errors
             model = own[:, channel] + basis @ terms[:, channel]
-            error = np.abs(shown[:, channel] - gain[view, channel] * model)
-            weight = np.minimum(1, _USUAL / np.maximum(error, 1e-9))
-            over = np.bincount(view, weight * shown[:, channel] * model, count)
-            under = np.bincount(view, weight * model * model, count)
-            seen = under > 1e-6
-            log = np.log(np.clip(over[seen] / under[seen], *_GAINS))
-            gain[seen, channel] = np.exp(log - log.mean())
+            factor = gain[view, channel]
+            rest = shown[:, channel] - factor * model
+            weight = np.minimum(1, _USUAL / np.maximum(np.abs(rest), 1e-9))
+            slope = sparse.hstack([basis * factor[:, None], of_view.multiply(model[:, None])], format="csr")
+            weighted = slope.multiply(weight[:, None]).tocsr()
+            now = np.concatenate([terms[:, channel], gain[:, channel] - 1])
+            seen = np.bincount(view, weight * model * model, count)
+            ridge = np.concatenate([np.full(TERMS, _RIDGE * weight.sum()), _RIDGE * seen + 1e-9])
+            normal = (weighted.T @ slope).toarray() + np.diag(ridge)
+            now += np.linalg.solve(normal, weighted.T @ rest - ridge * now)
+            terms[:, channel], gain[:, channel] = now[:TERMS], np.clip(1 + now[TERMS:], *_GAINS)
+        gain[:, channel] /= np.exp(np.log(gain[:, channel]).mean())
     return ViewColour(Gloss(terms), gain)
 
 
