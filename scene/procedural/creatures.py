@@ -91,7 +91,9 @@ def figure(rng: Rng) -> Model:
         steps.append(add(Ball(0.042).moved(*hand), flesh))
     if chance(rng, 0.25):
         hem = between(rng, 0.25, 0.85) * leg
-        skirt = Lathe(((0, hem), (between(rng, 0.14, 0.22), hem), (0.08 * girth, waist + 0.04), (0, waist + 0.05)))
+        skirt = Lathe(
+            ((0, hem), (between(rng, 0.14, 0.22) + 0.6 * stride, hem), (0.08 * girth, waist + 0.04), (0, waist + 0.05))
+        )
         steps.append(add(skirt, cloth(rng)))
     top = neck + 0.04 + head
     steps += [

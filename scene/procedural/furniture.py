@@ -26,7 +26,7 @@ def _legs(rng: Rng, x: Real, y: Real, height: Real, thick: Real, rung: Real | No
         elif style == "round":
             legs.append(cylinder(thick, height, rounding=0.2 * thick).moved(side * x, y))
         else:
-            foot, top = (side * (x + splay), y + splay, 0.9 * thick), (side * (x - thick), y - thick, height)
+            foot, top = (side * (x + splay), y + splay, 0.9 * thick), (side * (x - thick), y - thick, height - thick)
             legs.append(rod(foot, top, 0.9 * thick, 1.3 * thick))
     if rung is not None:
         out = splay - (splay + thick) * rung / height if style == "splayed" else 0.0

@@ -109,6 +109,10 @@ def shoe(rng: Rng) -> Model:
         collar = Superquadric((0.75 * half, 0.62 * wide, 0.9 * tall), 0.8, 0.8).moved(-0.1 * half, 0, top + 0.02)
         if kind == "clog":
             steps.append(cut(block((-half - 0.1, -1, sole + heel + 0.06), (-0.62 * half, 1, 2)), upper))
+    # The upper swells over the sole here and there.
+    lower = [(x - 0.05 if x < 0 else x + 0.05, z - 0.05) for x, z in under]
+    upper_edge = [(x - 0.05 if x < 0 else x + 0.05, z) for x, z in over]
+    steps.append(paint(Extrusion((*lower, *upper_edge[::-1]), 1, "xz"), rubber))
     steps.append(cut(collar, plain(rng)))
     if kind in ("sneaker", "boot"):
         lace, trim = Material(neutral(rng)), plain(rng)
@@ -135,7 +139,6 @@ def shoe(rng: Rng) -> Model:
                     block((-0.025, 0, 0), (0.025, 1, 1)).turned("y", -0.5).moved((0.1 - 0.14 * k) * half, 0.4 * wide, 0)
                 )
                 steps.insert(2, paint(band, trim))
-        steps.append(paint(Extrusion((*under, *((x, z + 0.9 * sole) for x, z in under[::-1])), 1, "xz"), rubber))
     return Model(tuple(steps), mirror=True)
 
 
