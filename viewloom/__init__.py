@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.diffusion.backbone import ViewDiffusion
+    from pipeline.diffusion.checkpoints import load_view_model
     from pipeline.diffusion.generate import GeneratedViews, generate_views
     from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
     from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+    from pipeline.diffusion.zero123plus import SixViewDiffusion
     from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
@@ -38,9 +40,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "pipeline.diffusion.backbone": ("ViewDiffusion",),
+    "pipeline.diffusion.checkpoints": ("load_view_model",),
     "pipeline.diffusion.generate": ("GeneratedViews", "generate_views"),
     "pipeline.diffusion.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
+    "pipeline.diffusion.zero123plus": ("SixViewDiffusion",),
     "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
@@ -80,7 +84,9 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "GlbSettings",
     "prepare_photo",
     "PreparedPhoto",
+    "load_view_model",
     "ViewDiffusion",
+    "SixViewDiffusion",
     "generate_views",
     "GeneratedViews",
     "Camera",

@@ -34,7 +34,9 @@ def local_checkpoint(source: Path | str) -> Path:
         return path
     if not is_hub_id(source):
         raise CheckpointError(
-            "there is no such checkpoint", where=path, fix="Give a folder, a file, or owner/name of the hub."
+            "there is no such checkpoint folder or file",
+            where=path,
+            fix="Give one that exists, or owner/name of the hub.",
         )
     return _downloaded(path.as_posix())
 

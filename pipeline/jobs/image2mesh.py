@@ -64,18 +64,25 @@ class _Model:
     memory: Memory = "normal"
     pose: PoseEntry = "auto"
     tell: Reporter = field(default_factory=Silent)
+    named: bool = True
     path: Path = field(init=False)
-    facts: CheckpointFacts = field(init=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.path = local_checkpoint(self.weights)
-        self.facts = checkpoint_facts(self.path, self.pose)
         self.digest = (
             digest_of_file(self.path)
             if self.path.is_file()
             else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
         )
+
+    def check(self) -> None:
+        """Raise for files that cannot be loaded before any work is done."""
+        self.facts.line(self.dtype, self.memory)
+
+    @cached_property
+    def facts(self) -> CheckpointFacts:
+        return checkpoint_facts(self.path, self.pose)
 
     @property
     def key(self) -> list[str]:
@@ -85,8 +92,9 @@ class _Model:
 
     @cached_property
     def loaded(self) -> ViewDiffusion | SixViewDiffusion:
-        self.tell.note(self.facts.line(self.dtype, self.memory))
         dtype = getattr(torch, self.dtype)
+        if self.named:
+            self.tell.note(self.facts.line(self.dtype, self.memory))
         model = load_view_model(self.path, dtype=dtype, pose=self.pose)
         return model.to(pick_device(self.device), dtype).use_memory(self.memory)
 
@@ -148,7 +156,9 @@ def _each_photo(
     if mask is not None and len(photos) > 1:
         raise InputError("--mask fits one photo only", fix="Give photos with alpha, or run them one by one.")
     weights = settings.views.weights or default_weights()
-    model = _Model(weights, settings.device, settings.dtype, settings.memory, settings.views.pose, tell)
+    named = settings.views.weights is not None
+    model = _Model(weights, settings.device, settings.dtype, settings.memory, settings.views.pose, tell, named)
+    model.check()
     results = []
     for photo, name in zip(photos, _names(photos), strict=True):
         tell.item(f"{photo} -> {out / name}")
