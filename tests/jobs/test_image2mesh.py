@@ -331,9 +331,9 @@ def test_warnings_are_told_every_time_and_kept(
     Image.fromarray(np.round(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)).save(photo)
     for _ in range(2):
         make_views([photo], tmp_path / "out", settings, reporter=heard)
-    assert len(heard.notes) == 2
-    assert "GrabCut" in heard.notes[0]
-    assert json.loads((tmp_path / "out/toy/manifest.json").read_text())["warnings"] == heard.notes[:1]
+    warned = [note for note in heard.notes if "GrabCut" in note]
+    assert len(warned) == 2
+    assert json.loads((tmp_path / "out/toy/manifest.json").read_text())["warnings"] == warned[:1]
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
