@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.diffusion.backbone import ViewDiffusion
+    from pipeline.diffusion.checkpoints import load_view_model
     from pipeline.diffusion.generate import GeneratedViews, generate_views
     from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
     from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+    from pipeline.diffusion.zero123plus import SixViewDiffusion
     from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
     from pipeline.jobs.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
@@ -42,9 +44,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "pipeline.diffusion.backbone": ("ViewDiffusion",),
+    "pipeline.diffusion.checkpoints": ("load_view_model",),
     "pipeline.diffusion.generate": ("GeneratedViews", "generate_views"),
     "pipeline.diffusion.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
+    "pipeline.diffusion.zero123plus": ("SixViewDiffusion",),
     "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
     "pipeline.jobs.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
@@ -89,7 +93,9 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "GlbSettings",
     "prepare_photo",
     "PreparedPhoto",
+    "load_view_model",
     "ViewDiffusion",
+    "SixViewDiffusion",
     "generate_views",
     "GeneratedViews",
     "Camera",

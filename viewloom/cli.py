@@ -122,6 +122,8 @@ class Doctor:
     """Show the traceback of errors."""
 
 
+_OF_PHOTOS = ("prepare", "views", "device", "dtype", "memory")
+"""What presets may hold that a capture has no use for."""
 _COMMANDS: dict[str, type[Any]] = {
     "image2mesh": Image2Mesh,
     "views": Views,
@@ -185,7 +187,7 @@ def _parse(name: str, argv: list[str]) -> Any:
         return tyro.cli(kind, args=argv, prog=f"viewloom {name}")
     # The preset becomes the default, so that flags change it and --help shows it.
     if kind is Reconstruct:
-        ours = settings_from_yaml(preset_path(preset), ReconstructSettings(), ignore=("prepare", "views", "device"))
+        ours = settings_from_yaml(preset_path(preset), ReconstructSettings(), ignore=_OF_PHOTOS)
         default = Reconstruct(capture=tyro.MISSING, out=tyro.MISSING, settings=ours)
     else:
         theirs = settings_from_yaml(preset_path(preset), Image2MeshSettings())

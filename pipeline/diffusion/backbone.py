@@ -17,11 +17,26 @@ from diffusers.utils import logging
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.diffusion.attention import SharedViews
+from pipeline.diffusion.attention import HookedAttention, SharedViews
+from pipeline.diffusion.clip_encoder import ClipPhotoEncoder
 from pipeline.diffusion.coarse import CoarseVolumeModel
 from pipeline.diffusion.conditioning import LATENTS, Conditioning, Conditions, PhotoEncoder, PoseProjection
-from pipeline.diffusion.latents import LatentCodec
+from pipeline.diffusion.hub import local_checkpoint
+from pipeline.diffusion.latents import LatentCodec, save_decoder_memory
+from pipeline.diffusion.layouts import (
+    Layout,
+    LdmFile,
+    NanoFolder,
+    Zero123PlusFolder,
+    find_layout,
+    load_ldm_file,
+    load_zero123_folder,
+    part_config,
+    read_json,
+)
 from pipeline.diffusion.schedule import NoiseSchedule
+from pipeline.diffusion.settings import Memory, PoseEntry
+from pipeline.diffusion.weight_files import check_whole, part_files, some
 from scene.errors import CheckpointError
 
 _PARTS = {
@@ -31,6 +46,8 @@ _PARTS = {
     "cc_projection": PoseProjection,
     "coarse": CoarseVolumeModel,
 }
+_ALWAYS_SINGLE = ("cc_projection", "coarse")
+"""Small, and poses and coordinates need the digits."""
 
 
 @dataclass(eq=False)
@@ -46,16 +63,18 @@ class ViewDiffusion:
         scheduler: config of the noise process, in diffusers' terms.
         coarse: photo to coarse volume; needed if the conditioning has a coarse picture.
         licence: of the weights.
+        rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
     """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    image_encoder: PhotoEncoder
+    image_encoder: PhotoEncoder | ClipPhotoEncoder
     cc_projection: PoseProjection
     conditioning: Conditioning
     scheduler: dict[str, object]
     coarse: CoarseVolumeModel | None = None
     licence: str = "unknown"
+    rows_at_once: int | None = None
 
     def __post_init__(self) -> None:
         wanted, found = self.conditioning.channels, self.unet.config["in_channels"]
@@ -84,36 +103,82 @@ class ViewDiffusion:
         return self.latent_size * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> ViewDiffusion:
-        """Move every part, in place."""
+        """Move every part, in place; pose projection and coarse volume stay in single precision."""
         with _quiet_diffusers():
             for name in _PARTS:
                 part = getattr(self, name)
                 if part is not None:
-                    part.to(device=device, dtype=dtype).eval().requires_grad_(False)
+                    kept = torch.float32 if name in _ALWAYS_SINGLE else dtype
+                    part.to(device=device, dtype=kept).eval().requires_grad_(False)
+        return self
+
+    def use_memory(self, memory: Memory) -> ViewDiffusion:
+        """Trade time for memory, in place.
+
+        ``low`` runs view by view and decodes in tiles, ``normal`` four views at once, ``high`` all. Models whose views
+        read each other, as the nano models' do, always run all views together.
+        """
+        c = self.conditioning
+        meet = c.source_row or bool(c.joint)
+        self.rows_at_once = None if meet or memory == "high" else 4 if memory == "normal" else 1
+        save_decoder_memory(self.vae, memory)
         return self
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> ViewDiffusion:
-        """Load a checkpoint folder in diffusers layout, in single precision on the CPU.
+    def from_pretrained(
+        cls, source: Path | str, *, dtype: torch.dtype = torch.float32, pose: PoseEntry = "auto"
+    ) -> ViewDiffusion:
+        """Load a checkpoint onto the CPU, in any layout that makes one view per row.
+
+        Args:
+            source: a folder in diffusers layout (viewloom's own, or Zero123's), a file of the original code, or the
+                ``owner/name`` of such a repository on the hub. The network is used for the last only.
+            dtype: of U-Net, VAE and image encoder.
+            pose: fourth number of Zero123's poses; by default told from the checkpoint's name.
 
         Raises:
-            CheckpointError: a part is missing, unreadable or incomplete.
+            CheckpointError: the checkpoint is missing, unreadable, incomplete, or of another kind.
+            MissingBackendError: the checkpoint needs transformers, which is not installed.
         """
-        index_path = folder / "model_index.json"
-        if not index_path.is_file():
+        return cls.of_layout(find_layout(local_checkpoint(source)), dtype=dtype, pose=pose)
+
+    @classmethod
+    def of_layout(cls, found: Layout, *, dtype: torch.dtype = torch.float32, pose: PoseEntry = "auto") -> ViewDiffusion:
+        """Load what :func:`pipeline.diffusion.layouts.find_layout` found; as :meth:`from_pretrained`."""
+        if isinstance(found, Zero123PlusFolder):
             raise CheckpointError(
-                "no model_index.json here", where=folder, fix="Point --views.weights at a folder in diffusers layout."
+                "is Zero123++, which makes six views at once",
+                where=found.path,
+                fix="Load it with load_view_model, or with SixViewDiffusion.from_pretrained.",
             )
+        if isinstance(found, NanoFolder):
+            model = cls._of_nano(found)
+            return model if dtype == torch.float32 else model.to(torch.device("cpu"), dtype)
+        load = (
+            load_ldm_file(found, dtype, pose) if isinstance(found, LdmFile) else load_zero123_folder(found, dtype, pose)
+        )
+        return cls(
+            unet=load.unet,
+            vae=load.vae,
+            image_encoder=load.image_encoder,
+            cc_projection=load.cc_projection,
+            conditioning=load.conditioning,
+            scheduler=load.scheduler,
+            licence=load.licence,
+        )
+
+    @classmethod
+    def _of_nano(cls, found: NanoFolder) -> ViewDiffusion:
+        folder = found.path
         try:
-            index = json.loads(index_path.read_text(encoding="utf-8"))
-            facts = index.get("viewloom", {})
+            facts = found.index.get("viewloom", {})
             held: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()
             }
             conditioning = Conditioning(**held)
-            scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"cannot be read ({error})", where=index_path) from error
+            scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+        except (TypeError, AttributeError) as error:
+            raise CheckpointError(f"cannot be read ({error})", where=folder / "model_index.json") from error
         parts = {
             name: load_part(kind, folder / name)
             for name, kind in _PARTS.items()
@@ -122,7 +187,13 @@ class ViewDiffusion:
         return cls(conditioning=conditioning, scheduler=scheduler, licence=facts.get("licence", "unknown"), **parts)
 
     def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
-        """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture."""
+        """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture.
+
+        Raises:
+            CheckpointError: the image encoder is CLIP, which viewloom's own layout does not hold.
+        """
+        if isinstance(self.image_encoder, ClipPhotoEncoder):
+            raise CheckpointError("public checkpoints are loaded, not written", fix="Keep the files it came from.")
         folder.mkdir(parents=True, exist_ok=True)
         index: dict[str, object] = {"_class_name": "ViewDiffusion"}
         for name in _PARTS:
@@ -153,7 +224,7 @@ class ViewDiffusion:
         return SharedViews(views + int(c.source_row), c.source_row, resolutions)
 
     def predict(
-        self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions
+        self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions, rows_at_once: int | None = None
     ) -> Float[Tensor, "o v c h w"]:
         """The U-Net's raw prediction for the views of each object; hooks must be installed by the caller.
 
@@ -184,8 +255,16 @@ class ViewDiffusion:
             tokens = torch.cat([given.source_token[:, None], tokens], 1)
             times = torch.cat([torch.zeros_like(t[:, :1]), t], 1)
         dtype = self.unet.dtype
-        out = self.unet(rows.flatten(0, 1).to(dtype), times.flatten(), tokens.flatten(0, 1)[:, None].to(dtype)).sample
+        flat = rows.flatten(0, 1).to(dtype), times.flatten(), tokens.flatten(0, 1)[:, None].to(dtype)
+        count = len(flat[0]) if self.rows_at_once is None or self._rows_meet() else self.rows_at_once
+        passes = zip(*(part.split(count) for part in flat), strict=True)
+        outs = [self.unet(*one).sample for one in passes]
+        out = outs[0] if len(outs) == 1 else torch.cat(outs)
         return out.float().unflatten(0, (objects, -1))[:, int(c.source_row) :, :LATENTS]
+
+    def _rows_meet(self) -> bool:
+        """Whether a row's prediction may depend on other rows: hooks can read across them, and they are installed."""
+        return any(isinstance(processor, HookedAttention) for processor in self.unet.attn_processors.values())
 
 
 @contextlib.contextmanager
@@ -208,10 +287,14 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
     Raises:
         CheckpointError: the folder is missing, a file is damaged, or keys are missing.
     """
-    if not (folder / "config.json").is_file():
+    part_config(folder)
+    try:
+        for path in part_files(folder):
+            check_whole(path)
+    except CheckpointError as error:
         raise CheckpointError(
-            "a part of the checkpoint is missing", where=folder, fix="Copy the whole checkpoint folder again."
-        )
+            f"cannot be loaded ({error.what})", where=folder, fix="Copy the whole checkpoint folder again."
+        ) from error
     try:
         with _quiet_diffusers():
             part, report = kind.from_pretrained(
@@ -221,12 +304,18 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
         raise CheckpointError(
             f"cannot be loaded ({error})", where=folder, fix="Copy the whole checkpoint folder again."
         ) from error
-    missing = report["missing_keys"]
+    missing, extra = report["missing_keys"], report["unexpected_keys"]
     if missing:
         raise CheckpointError(
             f"lacks {len(missing)} weights, among them {sorted(missing)[:3]}",
             where=folder,
             fix="Copy the whole checkpoint folder again.",
+        )
+    if extra:
+        raise CheckpointError(
+            f"holds {len(extra)} weights that the model has no place for: {some(extra)}",
+            where=folder,
+            fix="Its config.json does not belong to its weights.",
         )
     broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
     if broken:

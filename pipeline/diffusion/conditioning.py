@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LATENTS = 4
+FourthEntry = Literal["radius", "polar"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Conditioning:
         coarse: latents of the coarse picture and its visibility are extra input channels.
         pluecker: Plücker coordinates of the pixel rays are extra input channels.
         joint: sides of token grids at which the views of an object may share attention.
+        fourth: last number of a pose: the change of the radius, or, for Stable Zero123, the source's polar angle.
     """
 
     source_row: bool = False
     coarse: bool = False
     pluecker: bool = False
     joint: tuple[int, ...] = ()
+    fourth: FourthEntry = "radius"
 
     @property
     def channels(self) -> int:
@@ -112,7 +116,7 @@ class PhotoEncoder(ModelMixin, ConfigMixin):
 
     def forward(self, rgba: Float[Tensor, "b 4 s s"]) -> Float[Tensor, "b d"]:
         """Embeddings of photos on white with alpha, [-1, 1]."""
-        size = self.config["image_size"]
+        size, rgba = self.config["image_size"], rgba.to(self.out.weight.dtype)
         if rgba.shape[-1] != size:
             rgba = F.interpolate(rgba, (size, size), mode="bilinear", antialias=True, align_corners=False)
         return self.out(self.trunk(rgba).mean(dim=(2, 3)))

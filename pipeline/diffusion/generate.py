@@ -16,7 +16,10 @@ from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.settings import SamplingSettings
+from pipeline.diffusion.zero123plus import FOV, SixViewDiffusion, sample_six_views
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera, orbit_camera
+from scene.errors import InputError
+from scene.segment import segment_object
 
 DEFAULT_ELEVATION_DEG = 15.0
 """Assumed for photos when nothing predicts it."""
@@ -83,6 +86,46 @@ def generate_views(
     return GeneratedViews(
         np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation, occupancy, colours
     )
+
+
+def generate_six_views(
+    model: SixViewDiffusion,
+    photo: UInt8[np.ndarray, "s s 4"],
+    settings: SamplingSettings,
+    *,
+    elevation_deg: float | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> GeneratedViews:
+    """Generate the six views of Zero123++'s rig, and cut them out of their grey.
+
+    Args:
+        model: the model; its rig says where the views stand.
+        photo: framed cut-out at the model's image size.
+        settings: of the sampler.
+        elevation_deg: of the photo's camera; the model neither needs nor predicts it.
+        on_step: called with (steps done, steps).
+    """
+
+    def tell(step: Step) -> None:
+        if on_step is not None:
+            on_step(step.index + 1, step.count)
+
+    tiles = sample_six_views(model, torch.from_numpy(photo)[None], settings, on_step=tell)
+    colours = np.round(tiles.permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
+    rgba = np.stack([np.concatenate([tile, _outline(tile)[..., None]], -1) for tile in colours])
+    elevation = math.radians(DEFAULT_ELEVATION_DEG if elevation_deg is None else elevation_deg)
+    photo_camera = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=model.image_size, fov=ZERO123_FOV)
+    side = rgba.shape[1]
+    cameras = tuple(orbit_camera(*(float(v) for v in orbit), size=side, fov=FOV) for orbit in model.rig.orbits())
+    return GeneratedViews(rgba, cameras, photo_camera, elevation, None, None)
+
+
+def _outline(tile: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s"]:
+    """The object's mask in a view on plain grey; nothing where nothing stands out."""
+    try:
+        return segment_object(tile)
+    except InputError:
+        return np.zeros(tile.shape[:2], np.uint8)
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pipeline.diffusion.settings import Memory
+
 
 def images_from_rgba(rgba: UInt8[Tensor, "b h w 4"], channels: int) -> Float[Tensor, "b c h w"]:
     """8-bit straight-alpha pictures to a VAE's input in [-1, 1]: composited on white, then alpha if 4 channels."""
@@ -60,3 +62,14 @@ class LatentCodec:
         """Diffusion latents to straight-alpha pictures in [0, 1]."""
         raw = latents * self._std.to(latents.device) + self._mean.to(latents.device)
         return rgba_from_images(self.vae.decode(raw.to(self.vae.dtype)).sample)
+
+
+def save_decoder_memory(vae: AutoencoderKL, memory: Memory) -> None:
+    """Decode picture by picture and in tiles if memory is low.
+
+    Attention is not sliced: the fused attention that runs here never holds its scores.
+    """
+    for switch in (
+        (vae.enable_slicing, vae.enable_tiling) if memory == "low" else (vae.disable_slicing, vae.disable_tiling)
+    ):
+        switch()

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.diffusion.conditioning import FourthEntry
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera
 
 
@@ -96,10 +97,28 @@ def orbit_c2w(orbits: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
     return torch.stack([right, up, back, last], -1)
 
 
-def pose_tokens(sources: Float[Tensor, "*#b 4"], orbits: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*#b 4"]:
-    """Zero123's ``[dtheta, sin dphi, cos dphi, dr]`` of targets, for sources at azimuth 0 and the default radius."""
+def pose_tokens(
+    sources: Float[Tensor, "*#b 4"], orbits: Float[Tensor, "*#b 3"], fourth: FourthEntry = "radius"
+) -> Float[Tensor, "*#b 4"]:
+    """Zero123's ``[dtheta, sin dphi, cos dphi, last]`` of targets, for sources at azimuth 0 and the default radius.
+
+    Args:
+        sources: descriptions (elevation, focal, cx, cy).
+        orbits: (azimuth, elevation, radius) of the targets.
+        fourth: what the last number is: ``dr``, or the polar angle of the source, in radians.
+    """
     azimuth, elevation, radius = orbits.unbind(-1)
-    return torch.stack([sources[..., 0] - elevation, azimuth.sin(), azimuth.cos(), radius - DEFAULT_RADIUS], -1)
+    dtheta = sources[..., 0] - elevation
+    last = radius - DEFAULT_RADIUS if fourth == "radius" else (math.pi / 2 - sources[..., 0]).expand_as(dtheta)
+    return torch.stack([dtheta, azimuth.sin(), azimuth.cos(), last], -1)
+
+
+def identity_poses(sources: Float[Tensor, "*b 4"], fourth: FourthEntry = "radius") -> Float[Tensor, "*b 4"]:
+    """The pose that leads from a source to itself, as :func:`pose_tokens` writes it."""
+    still = torch.tensor([0.0, 0.0, 1.0, 0.0], device=sources.device).expand(sources.shape)
+    if fourth == "radius":
+        return still
+    return torch.cat([still[..., :3], math.pi / 2 - sources[..., :1]], -1)
 
 
 def pluecker_maps(poses: Poses, size: int) -> Float[Tensor, "*b 6 s s"]:

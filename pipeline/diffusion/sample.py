@@ -16,7 +16,7 @@ from pipeline.diffusion.coarse import CoarseVolume, picture_volume
 from pipeline.diffusion.conditioning import Conditions, fold_visibility
 from pipeline.diffusion.latents import images_from_rgba, rgba_from_images
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
-from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
+from pipeline.diffusion.poses import Poses, identity_poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.schedule import leading_timesteps, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.settings import SamplingSettings
 
@@ -75,8 +75,8 @@ def view_conditions(
     device = model.device
     photo, source, orbits = photo.to(device), source.to(device), orbits.to(device)
     raw = model.codec.encode_raw(photo)
-    embedding = model.image_encoder(images_from_rgba(photo, 4).to(model.image_encoder.dtype)).float()
-    identity = torch.tensor([0.0, 0.0, 1.0, 0.0], device=device).expand(len(photo), 1, 4)
+    embedding = model.image_encoder(images_from_rgba(photo, 4)).float()
+    fourth = model.conditioning.fourth
     coarse = visible = rays = source_rays = None
     if model.conditioning.coarse and volume is not None:
         coarse, visible = coarse_pictures(model, photo, volume, Poses.of_orbits(orbits))
@@ -86,8 +86,8 @@ def view_conditions(
     return Conditions(
         raw,
         model.codec.normalise(raw),
-        model.tokens(embedding, pose_tokens(source[:, None], orbits)),
-        model.tokens(embedding, identity)[:, 0],
+        model.tokens(embedding, pose_tokens(source[:, None], orbits, fourth)),
+        model.tokens(embedding, identity_poses(source, fourth)[:, None])[:, 0],
         coarse,
         visible,
         rays,
@@ -206,8 +206,9 @@ def _blurred(x: Float[Tensor, "o v s s c"], reach: float) -> Float[Tensor, "o v 
 
 @torch.no_grad()
 def decode_views(
-    model: ViewDiffusion, latents: Float[Tensor, "o v c h w"], chunk: int = 16
+    model: ViewDiffusion, latents: Float[Tensor, "o v c h w"], chunk: int | None = None
 ) -> Float[Tensor, "o v s s 4"]:
-    """Decode latents to straight-alpha pictures in [0, 1]."""
+    """Decode latents to straight-alpha pictures in [0, 1]; as many at once as the model's rows, at most 16."""
     flat = latents.flatten(0, 1)
+    chunk = chunk or min(16, model.rows_at_once or 16)
     return torch.cat([model.codec.decode(part) for part in flat.split(chunk)]).unflatten(0, latents.shape[:2])

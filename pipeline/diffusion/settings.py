@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from scene.errors import SettingsError
 from scene.framing import DEFAULT_FILL
+
+Precision = Literal["float32", "float16", "bfloat16"]
+Memory = Literal["low", "normal", "high"]
+PoseEntry = Literal["auto", "radius", "polar"]
 
 
 @dataclass(frozen=True)

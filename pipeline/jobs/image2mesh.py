@@ -12,7 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.diffusion.checkpoints import CheckpointFacts, checkpoint_facts, load_view_model
+from pipeline.diffusion.hub import local_checkpoint
+from pipeline.diffusion.settings import Memory, PoseEntry, Precision
+from pipeline.diffusion.weight_files import PICKLES
+from pipeline.diffusion.zero123plus import SixViewDiffusion
 from pipeline.jobs.delivery import deliver, withdraw, withdrawing
 from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
@@ -53,16 +60,43 @@ class _Model:
 
     weights: Path
     device: str
+    dtype: Precision = "float32"
+    memory: Memory = "normal"
+    pose: PoseEntry = "auto"
+    tell: Reporter = field(default_factory=Silent)
+    named: bool = True
+    path: Path = field(init=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.weights.is_dir():
-            raise InputError("there is no such checkpoint folder", where=self.weights)
-        self.digest = digest_of_folder(self.weights, (".json", ".safetensors", ".bin"))
+        self.path = local_checkpoint(self.weights)
+        self.digest = (
+            digest_of_file(self.path)
+            if self.path.is_file()
+            else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
+        )
+
+    def check(self) -> None:
+        """Raise for files that cannot be loaded before any work is done."""
+        self.facts.line(self.dtype, self.memory)
 
     @cached_property
-    def loaded(self) -> ViewDiffusion:
-        return ViewDiffusion.from_pretrained(self.weights).to(pick_device(self.device))
+    def facts(self) -> CheckpointFacts:
+        return checkpoint_facts(self.path, self.pose)
+
+    @property
+    def key(self) -> list[str]:
+        """What the views depend on besides weights and device, where it is not as usual."""
+        usual = {"dtype": "float32", "memory": "normal", "pose": "auto"}
+        return [f"{name} {getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
+
+    @cached_property
+    def loaded(self) -> ViewDiffusion | SixViewDiffusion:
+        dtype = getattr(torch, self.dtype)
+        if self.named:
+            self.tell.note(self.facts.line(self.dtype, self.memory))
+        model = load_view_model(self.path, dtype=dtype, pose=self.pose)
+        return model.to(pick_device(self.device), dtype).use_memory(self.memory)
 
 
 def image2mesh(
@@ -121,7 +155,10 @@ def _each_photo(
         raise InputError("no photos were given")
     if mask is not None and len(photos) > 1:
         raise InputError("--mask fits one photo only", fix="Give photos with alpha, or run them one by one.")
-    model = _Model(settings.views.weights or default_weights(), settings.device)
+    weights = settings.views.weights or default_weights()
+    named = settings.views.weights is not None
+    model = _Model(weights, settings.device, settings.dtype, settings.memory, settings.views.pose, tell, named)
+    model.check()
     results = []
     for photo, name in zip(photos, _names(photos), strict=True):
         tell.item(f"{photo} -> {out / name}")
@@ -178,14 +215,15 @@ def _one_photo(
         tell.note(warning)
     chosen = settings_as_dict(settings.views)
     chosen.pop("weights")
+    keyed = {name: value for name, value in chosen.items() if name != "pose"}
     views = runner.run(
         "views",
-        [STAGE_VERSIONS["views"], prepared_run.key, chosen, model.digest, pick_device(settings.device).type],
+        [STAGE_VERSIONS["views"], prepared_run.key, keyed, model.digest, pick_device(settings.device).type, *model.key],
         lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step),
     )
     manifest: dict[str, Any] = {
         "photo": {"name": photo.name, "sha256": photo_digest},
-        "weights": {"sha256": model.digest, **_licence(model.weights)},
+        "weights": {"sha256": model.digest, **model.facts.as_dict()},
         "settings": {**settings_as_dict(settings), "views": chosen},
         "versions": versions(),
         "warnings": list(prepared.warnings),
@@ -259,14 +297,6 @@ def versions() -> dict[str, str]:
     """Versions that a result depends on."""
     names = ("viewloom", "torch", "diffusers", "numpy", "scipy", "scikit-image", "xatlas", "fast-simplification")
     return {"python": platform.python_version(), **{name: version_of(name) or "unknown" for name in names}}
-
-
-def _licence(weights: Path) -> dict[str, str]:
-    try:
-        index = json.loads((weights / "model_index.json").read_text(encoding="utf-8"))
-        return {"licence": str(index.get("viewloom", {}).get("licence", "unknown"))}
-    except (OSError, ValueError):
-        return {"licence": "unknown"}
 
 
 def _names(photos: Sequence[Path]) -> list[str]:

@@ -16,7 +16,7 @@ import tyro
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+from pipeline.diffusion.settings import Memory, PoseEntry, Precision, PrepareSettings, SamplingSettings
 from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
@@ -52,7 +52,9 @@ class ViewsSettings:
     """How views are made from a photo."""
 
     weights: Path | None = None
-    """Checkpoint folder; the embedded nano model by default."""
+    """Checkpoint: a folder, a file, or owner/name on the Hugging Face hub; the embedded nano model by default."""
+    pose: PoseEntry = "auto"
+    """Last number of Zero123's poses: radius, or polar for Stable Zero123; auto goes by the checkpoint's name."""
     elevation_deg: Annotated[float | None, tyro.conf.arg(aliases=["--elevation"])] = None
     """Elevation of the photo's camera above the horizon; predicted by default."""
     rings: RingSettings = RingSettings()
@@ -166,6 +168,10 @@ class Image2MeshSettings:
     """The exported asset."""
     device: str = "auto"
     """auto, cpu, cuda, mps: where the models run."""
+    dtype: Precision = "float32"
+    """Precision of the view model's large parts; the halves need half the memory."""
+    memory: Memory = "normal"
+    """low: views one by one, decoded in tiles; normal: four together; high: all. Nano models always run all."""
 
 
 def settings_from_yaml(path: Path, default: T, ignore: Sequence[str] = ()) -> T:

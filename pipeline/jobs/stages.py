@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.diffusion.backbone import ViewDiffusion
+    from pipeline.diffusion.zero123plus import SixViewDiffusion
 
 Progress = Callable[[int, int], None]
 
@@ -99,24 +100,28 @@ def load_prepared(folder: Path) -> PreparedPhoto:
 def views_stage(
     folder: Path,
     prepared: PreparedPhoto,
-    model: ViewDiffusion,
+    model: ViewDiffusion | SixViewDiffusion,
     settings: ViewsSettings,
     on_step: Progress | None = None,
 ) -> None:
-    """Write a capture folder with the photo and the generated views, and the coarse volume."""
+    """Write a capture folder with the photo and the generated views, and the coarse volume if there is one.
+
+    A model of six views has a rig of its own, which takes the place of the rings.
+    """
     import torch
 
-    from pipeline.diffusion.generate import generate_views
+    from pipeline.diffusion.generate import generate_six_views, generate_views
+    from pipeline.diffusion.zero123plus import SixViewDiffusion
 
-    orbits = ring_orbits(settings.rings)
-    generated = generate_views(
-        model,
-        prepared.resized(model.image_size),
-        torch.from_numpy(orbits).float(),
-        settings.sampling,
-        elevation_deg=settings.elevation_deg,
-        on_step=on_step,
-    )
+    photo, elevation = prepared.resized(model.image_size), settings.elevation_deg
+    if isinstance(model, SixViewDiffusion):
+        orbits = model.rig.orbits().double().numpy()
+        generated = generate_six_views(model, photo, settings.sampling, elevation_deg=elevation, on_step=on_step)
+    else:
+        orbits = ring_orbits(settings.rings)
+        generated = generate_views(
+            model, photo, torch.from_numpy(orbits).float(), settings.sampling, elevation_deg=elevation, on_step=on_step
+        )
     side = prepared.framed.shape[0]
     views = [View("photo", generated.photo_camera.resized(side, side), prepared.framed, weight=settings.photo_weight)]
     for k, (rgba, orbit) in enumerate(zip(generated.rgba, orbits, strict=True)):

@@ -28,7 +28,7 @@ from scene.errors import SettingsError
 from scene.resources import shipped
 
 PRESETS = sorted(shipped("configs").glob("*.yaml"))
-OTHERS = ("prepare", "views", "device")
+OTHERS = ("prepare", "views", "device", "dtype", "memory")
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
     ("text", "message"),
     [
         ("fit: {image_sied: 3}", r"unknown key fit\.image_sied\. Did you mean image_side\?"),
-        ("zzz: 1", r"unknown key zzz\. Known keys: device, fit, glb, mesh, prepare, views\."),
+        ("zzz: 1", r"unknown key zzz\. Known keys: device, dtype, fit, glb, memory, mesh, prepare, views\."),
         ("1: 2", "unknown key 1"),
         ("views: {sampling: {step: 1}}", r"unknown key views\.sampling\.step\. Did you mean steps\?"),
         ("fit: {image_side: many}", r"fit\.image_side has a wrong value 'many'"),
