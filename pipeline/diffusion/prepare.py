@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.diffusion.cutout import find_object
 from pipeline.diffusion.settings import PrepareSettings
 from scene.errors import InputError
 from scene.framing import Framing, apply_framing, framing_of_mask
 from scene.photo import MAX_SIDE, load_mask, load_rgba
-from scene.segment import has_useful_alpha, segment_object
+from scene.segment import has_useful_alpha
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +48,13 @@ def prepare_photo(
     """Read, cut out, centre and frame a photo.
 
     The mask comes from ``mask_path`` if given, else from the photo's own alpha if that tells object from background,
-    else from a GrabCut fallback, with a warning.
+    else from what ``settings.cutout`` names, with a warning.
 
     Raises:
         InputError: the photo or mask cannot be read, or no object is found.
     """
     rgba = load_rgba(path, MAX_SIDE)
-    warnings = []
+    warnings: list[str] = []
     if mask_path is not None:
         rgba = load_rgba(path)  # at full size, to fit the mask
         rgba[..., 3] = load_mask(mask_path, rgba.shape[1::-1])
@@ -64,13 +65,10 @@ def prepare_photo(
         alpha = rgba[..., 3:].astype(np.float32) / 255
         flat = np.round(rgba[..., :3] * alpha + white * (1 - alpha)).astype(np.uint8)
         try:
-            rgba = np.concatenate([flat, segment_object(flat)[..., None]], axis=-1)
+            found, warnings = find_object(flat, settings.cutout)
         except InputError as error:
-            raise InputError(error.what, where=path, fix=error.fix) from error
-        warnings.append(
-            "The photo has no alpha: the object was found by colour (GrabCut). Look at cutout.png, and give a "
-            "mask with --mask if it is wrong."
-        )
+            raise type(error)(error.what, where=error.where or path, fix=error.fix) from error
+        rgba = np.concatenate([flat, found[..., None]], axis=-1)
     solid = rgba[..., 3] >= 128
     if solid.sum() < 64:
         raise InputError(

@@ -14,6 +14,7 @@ from scene.framing import DEFAULT_FILL
 Precision = Literal["float32", "float16", "bfloat16"]
 Memory = Literal["low", "normal", "high"]
 PoseEntry = Literal["auto", "radius", "polar"]
+CutoutWay = Literal["auto", "rembg", "nano", "grabcut"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class PrepareSettings:
     """Longest side of the object over the side of the frame."""
     side: int = 512
     """Side of the framed cut-out in pixels (texturing uses it; the model gets a smaller copy)."""
+    cutout: CutoutWay = "auto"
+    """What finds the object in photos without alpha or mask: rembg, the nano segmenter, or colours (GrabCut).
+    By default the first of these that is there and finds one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fill <= 1:

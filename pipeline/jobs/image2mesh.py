@@ -16,8 +16,9 @@ import torch
 
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.checkpoints import CheckpointFacts, checkpoint_facts, load_view_model
+from pipeline.diffusion.cutout import finder_files
 from pipeline.diffusion.hub import local_checkpoint
-from pipeline.diffusion.settings import Memory, PoseEntry, Precision
+from pipeline.diffusion.settings import CutoutWay, Memory, PoseEntry, Precision
 from pipeline.diffusion.weight_files import PICKLES
 from pipeline.diffusion.zero123plus import SixViewDiffusion
 from pipeline.jobs.delivery import deliver, withdraw, withdrawing
@@ -33,7 +34,7 @@ from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
-STAGE_VERSIONS = {"prepare": 1, "views": 2, "surface": 6, "asset": 5}
+STAGE_VERSIONS = {"prepare": 2, "views": 2, "surface": 6, "asset": 5}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 
@@ -185,6 +186,12 @@ def _as_ours(error: Exception, photo: Path) -> ViewloomError:
     return ours
 
 
+def _finder_key(way: CutoutWay) -> list[str | None]:
+    """What cut-outs of photos without a mask depend on beside the settings."""
+    rembg, files = finder_files(way)
+    return [rembg, *(digest_of_file(path) for path in files)]
+
+
 def _one_photo(
     runner: Runner,
     photo: Path,
@@ -206,7 +213,7 @@ def _one_photo(
             STAGE_VERSIONS["prepare"],
             photo_digest,
             settings_as_dict(settings.prepare),
-            None if mask is None else digest_of_file(mask),
+            _finder_key(settings.prepare.cutout) if mask is None else digest_of_file(mask),
         ],
         lambda folder: prepare_stage(folder, photo, settings.prepare, mask),
     )

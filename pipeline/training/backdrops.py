@@ -78,7 +78,7 @@ def stone(rng: Rng, size: int) -> Picture:
 def wood(rng: Rng, size: int) -> Picture:
     """Grain along one axis, often in planks."""
     field = fractal(rng, size, float(rng.uniform(8, 40)), 0.7, stretch=float(rng.uniform(8, 25)))
-    warp = noise(rng, size, 3)
+    warp = noise(rng, size, 3.0)
     rows = np.arange(size, dtype=np.float32)[:, None]
     rings = np.sin(rows / size * rng.uniform(20, 90) + 4 * warp)
     base = np.array([rng.uniform(0.3, 0.85), 0, 0], np.float32)
@@ -126,7 +126,7 @@ def greenery(rng: Rng, size: int) -> Picture:
     if rng.random() < 0.4:
         base = random_tint(rng)
     fine = fractal(rng, size, float(rng.uniform(8, 32)), float(rng.uniform(0.8, 1.1)), float(rng.uniform(0.25, 1.2)))
-    broad = fractal(rng, size, 2, 0.5)
+    broad = fractal(rng, size, 2.0, 0.5)
     return ramp(np.clip(fine + 0.5 * broad, -1, 1), [base * 0.25, base * 0.8, np.clip(base * 1.5 + 0.05, 0, 1)])
 
 
@@ -144,7 +144,7 @@ def lights(rng: Rng, size: int) -> Picture:
 
 def blocks(rng: Rng, size: int) -> Picture:
     """Rooms out of focus: furniture, frames, windows and shelves as blurred boxes and discs."""
-    picture = np.ascontiguousarray(ramp(fractal(rng, size, 2, 0.4), _shades(rng, 0.1)))
+    picture = np.ascontiguousarray(ramp(fractal(rng, size, 2.0, 0.4), _shades(rng, 0.1)))
     for _ in range(int(rng.integers(4, 22))):
         x, y = rng.uniform(-0.2, 1, 2) * size
         w, h = rng.uniform(0.05, 0.6, 2) * size
@@ -179,7 +179,7 @@ def stripes(rng: Rng, size: int) -> Picture:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     angle = rng.uniform(0, 3.2)
     wave = np.sin(
-        (x * np.cos(angle) + y * np.sin(angle)) * rng.uniform(20, 140) + rng.uniform(0, 3) * noise(rng, size, 2)
+        (x * np.cos(angle) + y * np.sin(angle)) * rng.uniform(20, 140) + rng.uniform(0, 3) * noise(rng, size, 2.0)
     )
     return ramp(np.tanh(wave * rng.uniform(0.5, 5)), _shades(rng, float(rng.uniform(0.05, 0.25)), 2))
 
@@ -188,13 +188,13 @@ def landscape(rng: Rng, size: int) -> Picture:
     """Held out: a sky with clouds above ragged hills."""
     blue = np.array([0.4, 0.6, 0.9], np.float32) * rng.uniform(0.6, 1.1)
     picture = ramp(
-        fractal(rng, size, 2, 0.6, 0.5), [np.clip(blue, 0, 1), np.clip(blue + 0.2, 0, 1), np.ones(3, np.float32)]
+        fractal(rng, size, 2.0, 0.6, 0.5), [np.clip(blue, 0, 1), np.clip(blue + 0.2, 0, 1), np.ones(3, np.float32)]
     )
     rows = np.arange(size)[:, None]
     for k in range(int(rng.integers(2, 5))):
-        edge = size * (0.3 + 0.15 * k) + fractal(rng, size, 2, 0.6)[0] * size * 0.12
+        edge = size * (0.3 + 0.15 * k) + fractal(rng, size, 2.0, 0.6)[0] * size * 0.12
         colour = random_tint(rng) * np.array([0.6, 0.9, 0.5], np.float32)
-        land = ramp(fractal(rng, size, 10, 0.8), [colour * 0.6, colour, np.clip(colour * 1.3, 0, 1)])
+        land = ramp(fractal(rng, size, 10.0, 0.8), [colour * 0.6, colour, np.clip(colour * 1.3, 0, 1)])
         picture = np.where((rows > edge[None])[..., None], land, picture)
     return np.clip(picture, 0, 1).astype(np.float32)
 
@@ -297,7 +297,7 @@ def _studio(rng: Rng, size: int) -> Backdrop:
 def _lit(rng: Rng, picture: Picture, strength: float = 0.2) -> Picture:
     """Uneven light, and now and then the hard edge of a shadow or of light from a window."""
     size = len(picture)
-    factor = 1 + float(rng.uniform(0, strength)) * fractal(rng, size, 1, 0.3)
+    factor = 1 + float(rng.uniform(0, strength)) * fractal(rng, size, 1.0, 0.3)
     if rng.random() < 0.2:
         shadow = np.zeros((size, size), np.float32)
         corners = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 5)), 2)) * size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline.training.foregrounds import Foreground
 from scene.procedural import Rng
 
 
+@runtime_checkable
 class Objects(Protocol):
     """Where the objects of composed photos come from; pictures that follow each other may be of the same object."""
 

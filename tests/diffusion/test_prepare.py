@@ -16,7 +16,7 @@ from pipeline.diffusion.settings import PrepareSettings
 from scene.errors import InputError
 from scene.metrics import mask_iou
 
-SETTINGS = PrepareSettings(side=128)
+SETTINGS = PrepareSettings(side=128, cutout="grabcut")
 
 
 def disc_mask(height: int, width: int, radius: float, centre: tuple[float, float]) -> np.ndarray:

@@ -90,7 +90,7 @@ def photo(pixels: np.ndarray, tmp_path: Path) -> Path:
 def settings(tiny_checkpoint: Path) -> Image2MeshSettings:
     """Settings of a photo's job."""
     return Image2MeshSettings(
-        prepare=PrepareSettings(side=64),
+        prepare=PrepareSettings(side=64, cutout="grabcut"),
         views=ViewsSettings(
             weights=tiny_checkpoint, rings=RingSettings((3,), (10.0,), (45.0,)), sampling=SamplingSettings(steps=2)
         ),
