@@ -1,7 +1,6 @@
 """Score cut-outs of the segmenter beside GrabCut (and rembg where it is installed) on photos with true masks.
 
-Photos are those of a folder with pairs: `NAME.png` with `NAME_mask.png` or `NAME_rgba.png` of the same size; a
-`NAME_rgba.png` whose hidden pixels still hold the photo counts as well. Or photos composed of held-out objects in
+Photos are those of a folder with pairs: `NAME.png` with `NAME_mask.png` or `NAME_rgba.png` of the same size. Or photos composed of held-out objects in
 surroundings of kinds that are never trained on. The boundary score is the F-measure of outline pixels within 0.75 % of
 the picture's diagonal.
 
@@ -27,6 +26,7 @@ from pipeline.diffusion.cutout import (
     cut_out,
     cut_out_by_rembg,
     fitted_to_edges,
+    grown_by_colour,
     load_segmenter,
     object_probability,
     rembg_model,
@@ -57,7 +57,7 @@ class Arguments:
     weights: Path | None = None
     """Segmenter; the shipped one by default."""
     stages: bool = False
-    """Score the segmenter's steps as well: the mask before it is fitted to the edges, and GrabCut started from it."""
+    """Score the segmenter's steps as well: the network's mask alone, fitted to edges, and decided by GrabCut."""
     sheet: Path | None = None
     """Write a picture of photos, true masks and cut-outs."""
 
@@ -81,9 +81,9 @@ def read_pairs(folder: Path) -> list[Case]:
     names = {p.stem.removesuffix("_mask").removesuffix("_rgba") for p in sorted(folder.glob("*.png"))}
     for name in sorted(names):
         plain, mask, rgba = (folder / f"{name}{end}.png" for end in ("", "_mask", "_rgba"))
-        # A cut-out's hidden pixels are its photo where the mask is a file of its own.
-        photo_path, truth_path = (plain if plain.is_file() else rgba), (mask if mask.is_file() else rgba)
-        if photo_path == truth_path or not (photo_path.is_file() and truth_path.is_file()):
+        # A cut-out without its photo is left out: its hidden pixels are black, and nothing is to be found.
+        photo_path, truth_path = plain, mask if mask.is_file() else rgba
+        if not (photo_path.is_file() and truth_path.is_file()):
             continue
         photo, given = load_rgba(photo_path), load_rgba(truth_path)
         truth = given[..., 3] if given[..., 3].min() < 255 else given[..., :3].max(axis=-1)
@@ -113,19 +113,6 @@ def boundary_f(mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) ->
     return 2 * precision * recall / max(precision + recall, 1e-9)
 
 
-def grab_cut_from(soft: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """GrabCut started from what the segmenter is sure of."""
-    height, width = soft.shape
-    state = np.where(soft > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    state[soft > 0.95], state[soft < 0.05] = cv2.GC_FGD, cv2.GC_BGD
-    if not (state & 1).any() or (state & 1).all():
-        return np.zeros(rgb.shape[:2], np.uint8)
-    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-    cv2.setRNGSeed(1)
-    cv2.grabCut(small, state, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    return cv2.resize((state & 1) * np.uint8(255), rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
-
 def finders(model: SegmenterModel, *, stages: bool) -> dict[str, Finder]:
     """Everything that is scored, by name."""
     found: dict[str, Finder] = {"grabcut": segment_object, "nano": lambda rgb: cut_out(rgb, model).alpha}
@@ -136,7 +123,9 @@ def finders(model: SegmenterModel, *, stages: bool) -> dict[str, Finder]:
         found["nano, guided filter"] = lambda rgb: np.round(
             fitted_to_edges(object_probability(rgb, model), rgb) * 255
         ).astype(np.uint8)
-        found["nano, then GrabCut"] = lambda rgb: grab_cut_from(object_probability(rgb, model), rgb)
+        found["nano, GrabCut"] = lambda rgb: np.round(
+            cv2.resize(grown_by_colour(object_probability(rgb, model), rgb), rgb.shape[1::-1]) * 255
+        ).astype(np.uint8)
     name = rembg_model()
     if name is not None:
         found[f"rembg ({name})"] = lambda rgb: cut_out_by_rembg(rgb, name).alpha

@@ -123,8 +123,8 @@ def load_segmenter(folder: Path) -> SegmenterModel:
 def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     """Find the object with the segmenter.
 
-    The model looks at the whole photo, then again at the object's surroundings alone; the mask is fitted to the photo's
-    edges and cleaned of specks.
+    The model looks at the whole photo, then again at the object's surroundings alone; GrabCut decides where it is
+    unsure; the mask is fitted to the photo's edges and cleaned of specks.
 
     Raises:
         InputError: no object was found.
@@ -135,7 +135,7 @@ def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     if not (soft > 0.5).mean() > 0.001:
         raise _nothing()
     confidence = _expected_overlap(soft)
-    mask, pieces = _tidied(fitted_to_edges(soft, rgb))
+    mask, pieces = _tidied(fitted_to_edges(grown_by_colour(soft, rgb), rgb))
     if not 0.001 < (mask > 0.5).mean() < 0.995:
         raise _nothing()
     warnings = []
@@ -185,6 +185,18 @@ def _expected_overlap(soft: Mask) -> float:
     """Intersection over union of the mask with a truth that the probabilities describe."""
     inside = soft > 0.5
     return float(soft[inside].sum() / (inside.sum() + soft[~inside].sum()))
+
+
+def grown_by_colour(soft: SmallMask, rgb: UInt8[np.ndarray, "h w 3"]) -> SmallMask:
+    """The mask decided by GrabCut where the model is unsure, from the colours of where it is sure."""
+    state = np.where(soft > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    state[soft > 0.95], state[soft < 0.05] = cv2.GC_FGD, cv2.GC_BGD
+    if not (state & 1).any() or (state & 1).all():
+        return soft
+    small = cv2.resize(rgb, soft.shape[::-1], interpolation=cv2.INTER_AREA)
+    cv2.setRNGSeed(1)  # its clustering draws from a shared generator
+    cv2.grabCut(small, state, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    return (state & 1).astype(np.float32)
 
 
 def fitted_to_edges(soft: SmallMask, rgb: UInt8[np.ndarray, "h w 3"]) -> Mask:
