@@ -208,16 +208,12 @@ def test_without_weight_or_maps_nothing_changes(kind: str, ball_maps: ViewSet) -
     assert heeded.sdf.tobytes() != plain.sdf.tobytes()
 
 
-def test_a_stopped_fit_with_maps_goes_on_to_the_same_bytes(ball_maps: ViewSet, tmp_path: Path) -> None:
+def test_a_stopped_fit_with_maps_goes_on_to_the_same_bytes(
+    ball_maps: ViewSet, tmp_path: Path, stopped: Callable[..., None]
+) -> None:
     settings = replace(SHORT, levels=(8, 12), iterations=(10, 120), image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
-
-    def kill(done: int, total: int) -> None:
-        if done == 115:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit_surface(ball_maps, settings, checkpoint=path, on_step=kill)
+    stopped(ball_maps, settings, path, 115)
     told: list[int] = []
     again = fit_surface(ball_maps, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
     assert told[0] == 111
