@@ -1,8 +1,8 @@
 """Score cut-outs of the segmenter beside GrabCut (and rembg where it is installed) on photos with true masks.
 
-Photos are those of a folder with pairs: `NAME.png` with `NAME_mask.png` or `NAME_rgba.png` of the same size. Or photos composed of held-out objects in
-surroundings of kinds that are never trained on. The boundary score is the F-measure of outline pixels within 0.75 % of
-the picture's diagonal.
+Photos are those of a folder with pairs: `NAME.png` with `NAME_mask.png` or `NAME_rgba.png` of the same size. Or photos
+composed of held-out objects in surroundings of kinds that are never trained on. The boundary score is the F-measure of
+outline pixels within 0.75 % of the picture's diagonal.
 
 Example: python scripts/evaluate_segmenter.py --pairs DATA/images/pairs --sheet pairs.png
 Example: python scripts/evaluate_segmenter.py --objects DATA/meshes_train --count 100
@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tyro
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from rich.progress import track
 
@@ -136,7 +136,7 @@ def sheet_row(case: Case, masks: Mapping[str, np.ndarray], side: int = 192) -> n
     """Photo, true cut-out and cut-outs, side by side."""
 
     def tile(alpha: np.ndarray | None) -> np.ndarray:
-        rgb = case.rgb.astype(np.float32)
+        rgb: Float[np.ndarray, "h w 3"] = case.rgb.astype(np.float32)
         if alpha is not None:
             share = alpha[..., None].astype(np.float32) / 255
             rgb = rgb * share + np.array([255, 0, 255], np.float32) * (1 - share)

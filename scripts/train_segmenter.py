@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 
 from pipeline.diffusion.segmenter import SegmenterModel
-from pipeline.training.backdrops import TEXTURES, Patches
+from pipeline.training.backdrops import TEXTURES, Paint, Patches
 from pipeline.training.foregrounds import ForegroundStore
 from pipeline.training.objects import ObjectPool
 from pipeline.training.segmenter import SegmenterLoss, SegmenterTask, held_out_photos
@@ -46,7 +46,7 @@ def main(arguments: Arguments) -> None:
     store = ForegroundStore.open(arguments.foregrounds)
     patches = Patches.of_pool(ObjectPool(arguments.objects, "train"))
     # What was photographed once is as frequent as any two of the painted kinds.
-    paints = (*TEXTURES, *([patches, patches] if patches.pictures else []))
+    paints: list[Paint] = [*TEXTURES, *([patches, patches] if patches.pictures else [])]
     held_out = held_out_photos(arguments.objects, arguments.held_out)
     train(
         model,

@@ -216,7 +216,7 @@ class Patches:
     @classmethod
     def of_pool(cls, pool: ObjectPool, limit: int = 200) -> Patches:
         """The textures of a pool's objects."""
-        found = []
+        found: list[UInt8[np.ndarray, "_ _ 3"]] = []
         for k, entry in enumerate(pool.entries):
             if entry.kind == "texture" and len(found) < limit:
                 texture = pool.load(k).texture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -37,15 +37,21 @@ class ComposeSettings:
         none, several, cut: chances of a photo without an object, of two or three objects side by side, and of an object
             that reaches the border.
         clutter: chance of other things at the border and in the background, which are not the object.
+        perch: chance of a block, pole or bough that holds the object up and is not part of it.
+        alike: chance of an object in colours close to those of its surroundings.
+        detail: chance of an object with a pattern of the kinds that surroundings have.
         stretch: deviation of the logarithm of width over height: photos of other shapes are squeezed into the square.
     """
 
     size: int = 128
-    fill: tuple[float, float] = (0.25, 0.95)
+    fill: tuple[float, float] = (0.15, 0.95)
     none: float = 0.03
     several: float = 0.1
-    cut: float = 0.06
+    cut: float = 0.12
     clutter: float = 0.25
+    perch: float = 0.1
+    alike: float = 0.12
+    detail: float = 0.25
     stretch: float = 0.15
 
 
@@ -93,6 +99,12 @@ def compose(
     alpha = np.zeros((size, size), np.float32)
     if rng.random() >= settings.none:
         layer = _place_main(rng, objects, settings)
+        if rng.random() < settings.detail:
+            layer = _patterned(rng, layer, paints)
+        if rng.random() < settings.alike:
+            layer = _alike(rng, layer, picture)
+        if rng.random() < settings.perch:
+            picture = _perched(rng, picture, layer, paints)
         picture = _shadowed(rng, picture, layer, behind)
         shaded, alpha = light.shade(rng, layer), layer.alpha
         if rng.random() < 0.25:
@@ -185,6 +197,50 @@ def _coloured(rng: Rng, colour: Picture, alpha: Float[np.ndarray, "s s"]) -> Pic
         spread = rng.normal(0, 1, 3) * 0.3 + 1
         colour = colour * (1 + rng.uniform(0.1, 0.7) * field[..., None] * spread)
     return np.clip(colour, 0, alpha[..., None]).astype(np.float32)
+
+
+def _patterned(rng: Rng, layer: _Layer, paints: Sequence[Paint]) -> _Layer:
+    """The objects with light and dark of a painted texture: what is smooth and what is not tells nothing."""
+    grey = paints[int(rng.integers(len(paints)))](rng, len(layer.alpha)).mean(axis=-1)
+    contrast = np.clip((grey - grey.mean()) / (grey.std() + 0.02), -2, 2) * float(rng.uniform(0.05, 0.3))
+    colour = np.clip(layer.colour * (1 + contrast[..., None]), 0, layer.alpha[..., None])
+    return replace(layer, colour=colour.astype(np.float32))
+
+
+def _alike(rng: Rng, layer: _Layer, picture: Picture) -> _Layer:
+    """The objects with their mean colour pulled towards that of the surroundings."""
+    covered = float(layer.alpha.sum())
+    if covered < 1:
+        return layer
+    own = layer.colour.sum(axis=(0, 1)) / covered
+    around = picture.mean(axis=(0, 1)) * float(rng.uniform(0.8, 1.25))
+    shift = (around - own) * float(rng.uniform(0.5, 1.0))
+    colour = np.clip(layer.colour + layer.alpha[..., None] * shift, 0, layer.alpha[..., None])
+    return replace(layer, colour=colour.astype(np.float32))
+
+
+def _perched(rng: Rng, picture: Picture, layer: _Layer, paints: Sequence[Paint]) -> Picture:
+    """The surroundings with something under the object that holds it up: a block or a pole, or a bough across."""
+    rows, columns = (np.nonzero((layer.alpha > 0.5).any(axis=k))[0] for k in (1, 0))
+    if not len(rows):
+        return picture
+    size = len(picture)
+    wide, tall = np.ptp(columns) + 1, np.ptp(rows) + 1
+    x = float(columns.mean() + rng.normal(0, 0.15) * wide)
+    y = float(rows[-1] - rng.uniform(0, 0.2) * tall)
+    if rng.random() < 0.35:
+        box = ((x, y), (4.0 * size, float(rng.uniform(0.02, 0.12)) * size), float(rng.uniform(0, 180)))
+    else:
+        width = float(rng.uniform(0.03, 0.15) * size if rng.random() < 0.5 else rng.uniform(0.3, 1.3) * wide)
+        box = ((x, y + size), (width, 2.0 * size), float(rng.normal(0, 5)))
+    shape = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(shape, np.round(cv2.boxPoints(box)).astype(np.int32), 255, cv2.LINE_AA)
+    share = shape[..., None].astype(np.float32) / 255
+    # Rounder towards its middle, as a pole is lit.
+    depth = cv2.distanceTransform(shape, cv2.DIST_L2, 3)
+    shade = float(rng.uniform(0.4, 1)) + float(rng.uniform(0, 0.5)) * depth / (depth.max() + 1e-6)
+    texture = np.clip(paints[int(rng.integers(len(paints)))](rng, size) * shade[..., None], 0, 1)
+    return (picture * (1 - share) + texture * share).astype(np.float32)
 
 
 def _over(below: _Layer, above: _Layer) -> _Layer:
@@ -290,5 +346,7 @@ def _photographed(rng: Rng, picture: Picture) -> UInt8[np.ndarray, "s s 3"]:
     if rng.random() < 0.4:
         quality = int(rng.integers(35, 95))
         stored = cv2.imencode(".jpg", eight, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        eight = cv2.imdecode(stored, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(stored, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return decoded.astype(np.uint8, copy=False)
     return eight

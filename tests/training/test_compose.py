@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.training.backdrops import HELD_OUT, TEXTURES, Paint, Patches, backdrop, fractal, random_tint
-from pipeline.training.compose import ComposeSettings, compose
+from pipeline.training.compose import ComposeSettings, _Layer, _perched, compose
 from pipeline.training.foregrounds import Foreground, ForegroundStore, random_foregrounds, render_foreground
 from pipeline.training.objects import ObjectPool
 from scene.errors import InputError
@@ -174,3 +176,61 @@ def test_the_mask_is_where_the_object_is_seen() -> None:
             agreements.append(float(brightness[inside].mean() - brightness[outside].mean()))
     # Studio sheets may be as bright as the object; on dark paint it stands out.
     assert np.mean(np.array(agreements) > 15) > 0.6
+
+
+def square(colour: tuple[int, int, int]) -> ForegroundStore:
+    """One square of one colour that faces the camera."""
+    rgba = np.zeros((SIZE, SIZE, 4), np.uint8)
+    rgba[4:-4, 4:-4] = (*colour, 255)
+    normals = np.zeros((SIZE, SIZE, 3), np.int8)
+    normals[4:-4, 4:-4, 0] = 127
+    store = ForegroundStore(SIZE, 1)
+    store.append(Foreground(rgba, normals))
+    return store
+
+
+def dusky(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Surroundings of one dark green."""
+    return np.broadcast_to(np.array([0.1, 0.25, 0.1], np.float32), (size, size, 3)).copy()
+
+
+def photos(settings: ComposeSettings, paint: Paint = dusky) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Colours of forty photos of a white square, and what is inside and outside of its mask."""
+    made = [compose(np.random.default_rng(k), square((240, 240, 240)), (paint,), settings) for k in range(40)]
+    return [(photo.rgb.astype(float), photo.alpha > 250, photo.alpha == 0) for photo in made]
+
+
+PLAIN = ComposeSettings(size=SIZE, none=0.0, several=0.0, clutter=0.0, perch=0.0, alike=0.0, detail=0.0)
+
+
+def test_objects_can_be_coloured_like_their_surroundings() -> None:
+    def contrast(settings: ComposeSettings) -> float:
+        return float(np.median([np.abs(rgb[i].mean(0) - rgb[o].mean(0)).max() for rgb, i, o in photos(settings)]))
+
+    assert contrast(replace(PLAIN, alike=1.0)) < 0.6 * contrast(PLAIN)
+
+
+def test_objects_can_have_patterns_of_surroundings() -> None:
+    def checks(rng: np.random.Generator, size: int) -> np.ndarray:
+        board = (np.indices((size, size)) // 4).sum(axis=0) % 2
+        return np.where(board[..., None], 0.2, 0.8).astype(np.float32).repeat(3, axis=2)
+
+    def unrest(settings: ComposeSettings) -> float:
+        return float(np.median([rgb[inside].mean(axis=-1).std() for rgb, inside, _ in photos(settings, checks)]))
+
+    assert unrest(replace(PLAIN, detail=1.0)) > 1.5 * unrest(PLAIN)
+
+
+def test_what_holds_an_object_up_is_not_part_of_it() -> None:
+    """It is painted into the surroundings, where it meets the object or what is right under it."""
+    rng = np.random.default_rng(0)
+    alpha = np.zeros((SIZE, SIZE), np.float32)
+    alpha[10:24, 16:32] = 1
+    layer = _Layer(np.zeros((SIZE, SIZE, 3), np.float32), alpha, np.zeros((SIZE, SIZE, 3), np.float32))
+    empty = np.zeros((SIZE, SIZE, 3), np.float32)
+    for _ in range(20):
+        seen = _perched(rng, empty, layer, (lambda rng, size: np.ones((size, size, 3), np.float32),))
+        held = seen.max(axis=-1) > 0.1
+        assert 0 <= seen.min() <= seen.max() <= 1
+        assert held.any()
+        assert (held & (cv2.dilate(alpha, np.ones((9, 9))) > 0)).any()
