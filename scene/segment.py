@@ -27,7 +27,7 @@ def segment_object(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
     Raises:
         InputError: nothing stands out from the background.
     """
-    top, bottom, left, right = _picture_inside_bars(rgb)
+    top, bottom, left, right = picture_inside_bars(rgb)
     mask = np.zeros(rgb.shape[:2], np.uint8)
     mask[top:bottom, left:right] = _segment(np.ascontiguousarray(rgb[top:bottom, left:right]))
     return mask
@@ -75,7 +75,7 @@ def _grab_cut(rgb: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
     return (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
 
 
-def _picture_inside_bars(rgb: UInt8[np.ndarray, "h w 3"]) -> tuple[int, int, int, int]:
+def picture_inside_bars(rgb: UInt8[np.ndarray, "h w 3"]) -> tuple[int, int, int, int]:
     """Rows and columns (top, bottom, left, right) without letterbox bars.
 
     Bars are rows or columns of one colour next to a picture whose own border is mostly of other colours; a plain

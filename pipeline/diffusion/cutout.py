@@ -21,7 +21,7 @@ from pipeline.diffusion.weight_files import part_files
 from scene.backends import optional_module
 from scene.errors import InputError, MissingBackendError, ViewloomError
 from scene.resources import shipped
-from scene.segment import segment_object
+from scene.segment import picture_inside_bars, segment_object
 
 WORKING_SIDE = 512
 """Outlines are fitted to the photo's edges at this size."""
@@ -123,27 +123,27 @@ def load_segmenter(folder: Path) -> SegmenterModel:
 def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     """Find the object with the segmenter.
 
-    The model looks at the whole photo, then again at the object's surroundings alone; GrabCut decides where it is
-    unsure; the mask is fitted to the photo's edges and cleaned of specks.
+    Letterbox bars are left out. The model looks at the whole picture, then again at the object's surroundings alone;
+    GrabCut decides where it is unsure; the mask is fitted to the photo's edges and cleaned of specks.
 
     Raises:
         InputError: no object was found.
     """
     if min(rgb.shape[:2]) < 8:
         raise _nothing()
-    soft = object_probability(rgb, model)
+    top, bottom, left, right = picture_inside_bars(rgb)
+    picture = np.ascontiguousarray(rgb[top:bottom, left:right])
+    soft = object_probability(picture, model)
     if not (soft > 0.5).mean() > 0.001:
         raise _nothing()
     confidence = _expected_overlap(soft)
-    mask, pieces = _tidied(fitted_to_edges(grown_by_colour(soft, rgb), rgb))
+    mask = _tidied(fitted_to_edges(grown_by_colour(soft, picture), picture))
     if not 0.001 < (mask > 0.5).mean() < 0.995:
         raise _nothing()
-    warnings = []
-    if pieces > 1:
-        warnings.append(f"{pieces} separate things were taken for the object. Give a mask with --mask to choose one.")
-    if confidence < UNSURE:
-        warnings.append(f"The cut-out is uncertain (expected overlap {confidence:.2f}).")
-    return CutOut(np.round(mask * 255).astype(np.uint8), confidence, tuple(warnings))
+    alpha = np.zeros(rgb.shape[:2], np.uint8)
+    alpha[top:bottom, left:right] = np.round(mask * 255)
+    unsure = (f"The cut-out is uncertain (expected overlap {confidence:.2f}).",) if confidence < UNSURE else ()
+    return CutOut(alpha, confidence, unsure)
 
 
 @torch.no_grad()
@@ -209,10 +209,13 @@ def fitted_to_edges(soft: SmallMask, rgb: UInt8[np.ndarray, "h w 3"]) -> Mask:
     guide = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     slope, offset = _local_fit(guide, soft, max(2, round(max(height, width) / 100)), 1e-4)
     size = rgb.shape[1::-1]
-    slope, offset = (cv2.resize(a, size, interpolation=cv2.INTER_LINEAR) for a in (slope, offset))
-    mask = (slope * (rgb.astype(np.float32) / 255)).sum(axis=-1) + offset
+    mask = cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
+    for k in range(3):  # one by one: all at once would take a gigabyte for a large photo
+        part = cv2.resize(np.ascontiguousarray(slope[..., k]), size, interpolation=cv2.INTER_LINEAR)
+        part *= rgb[..., k]
+        mask += part / np.float32(255)
     # Windows that straddle the outline leave a haze on both sides.
-    return np.clip((mask - 0.5) * 2.5 + 0.5, 0, 1).astype(np.float32)
+    return np.clip((mask - 0.5) * 2.5 + 0.5, 0, 1)
 
 
 def _local_fit(
@@ -231,12 +234,12 @@ def _local_fit(
     return mean(slope), mean(level - (slope * middle).sum(axis=-1))
 
 
-def _tidied(mask: Mask) -> tuple[Mask, int]:
-    """The mask without specks and pinholes, and how many pieces of some size are left."""
+def _tidied(mask: Mask) -> Mask:
+    """The mask without specks and pinholes."""
     solid: Bool[np.ndarray, "h w"] = mask > 0.5
     label, count = ndimage.label(solid)
     if count == 0:
-        return mask, 0
+        return mask
     size = np.bincount(label.reshape(-1), minlength=count + 1)
     size[0] = 0
     kept = size >= 0.1 * size.max()
@@ -248,7 +251,7 @@ def _tidied(mask: Mask) -> tuple[Mask, int]:
     pinholes = np.bincount(holes.reshape(-1)) < 0.0005 * mask.size
     pinholes[0] = False
     tidy[pinholes[holes]] = 1.0
-    return tidy, int(kept.sum())
+    return tidy
 
 
 def _nothing() -> InputError:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
+from scipy import ndimage
 
 from pipeline.diffusion.cutout import find_object
 from pipeline.diffusion.settings import PrepareSettings
@@ -61,9 +62,7 @@ def prepare_photo(
     elif rgba[..., 3].max() < 128:
         raise InputError("the photo is fully transparent", where=path, fix="Export it with its object visible.")
     elif not has_useful_alpha(rgba):
-        white = np.full_like(rgba[..., :3], 255)
-        alpha = rgba[..., 3:].astype(np.float32) / 255
-        flat = np.round(rgba[..., :3] * alpha + white * (1 - alpha)).astype(np.uint8)
+        flat = _on_white(rgba)
         try:
             found, warnings = find_object(flat, settings.cutout)
         except InputError as error:
@@ -83,6 +82,11 @@ def prepare_photo(
         warnings.append(
             f"The object is cut off at the {' and '.join(edges)} of the photo: the missing part will be guessed."
         )
+    if (pieces := _pieces(solid)) > 1:
+        warnings.append(
+            f"The cut-out is of {pieces} separate pieces, which are taken for one object. "
+            "Give a mask with --mask to choose one."
+        )
     framing = framing_of_mask(solid, settings.side, settings.fill)
     if framing.scale > 4:
         warnings.append(
@@ -90,3 +94,19 @@ def prepare_photo(
             "expect a blurred result."
         )
     return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings))
+
+
+def _on_white(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The photo laid on white."""
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+def _pieces(solid: Bool[np.ndarray, "h w"]) -> int:
+    """How many separate pieces there are that have a tenth of the largest one's area."""
+    # Every few pixels suffices: what falls apart by that is thinner than the views can show.
+    step = max(1, max(solid.shape) // 512)
+    area = np.bincount(ndimage.label(solid[::step, ::step], np.ones((3, 3)))[0].reshape(-1))[1:]
+    return int((area >= 0.1 * area.max()).sum()) if len(area) else 0

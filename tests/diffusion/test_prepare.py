@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,24 @@ def test_objects_cut_off_by_the_photo_are_reported(tmp_path: Path, box: tuple[in
     ]
 
 
+@pytest.mark.parametrize("opaque", [False, True])
+def test_several_objects_are_reported(tmp_path: Path, opaque: bool) -> None:
+    mask = disc_mask(200, 300, 40, (100, 80)) | disc_mask(200, 300, 35, (100, 220)) | disc_mask(200, 300, 4, (20, 20))
+    pixels = np.where(mask[..., None], (180, 40, 30), (235, 235, 230)).astype(np.uint8) if opaque else cut_out(mask)
+    photo = prepare_photo(saved(tmp_path, pixels), SETTINGS)
+    assert [w for w in photo.warnings if "pieces" in w] == [
+        "The cut-out is of 2 separate pieces, which are taken for one object. Give a mask with --mask to choose one."
+    ]
+
+
+def test_pieces_of_large_photos_are_counted_as_in_small_ones(tmp_path: Path) -> None:
+    """One thing with a bridge of 2 % of the side, looked at every third pixel."""
+    mask = disc_mask(1600, 1600, 300, (800, 400)) | disc_mask(1600, 1600, 300, (800, 1200))
+    assert prepare._pieces(mask) == 2
+    mask[784:816, 600:1000] = True
+    assert prepare._pieces(mask) == 1
+
+
 def test_small_objects_are_reported_with_their_size(tmp_path: Path) -> None:
     mask = np.zeros((100, 100), bool)
     mask[40:60, 45:60] = True
@@ -163,6 +183,26 @@ def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
     mask_path = saved(tmp_path, np.zeros((40, 40), np.uint8), "mask.png")
     with pytest.raises(InputError, match="fewer than 64 pixels"):
         prepare_photo(saved(tmp_path, np.full((40, 40, 3), 90, np.uint8)), SETTINGS, mask_path)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_text("a cup, seen from the left")
+    with pytest.raises(InputError, match=r"photo\.jpg: cannot be read as a picture.*PNG, JPEG or WebP"):
+        prepare_photo(path)
+
+
+def test_huge_pictures_are_refused_by_their_head(tmp_path: Path) -> None:
+    """20,000 x 20,000 would be 1.6 GB of RGBA; nothing is decoded."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0))
+    path = tmp_path / "huge.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=r"huge\.png: the picture has too many pixels.*170 megapixels"):
+        prepare_photo(path)
 
 
 def test_missing_photos_and_folders_are_refused(tmp_path: Path) -> None:
