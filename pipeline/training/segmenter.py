@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pipeline.diffusion.backbone import save_part
 from pipeline.diffusion.segmenter import SegmenterModel
 from pipeline.training.backdrops import HELD_OUT, Paint
 from pipeline.training.coarse import iou
@@ -164,9 +165,7 @@ class SegmenterTask:
 
     def save(self, folder: Path) -> None:
         """Write the model in half precision."""
-        twin = SegmenterModel.from_config(self.model.config)
-        twin.load_state_dict(self.model.state_dict())
-        twin.half().save_pretrained(folder)
+        save_part(self.model, folder)
 
     def _tensors(self, batch: PhotoBatch) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b 1 s s"]]:
         # A stack of pictures is in the fast layout when its channels are moved, not copied, to the front.

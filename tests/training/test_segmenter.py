@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,13 @@ def test_a_run_writes_a_model_that_can_go_on(objects: ForegroundStore, tmp_path:
     again = TrainSettings(tmp_path / "run", resume=tmp_path / "run" / "model", samples=4, batch=4, precision="fp32")
     other = small_task(objects)
     assert train(other.model, lambda _: other, again).samples == 12
+
+
+def test_a_model_does_not_tell_where_it_was_resumed_from(objects: ForegroundStore, tmp_path: Path) -> None:
+    task = small_task(objects)
+    task.save(tmp_path / "secret")
+    task.model = SegmenterModel.from_pretrained(tmp_path / "secret", low_cpu_mem_usage=False).float()
+    task.save(tmp_path / "model")
+    first, second = (json.loads((tmp_path / n / "config.json").read_text("utf-8")) for n in ("secret", "model"))
+    assert first == second
+    assert "secret" not in str(second)
