@@ -49,7 +49,9 @@ def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w
         with Image.open(path) as opened:
             if max_side is not None:
                 opened.draft(None, (max_side, max_side))  # JPEG: decode at a fraction of the size
-            image = _eight_bit(ImageOps.exif_transpose(opened))
+            opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)  # upright pictures are not copied: large ones take 700 MB
+            image = _eight_bit(opened)
             if max_side is not None and max(image.size) > max_side:
                 image.thumbnail((max_side, max_side), Image.Resampling.BOX)
             return np.array(image.convert("RGBA"))
