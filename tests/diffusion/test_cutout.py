@@ -288,3 +288,25 @@ def test_the_shipped_segmenter_is_what_cut_outs_depend_on() -> None:
     assert rembg is None
     assert [path.name for path in files] == ["diffusion_pytorch_model.safetensors"]
     assert finder_files("grabcut") == (None, [])
+
+
+@shipped_only
+def test_the_shipped_weights_cut_objects_at_the_border_and_keep_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutout, "rembg_model", lambda: None)
+    at_border = disc(300, 400, 120, (240, 200))
+    several = disc(300, 400, 60, (150, 110)) | disc(300, 400, 60, (150, 290))
+    for truth, places in ((at_border, ((295, 200), (240, 90), (240, 310))), (several, ((150, 110), (150, 290)))):
+        alpha, told = find_object(painted(truth))
+        assert mask_iou(alpha >= 128, truth) > 0.9
+        assert all(alpha[place] > 200 for place in places)
+        assert "the nano segmenter" in told[0]
+
+
+@shipped_only
+@pytest.mark.parametrize("kind", ["one pixel", "a line", "plain", "noise"])
+def test_no_way_finds_an_object_where_there_is_none(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutout, "rembg_model", lambda: None)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    shapes = {"one pixel": (1, 1, 3), "a line": (3, 400, 3), "plain": (300, 400, 3)}
+    with pytest.raises(InputError, match=r"no object stands out.*--mask"):
+        find_object(noise if kind == "noise" else np.full(shapes[kind], 150, np.uint8))
