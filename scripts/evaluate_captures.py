@@ -62,6 +62,8 @@ class Arguments:
     """True mesh of the only capture, in its world; a GLB's y up becomes z up."""
     ignore_maps: bool = False
     """Leave depth and normal maps out."""
+    view_colour: bool = False
+    """Tell gloss and exposures apart from the object's own colour."""
     out: Path | None = None
     """Write the scores as JSON."""
 
@@ -86,6 +88,7 @@ def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
     settings = settings_from_yaml(
         preset_path(arguments.preset), ReconstructSettings(), ignore=("prepare", "views", "device")
     )
+    settings = replace(settings, fit=replace(settings.fit, view_colour=arguments.view_colour))
     start = time.perf_counter()
     views = with_masks(load_capture(path), settings.capture.masks)
     views = turned(views, [found for found in check_capture(views).turned if not found.mirrored])
