@@ -270,6 +270,7 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     if kind is FitSettings:
         values["levels"] = values["iterations"] = st.tuples(st.integers(8), st.integers(8))
         values |= {"rays": st.integers(16), "keep": st.floats(0, 1, exclude_min=True)}
+        values |= dict.fromkeys(("depth_weight", "normal_weight"), st.floats(0, allow_infinity=False))
     if kind is GlbSettings:
         values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
         values["jpeg_quality"] = st.integers(1, 100)
