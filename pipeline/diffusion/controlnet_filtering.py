@@ -31,6 +31,7 @@ class ResamplingScheduler(DDIMScheduler):
     Noise levels, prediction type and spacing are those of its config.
     """
 
+    timesteps: Tensor
     resample: Span = Span(0, 0)
     count: int = 1
     hooks: Sequence[AttentionHook] = ()
