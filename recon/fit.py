@@ -72,6 +72,7 @@ def fit_surface(
         prior=wide,
         prior_weight=settings.prior_weight,
     )
+    measured = None
     if device.type != "cpu":
         from recon.torch_fit import fit_hash_grid
 
@@ -83,8 +84,9 @@ def fit_surface(
         start = _Start(rays, hull, settings, wide, guides)
         digest = fit_digest(rays, settings, prior, guides.arrays if guides is not None else ())
         surface = _fit_band(rays, start, settings, on_step, checkpoint, digest)
+        measured = guides.measured() if guides is not None else None
     surface = _judged(surface, hull, rays, settings)
-    return with_flat_base(surface, views) if settings.flat_base else surface
+    return with_flat_base(surface, views, measured) if settings.flat_base else surface
 
 
 @dataclass(eq=False)

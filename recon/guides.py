@@ -121,6 +121,11 @@ class Guides:
         facts: dict[str, object] = {"depth_maps": depths, "normal_maps": normals}
         return {**facts, "depth_maps_left_out": list(self.left_out)} if self.left_out else facts
 
+    def measured(self) -> Float[np.ndarray, "n 3"] | None:
+        """What the depth maps show, world frame; None if less than half of the views have one."""
+        points = [guide.points() for guide in self.maps if guide.depth is not None]
+        return np.concatenate(points) if 2 * len(points) >= self.views else None
+
     def carved(self, distance: Float[np.ndarray, "x y z"], box: Box) -> Float[np.ndarray, "x y z"]:
         """Signed distances (voxels) to the hull without what depth maps see through.
 

@@ -16,7 +16,16 @@ from PIL import Image
 from scene.camera import z_up_from_y_up
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, SolidTexture
-from scene.procedural import Rng, moved, random_colour, random_object, random_pattern, random_recolour, rotation
+from scene.procedural import (
+    Rng,
+    generate_any,
+    moved,
+    random_colour,
+    random_object,
+    random_pattern,
+    random_recolour,
+    rotation,
+)
 from scene.render import WORLD_LIGHT, Light
 
 Split = Literal["train", "val"]
@@ -77,6 +86,8 @@ class ObjectMix:
 
     Args:
         procedural: share of procedural objects.
+        things: share of named things (chairs, mugs, vehicles...) among these; the others are simple shapes.
+        faces: of a named thing.
         textured_weight: how many times as often a textured pool object is drawn as another.
         recolour: chance that a pool object changes its colours.
         pattern: chance that an untextured pool object gets a pattern.
@@ -84,6 +95,8 @@ class ObjectMix:
     """
 
     procedural: float = 0.5
+    things: float = 0.8
+    faces: int = 6000
     textured_weight: float = 4.0
     recolour: float = 0.5
     pattern: float = 0.3
@@ -102,7 +115,9 @@ class ObjectSource:
     def draw(self, rng: Rng) -> tuple[ColouredMesh, Light]:
         """A varied, normalised object at a random heading, and its light."""
         if self.pool is None or rng.random() < self.mix.procedural:
-            mesh = random_object(int(rng.integers(2**31)))
+            seed = int(rng.integers(2**31))
+            named = rng.random() < self.mix.things
+            mesh = generate_any(seed, faces=self.mix.faces) if named else random_object(seed)
         else:
             index = int(rng.choice(len(self._chances), p=self._chances))
             mesh = self._vary(self.pool.load(index), self.pool.entries[index].kind, rng)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 
+from recon.fit import fit_surface
+from recon.settings import FitSettings
 from scene.camera import Camera
 from scene.mesh import ColouredMesh
 from scene.procedural import Part
@@ -45,6 +48,21 @@ def shoot() -> Callable[..., ViewSet]:
         return ViewSet(tuple(views), has_masks=True)
 
     return pictures
+
+
+@pytest.fixture(scope="session")
+def stopped() -> Callable[..., None]:
+    """A fit with a checkpoint that is killed after a step."""
+
+    def run(views: ViewSet, settings: FitSettings, path: Path, step: int) -> None:
+        def kill(done: int, total: int) -> None:
+            if done == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit_surface(views, settings, checkpoint=path, on_step=kill)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,27 +33,16 @@ def whole(ball_views: ViewSet) -> Surface:
     return fit_surface(ball_views, SETTINGS)
 
 
-def stopped(views: ViewSet, path: Path, step: int) -> None:
-    """A fit that is killed after a step."""
-
-    def kill(done: int, total: int) -> None:
-        if done == step:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit_surface(views, SETTINGS, checkpoint=path, on_step=kill)
-
-
 def same(a: Surface, b: Surface) -> bool:
     return (a.sdf.tobytes(), a.colour.tobytes(), a.facts) == (b.sdf.tobytes(), b.colour.tobytes(), b.facts)
 
 
 @pytest.mark.parametrize("step", [60, 105, 220, 250], ids=["too early", "first level", "last level", "at the end"])
 def test_a_stopped_fit_goes_on_to_the_same_bytes(
-    step: int, whole: Surface, ball_views: ViewSet, tmp_path: Path
+    step: int, whole: Surface, ball_views: ViewSet, tmp_path: Path, stopped: Callable[..., None]
 ) -> None:
     path = tmp_path / "fit.npz"
-    stopped(ball_views, path, step)
+    stopped(ball_views, SETTINGS, path, step)
     assert path.exists() == (step >= 100)
     told: list[int] = []
     again = fit_surface(ball_views, SETTINGS, checkpoint=path, on_step=lambda done, total: told.append(done))
@@ -67,9 +57,9 @@ def test_a_fit_that_writes_states_is_one_that_does_not(whole: Surface, ball_view
 
 
 @pytest.fixture(scope="module")
-def state_file(ball_views: ViewSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def state_file(ball_views: ViewSet, tmp_path_factory: pytest.TempPathFactory, stopped: Callable[..., None]) -> Path:
     path = tmp_path_factory.mktemp("state") / "fit.npz"
-    stopped(ball_views, path, 220)
+    stopped(ball_views, SETTINGS, path, 220)
     return path
 
 

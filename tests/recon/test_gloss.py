@@ -154,16 +154,12 @@ def test_surfaces_with_gloss_come_back(fitted: Surface, tmp_path: Path) -> None:
     assert Surface.load(tmp_path / "b.npz").gloss is None
 
 
-def test_a_stopped_fit_with_gloss_goes_on_to_the_same_bytes(shiny_ball: ViewSet, tmp_path: Path) -> None:
+def test_a_stopped_fit_with_gloss_goes_on_to_the_same_bytes(
+    shiny_ball: ViewSet, tmp_path: Path, stopped: Callable[..., None]
+) -> None:
     settings = replace(SHINY, levels=(8, 12), iterations=(10, 120), rays=256, image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
-
-    def kill(done: int, total: int) -> None:
-        if done == 115:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit_surface(shiny_ball, settings, checkpoint=path, on_step=kill)
+    stopped(shiny_ball, settings, path, 115)
     told: list[int] = []
     again = fit_surface(shiny_ball, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
     assert told[0] == 111

@@ -191,6 +191,23 @@ def ball_points() -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
+def test_bases_are_cut_where_depth_maps_end(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    """Seen from above, a ball hides its underside; outlines leave a cone there."""
+    part = ball(RADIUS)
+    above = with_maps(shoot(part, [orbit_camera(k * math.pi / 5, 0.6, 1.5, size=64) for k in range(10)]), part)
+    surface = fit_surface(only(above, "depth"), TINY)
+    guides, _ = guides_of(above)
+    assert guides is not None
+    shown = guides.measured()
+    assert shown is not None
+    assert surface.facts["base"] == "cut flat below what views see"
+    assert extract_mesh(surface)[0][:, 2].min() == pytest.approx(shown[:, 2].min(), abs=0.5 * surface.voxel)
+    few = tuple(replace(v, depth_source=None) if k > 3 else v for k, v in enumerate(only(above, "depth")))
+    guides, _ = guides_of(replace(above, views=few))
+    assert guides is not None
+    assert guides.measured() is None
+
+
 @pytest.mark.parametrize("kind", ["depth", "normal"])
 def test_without_weight_or_maps_nothing_changes(kind: str, ball_maps: ViewSet) -> None:
     plain = fit_surface(bare(ball_maps), SHORT)
@@ -208,16 +225,12 @@ def test_without_weight_or_maps_nothing_changes(kind: str, ball_maps: ViewSet) -
     assert heeded.sdf.tobytes() != plain.sdf.tobytes()
 
 
-def test_a_stopped_fit_with_maps_goes_on_to_the_same_bytes(ball_maps: ViewSet, tmp_path: Path) -> None:
+def test_a_stopped_fit_with_maps_goes_on_to_the_same_bytes(
+    ball_maps: ViewSet, tmp_path: Path, stopped: Callable[..., None]
+) -> None:
     settings = replace(SHORT, levels=(8, 12), iterations=(10, 120), image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
-
-    def kill(done: int, total: int) -> None:
-        if done == 115:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit_surface(ball_maps, settings, checkpoint=path, on_step=kill)
+    stopped(ball_maps, settings, path, 115)
     told: list[int] = []
     again = fit_surface(ball_maps, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
     assert told[0] == 111

@@ -11,7 +11,7 @@ import pytest
 from pipeline.training.objects import ObjectMix, ObjectPool, ObjectSource
 from scene.camera import OBJECT_RADIUS
 from scene.errors import InputError
-from scene.procedural import random_object
+from scene.procedural import is_closed, random_object
 
 
 def test_a_pool_lists_one_split(pool_folder: Path) -> None:
@@ -49,10 +49,20 @@ def test_the_same_seed_draws_the_same_object(pool_folder: Path, procedural: floa
         (mesh, light), (again, light_again) = (source.draw(np.random.default_rng(seed)) for _ in range(2))
         assert np.array_equal(mesh.vertices, again.vertices)
         assert np.array_equal(mesh.faces, again.faces)
-        assert mesh.solid == again.solid
+        face, middle = np.arange(len(mesh.faces)), np.full((len(mesh.faces), 2), 1 / 3)
+        assert np.array_equal(mesh.colours_at(face, middle), again.colours_at(face, middle))
         assert light == light_again
         other, _ = source.draw(np.random.default_rng(seed + 100))
         assert mesh.vertices.shape != other.vertices.shape or not np.allclose(mesh.vertices, other.vertices)
+
+
+def test_procedural_objects_are_named_things_or_simple_shapes() -> None:
+    things, shapes = (ObjectSource(None, ObjectMix(things=share, faces=2000)) for share in (1.0, 0.0))
+    for seed in range(5):
+        thing, shape = (source.draw(np.random.default_rng(seed))[0] for source in (things, shapes))
+        assert is_closed(thing.faces)
+        assert 800 < len(thing.faces) < 6000
+        assert thing.faces.shape != shape.faces.shape or not np.array_equal(thing.faces, shape.faces)
 
 
 def test_drawn_objects_are_normalised_and_lit_within_range(pool_folder: Path) -> None:
@@ -68,7 +78,7 @@ def test_colours_stay_with_the_surface_when_objects_are_stretched_and_turned() -
     """Solid textures live in the space that the object was built in."""
     seen = 0
     for seed in range(12):
-        mesh, _ = ObjectSource(None).draw(np.random.default_rng(seed))
+        mesh, _ = ObjectSource(None, ObjectMix(things=0.0)).draw(np.random.default_rng(seed))
         built = random_object(int(np.random.default_rng(seed).integers(2**31)))
         seen += bool(mesh.solid)
         face = np.arange(len(mesh.faces))

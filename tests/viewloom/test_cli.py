@@ -43,10 +43,9 @@ def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """A checkpoint folder good enough for commands that fail before they load it."""
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
+def weights(tiny_checkpoint: Path) -> Path:
+    """A checkpoint folder, whose files are looked at before the photos."""
+    return tiny_checkpoint
 
 
 @pytest.fixture
