@@ -1,17 +1,16 @@
 r"""What Zero-to-Hero is worth: ablations on known meshes, an upper bound, controls, the final mesh.
 
-Protocol. Every mesh of the folder is normalised and photographed from 8 cameras, stratified in azimuth, elevations -10
-to 50 degrees, radius 1.5, at the model's image size; cameras follow from the object's place in the sorted list. 12
-ordered pairs of them (3 sources with 4 targets each, differences of azimuth stratified) or, with --full, all 56. The
-true camera of the source is given. Scores are means over an object's pairs, then over objects, with 95 % bootstrap
-intervals over objects; foreground_psnr and iou are those of scene.metrics.view_scores, iou_white compares pixels with a
-channel below --mask-threshold on white, as the paper does. NFE counts passes of the loop; guidance and source rows are
-not counted. Values are tuned on the pool's val split only. The file given as --out holds every object's scores; a run
-goes on from it.
+Protocol. Every mesh of the folders is photographed as in pipeline/training/pairs.py, at the model's image size; 12
+ordered pairs of cameras an object, or 6, or all 56. The true camera of the source is given. Scores are means over an
+object's pairs, then over objects, with 95 % bootstrap intervals over objects; gains are those over a row on the same
+pairs. foreground_psnr and iou are those of scene.metrics.view_scores, iou_white compares pixels with a channel below
+--mask-threshold on white, as the paper does. NFE counts passes of the loop; guidance and source rows are not counted.
+Values are tuned on the pool's val split only. The file given as --out holds every object's scores; a run goes on from
+it.
 
 The bound:      python scripts/ablate_zero_to_hero.py --meshes DATA/meshes_eval --out z2h.json --parts bound
 All rows:       ... --parts rows controls --joint on off
-Three seeds:    ... --parts rows --rows uniform-50 all --full --seeds 0 1 2
+Three seeds:    ... --parts rows --rows uniform-50 all --pairs 56 --seeds 0 1 2
 Tuning:         ... --parts tune --pool DATA/meshes_train, then --parts rows --rows all-tuned
 The rest:       ... --parts meshes pictures table
 
@@ -23,9 +22,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,20 +31,31 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from pipeline.diffusion.attention import AttentionHook, Step, hooked
 from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.diffusion.coarse import CoarseVolume
 from pipeline.diffusion.conditioning import Conditions
 from pipeline.diffusion.filtering import MapOracle
 from pipeline.diffusion.loop import RowNoise
-from pipeline.diffusion.sample import coarse_volume, sample_views, view_conditions
+from pipeline.diffusion.poses import Poses
+from pipeline.diffusion.sample import (
+    coarse_guides,
+    coarse_volume,
+    decode_views,
+    sample_latents,
+    view_conditions,
+    with_broad_colours,
+)
 from pipeline.diffusion.schedule import equivalent_timestep
-from pipeline.diffusion.settings import SamplingSettings
+from pipeline.diffusion.settings import Precision, SamplingSettings
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.objects import ObjectPool
+from pipeline.training.pairs import KEYS, Case, Pairs, cases, scored
 from pipeline.training.samples import heldout_mesh, source_view, to_bytes
 from recon.fit import fit_surface
 from recon.mesh import drop_specks, extract_mesh, taubin
@@ -55,9 +64,6 @@ from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError
 from scene.files import write_text, written_aside
-from scene.mesh import ColouredMesh
-from scene.metrics import mask_iou, view_scores
-from scene.procedural import rotation
 from scene.render import MeshRenderer
 from scene.resources import default_weights
 from scene.viewset import View, ViewSet
@@ -65,36 +71,47 @@ from scripts.benchmark_recon import load_glb
 from scripts.evaluate_views import interval
 
 Part = Literal["bound", "rows", "controls", "tune", "meshes", "pictures", "table"]
-VIEWS = 8
-PAIRS = ((0, (1, 3, 4, 6)), (3, (2, 4, 5, 7)), (5, (1, 3, 5, 6)))
-"""Source, and how many of the stratified azimuths further its targets stand."""
-KEYS = ("foreground_psnr", "ssim", "iou", "iou_white")
+BOUND = ("uniform-50", "oracle", "true-coarse", "coarse", "vae")
+CONTROLS = ("uniform-66", "best-guidance", "mean-of-3")
+GRIDS: dict[str, tuple[Any, ...]] = {
+    "msa_range": ((600, 1000), (800, 1000), (1000, 1000)),
+    "msa_cfg": ("both", "cond"),
+    "alpha_current": (0.2, 0.5, 0.8),
+    "cross_step": ((600, 1000), (800, 1000)),
+    "pool": ("min", "mean"),
+    "passes": (5, 3),
+}
+"""What tuning tries, one after the other; the paper's value first."""
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Measure Zero-to-Hero on known meshes."""
 
-    meshes: Path
-    """Folder with GLB files, searched through."""
+    meshes: tuple[Path, ...]
+    """Folders with GLB files, searched through."""
     out: Path
     """Scores as JSON; continued if it is there."""
     parts: tuple[Part, ...] = ("table",)
     """What to run, in this order."""
     rows: tuple[str, ...] = ()
-    """Rows of the part rows; all by default."""
+    """Rows of the part rows (by default the paper's), or those of which the part meshes compares meshes."""
     joint: tuple[Literal["on", "off"], ...] = ("on",)
     """With views that share attention, without, or both."""
     seeds: tuple[int, ...] = (0,)
     """Seeds."""
-    full: bool = False
-    """All 56 pairs of an object."""
+    pairs: Pairs = 12
+    """Pairs of an object."""
     count: int | None = None
-    """So many objects, spread evenly over the sorted names."""
+    """So many objects; all by default."""
+    base: str = "uniform-66"
+    """The row over which gains are counted."""
     pool: Path | None = None
     """Folder of the object pool, for tuning on its val split."""
     tune_count: int = 16
     """Objects of the val split used."""
+    grids: tuple[str, ...] = tuple(GRIDS)
+    """Numbers that are tuned; the base's guidance always is."""
     weights: Path | None = None
     """Checkpoint; the embedded one by default."""
     sampling: SamplingSettings = SamplingSettings(strength=1.0)
@@ -103,28 +120,30 @@ class Arguments:
     """Three steps in place of all, which shows only that everything runs."""
     mask_threshold: float = 0.95
     """Foreground on white has a channel below this."""
-    pictures: Path = Path("zero_to_hero.png")
+    pictures: Path = Path("zero_to_hero.jpg")
     """Where the most changed cases are drawn."""
     device: str = "auto"
     """Where the model runs."""
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One source of an object with some targets."""
-
-    source: UInt8[np.ndarray, "1 s s 4"]
-    camera: Float[np.ndarray, "1 4"]
-    orbits: Float[np.ndarray, "1 v 3"]
-    truths: UInt8[np.ndarray, "v s s 4"]
+    precision: Precision = "float32"
+    """Of the U-Net."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A way to sample: settings, whether true maps are injected, how many samples are averaged."""
+    """A way to get views.
+
+    Args:
+        settings: of the sampler.
+        maps: whether the true views' attention maps are injected.
+        told: the coarse picture that the model is told: its own, or the true view.
+        shown: what is scored: samples, that coarse picture, or the true views through the VAE.
+        samples: how many are averaged.
+    """
 
     settings: SamplingSettings
-    oracle: bool = False
+    maps: bool = False
+    told: Literal["coarse", "truth"] = "coarse"
+    shown: Literal["samples", "coarse", "vae"] = "samples"
     samples: int = 1
 
 
@@ -153,10 +172,13 @@ class Results:
 
 def rows_of(arguments: Arguments, tuned: dict[str, Any]) -> dict[str, Row]:
     """The rows of the ablation; each of the paper's adds one part to that above, but for msa, which lacks filtering."""
-    base = arguments.sampling
-    quick = arguments.quick
+    base, quick = arguments.sampling, arguments.quick
     z2h = replace(base.zero_to_hero, counts=(1, 1, 1), passes=2) if quick else base.zero_to_hero
-    rows = {f"uniform-{n}": Row(replace(base, steps=3 if quick else n, filtering="none")) for n in (25, 50, 66)}
+
+    def uniform(steps: int) -> SamplingSettings:
+        return replace(base, steps=min(steps, 3) if quick else steps, filtering="none")
+
+    rows = {f"uniform-{n}": Row(uniform(n)) for n in sorted({base.steps, 25, 50, 66})}
     parts: dict[str, dict[str, Any]] = {
         "hourglass": {"passes": 1, "amf": False, "msa": False},
         "resample": {"amf": False, "msa": False},
@@ -169,57 +191,51 @@ def rows_of(arguments: Arguments, tuned: dict[str, Any]) -> dict[str, Row]:
     if "zero-to-hero" in tuned:
         changes = {k: tuple(v) if isinstance(v, list) else v for k, v in tuned["zero-to-hero"].items()}
         rows["all-tuned"] = Row(replace(rows["all"].settings, zero_to_hero=replace(z2h, **changes)))
-    rows["oracle"] = Row(rows["uniform-50"].settings, oracle=True)
-    guided = replace(rows["uniform-66"].settings, guidance=tuned.get("guidance", base.guidance))
-    rows["best-guidance"] = Row(guided)
-    rows["mean-of-3"] = Row(replace(guided, guidance=base.guidance, steps=2 if quick else 22), samples=3)
+    rows["oracle"] = Row(uniform(50), maps=True)
+    rows["true-coarse"] = Row(uniform(50), told="truth")
+    rows["coarse"] = Row(uniform(1), shown="coarse")
+    rows["vae"] = Row(uniform(1), shown="vae")
+    rows["best-guidance"] = Row(replace(uniform(66), guidance=tuned.get("guidance", base.guidance)))
+    rows["mean-of-3"] = Row(uniform(22), samples=3)
     return rows
 
 
-# --- cases ------------------------------------------------------------------------------------------------------------
-
-
-def cases(mesh: ColouredMesh, index: int, size: int, *, full: bool) -> Iterator[Case]:
-    """The pairs of an object, by source; azimuths are turned so that the source stands at 0."""
-    rng = np.random.default_rng([7, index])
-    azimuths = (np.arange(VIEWS) + rng.uniform(0, 1, VIEWS)) * 2 * math.pi / VIEWS
-    elevations = np.radians(rng.uniform(-10, 50, VIEWS))
-    for source, further in ((k, tuple(range(1, VIEWS))) for k in range(VIEWS)) if full else PAIRS:
-        turn = np.eye(4)
-        turn[:3, :3] = rotation("z", -azimuths[source])
-        turned = mesh.transformed(turn)
-        renderer = MeshRenderer(turned)
-        camera, description = source_view(turned, float(elevations[source]), DEFAULT_RADIUS, size)
-        chosen = [(source + k) % VIEWS for k in further]
-        orbits = np.array(
-            [((azimuths[k] - azimuths[source]) % (2 * math.pi), elevations[k], DEFAULT_RADIUS) for k in chosen]
-        )
-        truths = np.stack([to_bytes(renderer.render(orbit_camera(*orbit, size=size)).rgba) for orbit in orbits])
-        picture = to_bytes(renderer.render(camera).rgba)
-        yield Case(picture[None], description[None].astype(np.float32), orbits[None].astype(np.float32), truths)
-
-
 def glb_paths(arguments: Arguments) -> list[tuple[int, Path]]:
-    """The meshes, with their place in the sorted list, which decides their cameras."""
-    paths = list(enumerate(sorted(arguments.meshes.rglob("*.glb"))))
+    """The meshes with their place in the sorted list, which decides their cameras; shuffled, so that some are fair."""
+    paths = list(enumerate(sorted(path for folder in arguments.meshes for path in folder.rglob("*.glb"))))
     if not paths:
-        raise InputError("holds no GLB files", where=arguments.meshes)
-    if arguments.count is None:
-        return paths
-    return [paths[round(k)] for k in np.linspace(0, len(paths) - 1, min(arguments.count, len(paths)))]
+        raise InputError("hold no GLB files", where=", ".join(map(str, arguments.meshes)))
+    return [paths[k] for k in np.random.default_rng(0).permutation(len(paths))[: arguments.count]]
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A case as the model is told of it; the same for all rows."""
+
+    case: Case
+    given: Conditions
+    volume: CoarseVolume | None
+    guides: Float[Tensor, "1 v s s 4"] | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: ViewDiffusion, case: Case) -> Told:
+        """Encode photo, camera and coarse pictures."""
+        photo, source = torch.from_numpy(case.source), torch.from_numpy(case.camera).to(model.device)
+        orbits = torch.from_numpy(case.orbits).to(model.device)
+        volume = coarse_volume(model, photo, source)
+        guides = None if volume is None else coarse_guides(model, photo, volume, Poses.of_orbits(orbits))
+        return cls(case, view_conditions(model, photo, source, orbits, volume), volume, guides)
+
+
 @torch.no_grad()
 def sampled(
-    model: ViewDiffusion, case: Case, row: Row, seed: int
+    model: ViewDiffusion, told: Told, row: Row, seed: int
 ) -> tuple[Float[np.ndarray, "v s s 4"], dict[str, float]]:
-    """Views of a case, and what they cost."""
-    photo, source = torch.from_numpy(case.source), torch.from_numpy(case.camera).to(model.device)
-    orbits = torch.from_numpy(case.orbits).to(model.device)
-    volume = coarse_volume(model, photo, source)
+    """Views of a case; the number of passes, and seconds."""
     samples: list[np.ndarray] = []
     passes, begun = 0, time.perf_counter()
 
@@ -227,24 +243,39 @@ def sampled(
         nonlocal passes
         passes += step.passes
 
+    given = told.given
+    if row.told == "truth":
+        assert given.visible is not None
+        given = replace(given, coarse=_true_latents(model, told.case)[None], visible=torch.ones_like(given.visible))
     for k in range(row.samples):
         settings = replace(row.settings, seed=seed + 1000 * k)
-        hooks: list[AttentionHook] = []
-        if row.oracle:
-            hooks = [oracle(model, case, view_conditions(model, photo, source, orbits, volume), settings)]
-        views = sample_views(model, photo, source, orbits, volume, settings, hooks=hooks, on_step=count)
+        if row.shown == "coarse":
+            assert told.guides is not None
+            views = told.guides
+        elif row.shown == "vae":
+            views = decode_views(model, model.codec.normalise(_true_latents(model, told.case))[None])
+        else:
+            hooks = [oracle(model, told.case, given, settings)] if row.maps else []
+            latents = sample_latents(model, given, settings, hooks=hooks, on_step=count)
+            views = decode_views(model, latents)
+            if told.guides is not None and settings.coarse_colours:
+                views = with_broad_colours(views, told.guides)
         rgba = views[0].float().cpu().numpy()
         # Averages are those of premultiplied colour.
         samples.append(np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1))
     mean = np.mean(samples, 0)
     mean[..., :3] /= np.maximum(mean[..., 3:], 1e-3)
-    return mean.clip(0, 1), {"nfe": passes, "seconds": time.perf_counter() - begun, "memory_gb": memory_gb(model)}
+    return mean.clip(0, 1), {"nfe": passes, "seconds": time.perf_counter() - begun}
+
+
+def _true_latents(model: ViewDiffusion, case: Case) -> Float[Tensor, "v c h w"]:
+    return model.codec.encode_raw(torch.from_numpy(case.truths).to(model.device))
 
 
 def oracle(model: ViewDiffusion, case: Case, given: Conditions, settings: SamplingSettings) -> AttentionHook:
     """The attention maps of the true views, noised as at the paper's timestep 5, for every later call."""
     hook = MapOracle()
-    truth = model.codec.normalise(model.codec.encode_raw(torch.from_numpy(case.truths).to(model.device)))
+    truth = model.codec.normalise(_true_latents(model, case))
     t = equivalent_timestep(model.schedule, 5, model.latent_size)
     noise = RowNoise.of(range(len(truth))).draw(truth.shape[1:], model.device)
     times = torch.full((1, len(truth)), t, device=model.device)
@@ -258,25 +289,6 @@ def oracle(model: ViewDiffusion, case: Case, given: Conditions, settings: Sampli
     return hook
 
 
-def memory_gb(model: ViewDiffusion) -> float:
-    """Most memory held so far: of the accelerator if there is one, else of the process."""
-    if model.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(model.device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def scored(
-    views: Float[np.ndarray, "v s s 4"], truths: UInt8[np.ndarray, "v s s 4"], threshold: float
-) -> list[dict[str, float]]:
-    """Scores of each pair."""
-    out = []
-    for rgba, bytes_ in zip(views, truths, strict=True):
-        truth = bytes_.astype(np.float32) / 255
-        dark = [((x[..., :3] * x[..., 3:] + 1 - x[..., 3:]) < threshold).any(-1) for x in (rgba, truth)]
-        out.append({**view_scores(rgba, truth), "iou_white": mask_iou(*dark)})
-    return out
-
-
 def run_rows(model: ViewDiffusion, arguments: Arguments, results: Results, names: Sequence[str]) -> None:
     """Score rows on all objects; what the file holds is not done again."""
     rows = rows_of(arguments, results["tuned"])
@@ -285,24 +297,23 @@ def run_rows(model: ViewDiffusion, arguments: Arguments, results: Results, names
             raise InputError(f"there is no row {name}", fix=f"Rows: {', '.join(rows)} (all-tuned after tuning).")
     for index, path in glb_paths(arguments):
         keys = {
-            f"{name}/joint-{joint}/{'56' if arguments.full else '12'}/seed-{seed}/{path.stem}": (name, joint, seed)
+            f"{name}/joint-{joint}/{arguments.pairs}/seed-{seed}/{path.stem}": (name, joint, seed)
             for name, joint, seed in itertools.product(names, arguments.joint, arguments.seeds)
         }
         todo = {key: what for key, what in keys.items() if key not in results["scores"]}
         if not todo:
             continue
-        given = list(cases(load_glb(path), index, model.image_size, full=arguments.full))
+        given = [Told.of(model, case) for case in cases(load_glb(path), index, model.image_size, arguments.pairs)]
         for key, (name, joint, seed) in todo.items():
             row = replace(rows[name], settings=replace(rows[name].settings, joint=joint == "on"))
             pairs, costs = [], []
-            for case in given:
-                views, cost = sampled(model, case, row, seed)
-                pairs += scored(views, case.truths, arguments.mask_threshold)
+            for told in given:
+                views, cost = sampled(model, told, row, seed)
+                pairs += scored(views, told.case.truths, arguments.mask_threshold)
                 costs.append(cost)
             value: dict[str, Any] = {k: float(np.mean([p[k] for p in pairs])) for k in pairs[0]}
             value["nfe"] = costs[0]["nfe"]
             value["seconds"] = float(sum(c["seconds"] for c in costs))
-            value["memory_gb"] = max(c["memory_gb"] for c in costs)
             value["pairs"] = [p["foreground_psnr"] for p in pairs]
             results.put("scores", key, value)
             print(key, {k: round(value[k], 3) for k in (*KEYS, "nfe", "seconds")}, flush=True)
@@ -317,38 +328,41 @@ def tune(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
         raise InputError("tuning needs the object pool", fix="Give --pool.")
     pool = ObjectPool(arguments.pool, "val")
     chosen = np.linspace(0, len(pool) - 1, min(arguments.tune_count, len(pool))).round().astype(int)
-    given = [next(cases(heldout_mesh(pool, int(k)), int(k), model.image_size, full=False)) for k in chosen]
+    given = [
+        Told.of(model, next(cases(heldout_mesh(pool, int(k)), int(k), model.image_size, arguments.pairs)))
+        for k in chosen
+    ]
     rows = rows_of(arguments, {})
 
     def score(settings: SamplingSettings, label: str) -> float:
         if label not in results["tuning"]:
-            values = []
-            for case in given:
-                views, _ = sampled(model, case, Row(settings), 0)
-                values += [s["foreground_psnr"] for s in scored(views, case.truths, arguments.mask_threshold)]
-            results.put("tuning", label, float(np.mean(values)))
-            print(label, round(results["tuning"][label], 3), flush=True)
-        return float(results["tuning"][label])
+            found = [
+                s
+                for told in given
+                for s in scored(sampled(model, told, Row(settings), 0)[0], told.case.truths, arguments.mask_threshold)
+            ]
+            results.put("tuning", label, {k: float(np.mean([s[k] for s in found])) for k in KEYS})
+            print(label, {k: round(v, 3) for k, v in results["tuning"][label].items()}, flush=True)
+        return float(results["tuning"][label][KEYS[0]])
 
-    base = rows["uniform-66"].settings
-    guidances = (1.0, 1.5, 2.0, 3.0, 5.0)
-    best = max(guidances, key=lambda g: score(replace(base, guidance=g), f"base guidance={g}"))
+    base = rows["uniform-25"].settings
+    guidances = (1.0, 1.5, 2.0, 3.0)
+    best = max(guidances, key=lambda g: score(replace(base, guidance=g), f"uniform-25, guidance {g}"))
     results.put("tuned", "guidance", best)
-    grids: dict[str, tuple[Any, ...]] = {
-        "alpha_current": (0.2, 0.35, 0.5, 0.7, 0.9),
-        "msa_range": ((1000, 1000), (800, 1000), (700, 1000), (600, 1000)),
-        "cross_step": ((800, 1000), (700, 1000), (600, 1000)),
-        "passes": (5, 3, 2, 1),
-        "pool": ("min", "mean", "ema"),
-    }
     settings, changes = rows["all"].settings, dict[str, Any]()
-    for name, values in grids.items():
+    for name, values in GRIDS.items():
+        if name not in arguments.grids:
+            continue
 
-        def candidate(value: Any, name: str = name) -> float:
-            numbers = replace(settings.zero_to_hero, **{**changes, name: value})
-            return score(replace(settings, zero_to_hero=numbers), f"all {json.dumps({**changes, name: value})}")
+        def candidate(value: Any, name: str = name, first: Any = values[0]) -> float:
+            tried = {**changes, name: value} if value != first else changes
+            return score(
+                replace(settings, zero_to_hero=replace(settings.zero_to_hero, **tried)), f"all {json.dumps(tried)}"
+            )
 
-        changes[name] = max(values, key=candidate)
+        value = max(values, key=candidate)
+        if value != values[0]:
+            changes[name] = value
         results.put("tuned", "zero-to-hero", dict(changes))
 
 
@@ -356,29 +370,31 @@ def tune(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
 
 
 def final_meshes(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
-    """Fit the same surface to the base's and the method's views at the cameras that jobs use."""
+    """Fit the same surface to the views of some rows, at the cameras and with the votes that jobs use."""
     rows, views = rows_of(arguments, results["tuned"]), ViewsSettings()
     orbits = ring_orbits(views.rings)
     cameras = [orbit_camera(*orbit, size=model.image_size) for orbit in orbits]
     for index, path in glb_paths(arguments):
-        for name in ("uniform-66", "all"):
-            key = f"{name}/{path.stem}"
-            if key in results["meshes"]:
-                continue
-            mesh = load_glb(path)
-            elevation = math.radians(float(np.random.default_rng([9, index]).uniform(0, 40)))
-            camera, description = source_view(mesh, elevation, DEFAULT_RADIUS, model.image_size)
-            photo = to_bytes(MeshRenderer(mesh).render(camera).rgba)
-            blank = np.zeros((len(orbits), *photo.shape), np.uint8)
-            case = Case(photo[None], description[None].astype(np.float32), orbits[None].astype(np.float32), blank)
-            rgba = to_bytes(sampled(model, case, rows[name], arguments.seeds[0])[0])
+        todo = [n for n in arguments.rows or (arguments.base, "all") if f"{n}/{path.stem}" not in results["meshes"]]
+        if not todo:
+            continue
+        mesh = load_glb(path)
+        elevation = math.radians(float(np.random.default_rng([9, index]).uniform(0, 40)))
+        camera, description = source_view(mesh, elevation, DEFAULT_RADIUS, model.image_size)
+        photo = to_bytes(MeshRenderer(mesh).render(camera).rgba)
+        blank = np.zeros((len(orbits), *photo.shape), np.uint8)
+        case = Case(photo[None], description[None].astype(np.float32), orbits[None].astype(np.float32), blank)
+        told = Told.of(model, case)
+        prior = None if told.volume is None else told.volume.occupancy[0].cpu().numpy()
+        for name in todo:
+            rgba = to_bytes(sampled(model, told, rows[name], arguments.seeds[0])[0])
             weights = [view_confidence(views, orbit, elevation) for orbit in orbits]
             seen = [View(f"view_{k:02d}", c, rgba[k], weight=weights[k]) for k, c in enumerate(cameras)]
-            surface = fit_surface(ViewSet((View("photo", camera, photo), *seen), True), GENERATED_FIT)
+            surface = fit_surface(ViewSet((View("photo", camera, photo), *seen), True), GENERATED_FIT, prior=prior)
             vertices, faces = drop_specks(*extract_mesh(surface))
             scores = compare_meshes(taubin(vertices, faces), faces, mesh.vertices.astype(np.float64), mesh.faces)
-            results.put("meshes", key, asdict(scores))
-            print(key, {k: round(v, 4) for k, v in asdict(scores).items()}, flush=True)
+            results.put("meshes", f"{name}/{path.stem}", asdict(scores))
+            print(name, path.stem, {k: round(v, 4) for k, v in asdict(scores).items()}, flush=True)
 
 
 # --- pictures and tables ----------------------------------------------------------------------------------------------
@@ -387,34 +403,38 @@ def final_meshes(model: ViewDiffusion, arguments: Arguments, results: Results) -
 def pictures(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
     """The ten pairs changed most, five each way: source, truth, then base and method for each of three seeds."""
     rows = rows_of(arguments, results["tuned"])
+    shown_rows = (arguments.base, "all")
     changes: list[tuple[float, int, Path, int]] = []
     for index, path in glb_paths(arguments):
-        found = [
-            results["scores"].get(f"{name}/joint-{arguments.joint[0]}/12/seed-{arguments.seeds[0]}/{path.stem}")
-            for name in ("uniform-66", "all")
-        ]
+        scene = f"joint-{arguments.joint[0]}/{arguments.pairs}/seed-{arguments.seeds[0]}/{path.stem}"
+        found = [results["scores"].get(f"{name}/{scene}") for name in shown_rows]
         if all(found):
             base, ours = (f["pairs"] for f in found if f)
             changes += [(b - a, index, path, k) for k, (a, b) in enumerate(zip(base, ours, strict=True))]
     if not changes:
-        raise InputError("no scores of uniform-66 and all yet", fix="Run --parts rows first.")
+        raise InputError(f"no scores of {' and '.join(shown_rows)} yet", fix="Run --parts rows first.")
     changes.sort(key=lambda change: change[0])
     shown = changes if len(changes) <= 10 else [*changes[:5], *changes[-5:]]
     sheet = []
-    for gain, index, path, k in shown:
-        case = list(cases(load_glb(path), index, model.image_size, full=False))[k // 4]
-        tiles = [case.source[0] / 255, case.truths[k % 4] / 255]
-        tiles += [
-            sampled(model, case, rows[name], seed)[0][k % 4] for seed in range(3) for name in ("uniform-66", "all")
-        ]
+    for gain, index, path, k in shown[::-1]:
+        given = list(cases(load_glb(path), index, model.image_size, arguments.pairs))
+        case, view = divmod(k, len(given[0].truths))
+        told = Told.of(model, given[case])
+        tiles = [given[case].source[0] / 255, given[case].truths[view] / 255]
+        tiles += [sampled(model, told, rows[name], seed)[0][view] for seed in range(3) for name in shown_rows]
         sheet.append(np.concatenate([t[..., :3] * t[..., 3:] + 1 - t[..., 3:] for t in tiles], 1))
         print(f"{path.stem} pair {k}: {gain:+.2f} dB", flush=True)
     with written_aside(arguments.pictures) as partial:
-        Image.fromarray(to_bytes(np.concatenate(sheet))).save(partial)
+        Image.fromarray(to_bytes(np.concatenate(sheet))).save(partial, quality=85)
 
 
-def table(results: Results) -> None:
-    """Means over objects with bootstrap intervals, and gains over uniform-66 of the same objects."""
+def spread(values: np.ndarray, form: str) -> str:
+    """Mean and its interval."""
+    return "{} ({} to {})".format(*(format(x, form) for x in (values.mean(), *interval(values))))
+
+
+def table(arguments: Arguments, results: Results) -> None:
+    """Means over objects, and gains over the base row on the same pairs, with bootstrap intervals."""
     groups: dict[str, dict[str, list[dict[str, float]]]] = {}
     for key, value in results["scores"].items():
         name, joint, pairs, _, stem = key.split("/", 4)
@@ -423,24 +443,30 @@ def table(results: Results) -> None:
     def mean(values: list[dict[str, float]], key: str) -> float:
         return float(np.mean([v[key] for v in values]))
 
-    print(f"| row | objects | {' | '.join(KEYS)} | gain in dB | NFE | s | GB |\n|{'---|' * (len(KEYS) + 6)}")
-    for label, objects in sorted(groups.items()):
-        cells = []
-        for k in KEYS:
-            values = np.array([mean(v, k) for v in objects.values()])
-            cells.append("{:.3f} ({:.3f} to {:.3f})".format(values.mean(), *interval(values)))
-        base = groups.get(", ".join(["uniform-66", *label.split(", ")[1:]]), {})
+    forms = {"foreground_psnr": ".2f", "ssim": ".3f", "iou": ".3f", "iou_white": ".3f"}
+    print(f"| row | objects | {' | '.join(KEYS)} | gain in dB | gain in IoU | NFE | s |\n|{'---|' * (len(KEYS) + 6)}")
+    for label, objects in groups.items():
+        cells = [spread(np.array([mean(v, k) for v in objects.values()]), forms[k]) for k in KEYS]
+        base = groups.get(", ".join([arguments.base, *label.split(", ")[1:]]), {})
         both = [stem for stem in objects if stem in base]
-        gain = np.array([mean(objects[s], KEYS[0]) - mean(base[s], KEYS[0]) for s in both])
-        cells.append("{:+.2f} ({:+.2f} to {:+.2f})".format(gain.mean(), *interval(gain)) if len(gain) else "-")
+        for k in ("foreground_psnr", "iou_white"):
+            gain = np.array([mean(objects[s], k) - mean(base[s], k) for s in both])
+            cells.append(spread(gain, "+" + forms[k]) if len(gain) else "-")
         every = [v for values in objects.values() for v in values]
-        cells += [f"{mean(every, k):.{d}f}" for k, d in (("nfe", 0), ("seconds", 1), ("memory_gb", 1))]
+        cells += [f"{mean(every, k):.{d}f}" for k, d in (("nfe", 0), ("seconds", 1))]
         print(f"| {label} | {len(objects)} | {' | '.join(cells)} |")
-    for name in ("uniform-66", "all"):
-        found = [v for k, v in results["meshes"].items() if k.startswith(f"{name}/")]
-        if found:
-            scores = {k: round(float(np.mean([f[k] for f in found])), 4) for k in found[0]}
-            print(f"\nmeshes from {name} ({len(found)} objects): {scores}")
+    meshes: dict[str, dict[str, dict[str, float]]] = {}
+    for key, value in results["meshes"].items():
+        name, stem = key.split("/", 1)
+        meshes.setdefault(name, {})[stem] = value
+    keys = ("chamfer", "f_score_1", "f_score_5", "iou")
+    if meshes:
+        print(f"\n| meshes from | objects | {' | '.join(keys)} | gain in IoU |\n|{'---|' * 7}")
+    for name, found in meshes.items():
+        cells = [spread(np.array([v[k] for v in found.values()]), ".4f") for k in keys]
+        first = next(iter(meshes.values()))
+        gain = np.array([v["iou"] - first[stem]["iou"] for stem, v in found.items() if stem in first])
+        print(f"| {name} | {len(found)} | {' | '.join(cells)} | {spread(gain, '+.4f')} |")
 
 
 def main(arguments: Arguments) -> None:
@@ -450,20 +476,20 @@ def main(arguments: Arguments) -> None:
         "weights": str(arguments.weights or "embedded"),
         "quick": arguments.quick,
         "mask_threshold": arguments.mask_threshold,
+        "precision": arguments.precision,
     }
     results = Results(arguments.out, facts)
     model = ViewDiffusion.from_pretrained(arguments.weights or default_weights()).to(pick_device(arguments.device))
-    ours = [
-        name for name in rows_of(arguments, results["tuned"]) if name not in ("oracle", "best-guidance", "mean-of-3")
-    ]
+    model.unet.to(getattr(torch, arguments.precision))
+    paper = [*(f"uniform-{n}" for n in (25, 50, 66)), "hourglass", "resample", "amf", "msa", "all"]
     actions: dict[Part, Callable[[], None]] = {
-        "bound": lambda: run_rows(model, arguments, results, ["uniform-50", "oracle"]),
-        "rows": lambda: run_rows(model, arguments, results, arguments.rows or ours),
-        "controls": lambda: run_rows(model, arguments, results, ["uniform-66", "best-guidance", "mean-of-3"]),
+        "bound": lambda: run_rows(model, arguments, results, BOUND),
+        "rows": lambda: run_rows(model, arguments, results, arguments.rows or paper),
+        "controls": lambda: run_rows(model, arguments, results, CONTROLS),
         "tune": lambda: tune(model, arguments, results),
         "meshes": lambda: final_meshes(model, arguments, results),
         "pictures": lambda: pictures(model, arguments, results),
-        "table": lambda: table(results),
+        "table": lambda: table(arguments, results),
     }
     for part in arguments.parts:
         actions[part]()

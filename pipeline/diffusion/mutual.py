@@ -20,6 +20,7 @@ class MutualSelfAttention(AttentionHook):
         rows: rows of an object, the source's among them.
         span: timesteps at which it happens.
         sides: sides of the decoder's token grids where it happens.
+        calls: the calls of the U-Net in which it happens; None for all.
 
     Source: Zero-to-Hero (Sobol, Xu and Litany 2024), section 4; MasaCtrl (Cao et al. 2023).
     """
@@ -27,15 +28,21 @@ class MutualSelfAttention(AttentionHook):
     rows: int
     span: Span
     sides: tuple[int, ...]
+    calls: tuple[int, ...] | None = None
     active: bool = False
+    _call: int = 0
 
     def begin_pass(self, step: Step) -> None:
         """Note whether this is the time."""
-        self.active = step.t in self.span
+        self.active, self._call = step.t in self.span, 0
+
+    def begin_call(self, call: int) -> None:
+        """Note which call comes."""
+        self._call = call
 
     def reset(self) -> None:
         """No step, no sharing."""
-        self.active = False
+        self.active, self._call = False, 0
 
     def covers(self, layer: Layer) -> bool:
         """Whether it happens in this layer."""
@@ -43,7 +50,7 @@ class MutualSelfAttention(AttentionHook):
 
     def project(self, layer: Layer, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
         """Exchange keys and values."""
-        if not self.active or not self.covers(layer):
+        if not self.active or not self.covers(layer) or (self.calls is not None and self._call not in self.calls):
             return q, k, v
         if len(q) % self.rows:
             raise InputError(f"{len(q)} rows are not whole groups of {self.rows}, a source and its views")

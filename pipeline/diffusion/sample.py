@@ -206,11 +206,19 @@ def sample_views(
     pictures = decode_views(model, sample_latents(model, given, settings, hooks=hooks, on_step=on_step))
     if volume is None or not settings.coarse_colours:
         return pictures
-    poses = Poses.of_orbits(orbits.to(model.device))
+    return with_broad_colours(pictures, coarse_guides(model, photo, volume, Poses.of_orbits(orbits.to(model.device))))
+
+
+@torch.no_grad()
+def coarse_guides(
+    model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
+) -> Float[Tensor, "o v s s 4"]:
+    """The coarse pictures at the model's image size, straight alpha in [0, 1]."""
     guides = [
         _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])[0] for k in range(len(photo))
     ]
-    return with_broad_colours(pictures, rgba_from_images(torch.stack(guides).flatten(0, 1) * 2 - 1).view_as(pictures))
+    white = torch.stack(guides)
+    return rgba_from_images(white.flatten(0, 1) * 2 - 1).unflatten(0, white.shape[:2])
 
 
 def with_broad_colours(

@@ -82,6 +82,9 @@ class ZeroToHeroSettings:
     """Range of that; the paper has 700 for the first Zero123."""
     msa_levels: int = 2
     """Levels of the decoder where it happens, from the finest."""
+    msa_cfg: Literal["both", "cond"] = "both"
+    """Whether views read the source in guidance's unconditional call too; models with a clean source row see a blank
+    there."""
     keep_source_row: bool = False
     """Go on denoising the source after that range; no view reads it then."""
     reset_history_on_msa_end: bool = True

@@ -122,7 +122,8 @@ def plan_zero_to_hero(model: ViewDiffusion, settings: SamplingSettings, objects:
     mutual = None
     if numbers.msa and numbers.msa_levels:
         sides = tuple(side >> level for level in range(numbers.msa_levels))
-        mutual = MutualSelfAttention(views + 1, span(numbers.msa_range), sides)
+        calls = (0,) if numbers.msa_cfg == "cond" else None
+        mutual = MutualSelfAttention(views + 1, span(numbers.msa_range), sides, calls)
     adds_source = mutual is not None and not own_source
     # Where views share attention among themselves, the number of rows cannot change on the way.
     keeps = numbers.keep_source_row or bool(model.conditioning.joint and settings.joint)

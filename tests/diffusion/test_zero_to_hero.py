@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diffusion.attention import AttentionHook, Heads, Layer, SharedViews, Step
+from pipeline.diffusion.attention import AttentionHook, Heads, Layer, SharedViews, Step, hooked
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.conditioning import Conditioning, Conditions
-from pipeline.diffusion.loop import RowNoise, denoise
+from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.mutual import MutualSelfAttention
 from pipeline.diffusion.sample import coarse_volume, sample_latents, sample_views, view_conditions
 from pipeline.diffusion.schedule import (
@@ -24,8 +24,10 @@ from pipeline.diffusion.schedule import (
     Span,
     equivalent_timestep,
     hourglass,
+    leading_timesteps,
     reference_schedule,
     timestep_pairs,
+    trailing_timesteps,
 )
 from pipeline.diffusion.settings import SamplingSettings, ZeroToHeroSettings
 from pipeline.diffusion.zero123plus import SixViewDiffusion, sample_six_views
@@ -218,6 +220,19 @@ def test_views_read_the_source_in_place_of_themselves() -> None:
         assert hook.project(layer, q, wide_k, wide_v)[1] is wide_k
 
 
+def test_the_source_can_be_left_alone_in_guidances_second_call() -> None:
+    layer, k = Layer("decoder", 8, 0), torch.arange(4.0).view(4, 1, 1, 1)
+    for calls, changed in ((None, [True, True]), ((0,), [True, False])):
+        hook = MutualSelfAttention(2, Span(600, 1000), (8,), calls)
+        for index in range(2):
+            hook.begin_pass(Step(index, 2, 700))
+            found = []
+            for call in range(2):
+                hook.begin_call(call)
+                found.append(not torch.equal(hook.project(layer, k, k, k)[1], k))
+            assert found == changed
+
+
 def test_rows_must_be_a_source_and_its_views() -> None:
     hook = MutualSelfAttention(3, Span(0, 1000), (8,))
     hook.begin_pass(Step(0, 1, 0))
@@ -245,18 +260,60 @@ def test_views_that_equal_the_source_stay_as_they_are(make_model: Make) -> None:
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_asked_for_is_nothing_done(make_model: Make) -> None:
-    for conditioning in (Conditioning(), FULL):
-        model = make_model(conditioning)
-        given = conditions(model)
-        plain = SamplingSettings(steps=3, strength=1.0)
-        assert plan_zero_to_hero(model, plain, 1, 3) is None
-        numbers = ZeroToHeroSettings(hourglass=False, passes=1, amf=False, msa=False)
-        idle = replace(plain, filtering="zero-to-hero", zero_to_hero=numbers)
-        assert torch.allclose(sample_latents(model, given, plain), sample_latents(model, given, idle), atol=1e-5)
-        # Numbers that are not asked for do not count.
-        unused = replace(plain, zero_to_hero=ZeroToHeroSettings(passes=3))
-        assert torch.equal(sample_latents(model, given, plain), sample_latents(model, given, unused))
+@pytest.mark.parametrize("conditioning", [Conditioning(), FULL, UNITED], ids=["plain", "full", "united"])
+@pytest.mark.parametrize("changes", [{}, {"strength": 0.6}, {"eta": 0.7, "guidance": 1.0}])
+def test_nothing_asked_for_is_nothing_done(
+    make_model: Make, conditioning: Conditioning, changes: dict[str, object]
+) -> None:
+    """Without filtering, and with all parts of it off, bytes are those of the plain loop, written out here."""
+    model = make_model(conditioning)
+    given = conditions(model)
+    plain = SamplingSettings(**{"steps": 3, "strength": 1.0, **changes})  # type: ignore[arg-type]
+    assert plan_zero_to_hero(model, plain, 1, 3) is None
+
+    def predict(z: torch.Tensor, t: int) -> torch.Tensor:
+        rows, times = z[None], torch.full((1, 3), t)
+        cond = model.predict(rows, times, given)[0]
+        if plain.guidance == 1:
+            return cond
+        blank = model.predict(rows, times, given.null())[0]
+        return blank + plain.guidance * (cond - blank)
+
+    sharing, noise = model.shared_views(3, joint=True), RowNoise.of(view_seeds(0, 3))
+    start = noise.draw((4, 8, 8), torch.device("cpu"))
+    from_coarse = conditioning.coarse and plain.strength < 1
+    timesteps = (trailing_timesteps if model.schedule.ends_in_noise else leading_timesteps)(
+        3, 600 if from_coarse else 1000
+    )
+    if from_coarse:
+        assert given.coarse is not None
+        start = model.schedule.add_noise(model.codec.normalise(given.coarse[0]), start, torch.tensor(timesteps[:1] * 3))
+    with hooked(model.unet, [] if sharing is None else [sharing]), torch.no_grad():
+        by_hand = denoise(predict, start, model.schedule, timestep_pairs(timesteps), noise=noise, eta=plain.eta)[None]
+    assert torch.equal(sample_latents(model, given, plain), by_hand)
+    # Numbers that are not asked for do not count.
+    unused = replace(plain, zero_to_hero=ZeroToHeroSettings(passes=3))
+    assert torch.equal(sample_latents(model, given, unused), by_hand)
+    numbers = ZeroToHeroSettings(hourglass=False, passes=1, amf=False, msa=False)
+    idle = sample_latents(model, given, replace(plain, filtering="zero-to-hero", zero_to_hero=numbers))
+    if sharing is not None:
+        assert torch.equal(idle, by_hand)
+    # Where nothing is hooked without it, the hook's attention takes the place of diffusers' own.
+    assert torch.allclose(idle, by_hand, atol=1e-5)
+
+
+def test_cross_attention_to_one_token_is_the_same_everywhere(make_model: Make) -> None:
+    """Why self-attention is what is filtered: layout cannot come from the token of photo and pose."""
+    model, outs = make_model(), []
+    names = [name for name, _ in model.unet.named_modules() if name.endswith("attn2")]
+    handles = [
+        model.unet.get_submodule(name).register_forward_hook(lambda *call: outs.append(call[-1])) for name in names
+    ]
+    sample_latents(model, conditions(model), sampling(filtering="none", steps=1))
+    for handle in handles:
+        handle.remove()
+    assert len(outs) == 2 * len(names) > 0
+    assert all(torch.allclose(out, out[:, :1].expand_as(out), atol=1e-5) for out in outs)
 
 
 @pytest.mark.parametrize("conditioning", [Conditioning(), FULL, UNITED], ids=["plain", "full", "united"])
@@ -287,7 +344,9 @@ def test_every_part_counts(make_model: Make, conditioning: Conditioning, part: s
     assert not torch.allclose(whole, less, atol=1e-3)
 
 
-@pytest.mark.parametrize("numbers", [{}, {"keep_source_row": True}, {"amf_rows": "target"}, {"amf_cfg": "cond"}])
+@pytest.mark.parametrize(
+    "numbers", [{}, {"keep_source_row": True}, {"amf_rows": "target"}, {"amf_cfg": "cond"}, {"msa_cfg": "cond"}]
+)
 def test_rows_and_keys_over_the_run(make_model: Make, numbers: dict[str, object]) -> None:
     """Plain Zero123: a source row for the range only, read in the two finest levels of the decoder."""
     model, recorder = make_model(), Recorder()
