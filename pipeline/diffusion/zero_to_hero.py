@@ -127,7 +127,8 @@ def plan_zero_to_hero(model: ViewDiffusion, settings: SamplingSettings, objects:
     adds_source = mutual is not None and not own_source
     # Where views share attention among themselves, the number of rows cannot change on the way.
     keeps = numbers.keep_source_row or bool(model.conditioning.joint and settings.joint)
-    source_span = Span(0, len(schedule)) if mutual is None or keeps else mutual.span
+    # Rows that are dropped do not come back, so a source is there from the start, whenever it is read first.
+    source_span = Span(0 if mutual is None or keeps else mutual.span.low, len(schedule))
     plan = ZeroToHero(
         objects,
         views,

@@ -360,6 +360,15 @@ def test_rows_and_keys_over_the_run(make_model: Make, numbers: dict[str, object]
     assert {count for t, count in rows.items() if t < low} == ({8} if kept else {6})
 
 
+def test_a_source_that_is_read_late_is_there_from_the_start(make_model: Make) -> None:
+    model, recorder = make_model(), Recorder()
+    numbers = replace(SHORT, msa_range=(600, 800))
+    sample_latents(model, conditions(model), sampling(zero_to_hero=numbers), hooks=[recorder])
+    low, high = (equivalent_timestep(model.schedule, t, 8) for t in (600, 800))
+    assert {t >= high for t, _, _, _ in recorder.seen} == {True, False}
+    assert all(count == (4 if t >= low else 3) for t, count, _, _ in recorder.seen)
+
+
 def test_a_models_own_source_row_is_read(make_model: Make) -> None:
     model, recorder = make_model(FULL), Recorder()
     settings = sampling(joint=True)
