@@ -93,19 +93,19 @@ class Clock(AttentionHook):
     Args:
         clock: seconds.
         passes: seconds of every pass of the last step.
-        scores: scores of all layers in a pass.
+        elements: scores of all layers in a pass, counted.
     """
 
     clock: Callable[[], float]
     passes: list[float] = field(default_factory=list)
-    scores: int = 0
+    elements: int = 0
     _begun: float = 0.0
 
     def begin_pass(self, step: Step) -> None:
         """End the pass before, begin this one."""
         if step.pass_index:
             self.end_step(step)
-        self.scores, self._begun = 0, self.clock()
+        self.elements, self._begun = 0, self.clock()
 
     def end_step(self, step: Step) -> None:
         """End a pass."""
@@ -114,7 +114,7 @@ class Clock(AttentionHook):
 
     def project(self, layer: Layer, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
         """Count; this runs after the hooks that widen keys or exchange them."""
-        self.scores += q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+        self.elements += q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
         return q, k, v
 
 
@@ -147,7 +147,7 @@ def main(arguments: Arguments) -> None:
             value[name] = {"seconds_per_pass": best[name], "ratio": best[name] / best["plain"]}
             if name != "plain" and settings.zero_to_hero.amf:
                 # History, and the passes' maps.
-                value[name]["maps_gb"] = 2 * clocks[name].scores * (2 if settings.zero_to_hero.half else 4) / 1e9
+                value[name]["maps_gb"] = 2 * clocks[name].elements * (2 if settings.zero_to_hero.half else 4) / 1e9
                 # Of the paper's 66 passes, 52 lie in the range of everything.
                 value[name]["ratio_of_a_run"] = (52 * value[name]["ratio"] + 14) / 66
         print(size, arguments.targets, "targets", device, json.dumps(value, indent=1), flush=True)
