@@ -15,7 +15,7 @@ from typing import no_type_check
 import numba
 import numpy as np
 
-from recon.kernels import LANES, _ray, _span
+from recon.kernels import LANES, _ahead, _ray, _span
 
 INSIDE, OUTSIDE, LAST = 0, 1, 2
 """Where a sample is: in the box, in the surroundings, or the one that is opaque since something is always behind."""
@@ -242,22 +242,11 @@ def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
         cam: [16] its row of ``camera_rows``; reach: distances are cut to it, and nothing is said further behind.
         total, count: [x y z], added to.
     """
-    height, width = depth.shape
     n0, n1, n2 = total.shape
     for i in numba.prange(n0):
         for j in range(n1):
             for k in range(n2):
-                a, b, c = i - cam[0], j - cam[1], k - cam[2]
-                x = cam[3] * a + cam[6] * b + cam[9] * c
-                y = cam[4] * a + cam[7] * b + cam[10] * c
-                z = -(cam[5] * a + cam[8] * b + cam[11] * c)
-                if z < 1e-6:
-                    continue
-                u, v = cam[14] + cam[12] * x / z, cam[15] - cam[13] * y / z
-                if u < 0 or v < 0 or u >= width or v >= height:
-                    continue
-                seen = depth[int(v), int(u)]
-                ahead = seen - np.float32(math.sqrt(x * x + y * y + z * z))
+                seen, ahead = _ahead(depth, cam, i, j, k)
                 if seen > 0 and ahead > -reach:
                     total[i, j, k] += min(ahead, reach)
                     count[i, j, k] += 1

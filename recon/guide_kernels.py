@@ -5,13 +5,12 @@ Grid coordinates, lanes and slots as in :mod:`recon.kernels`; no function has an
 
 from __future__ import annotations
 
-import math
 from typing import no_type_check
 
 import numba
 import numpy as np
 
-from recon.kernels import LANES, _spread, _value
+from recon.kernels import LANES, _ahead, _spread, _value
 
 
 @numba.njit(inline="always", fastmath=True)
@@ -120,25 +119,14 @@ def vote_free(depth, cam, weight, margin, wanted, votes):  # pragma: no cover - 
         wanted: [x y z] voxels that are asked about.
         votes: [x y z], added to; positive is empty.
     """
-    height, width = depth.shape
     n0, n1, n2 = votes.shape
     for i in numba.prange(n0):
         for j in range(n1):
             for k in range(n2):
                 if not wanted[i, j, k]:
                     continue
-                a, b, c = i - cam[0], j - cam[1], k - cam[2]
-                x = cam[3] * a + cam[6] * b + cam[9] * c
-                y = cam[4] * a + cam[7] * b + cam[10] * c
-                z = -(cam[5] * a + cam[8] * b + cam[11] * c)
-                if z < 1e-6:
-                    continue
-                u, v = cam[14] + cam[12] * x / z, cam[15] - cam[13] * y / z
-                if u < 0 or v < 0 or u >= width or v >= height:
-                    continue
-                seen = depth[int(v), int(u)]
+                seen, ahead = _ahead(depth, cam, i, j, k)
                 if seen > 0:
-                    ahead = seen - np.float32(math.sqrt(x * x + y * y + z * z))
                     if ahead > margin:
                         votes[i, j, k] += 2 * weight
                     elif ahead > 0:

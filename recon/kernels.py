@@ -118,6 +118,26 @@ def _ray(cams, view, x, y):  # pragma: no cover - compiled
 
 @numba.njit(inline="always", fastmath=True)
 @no_type_check
+def _ahead(depth, cam, i, j, k):  # pragma: no cover - compiled
+    """What a depth map [h w] (voxels along rays) says at a voxel, and how far in front of that the voxel is.
+
+    (0, 0) where the camera does not see the voxel; the first is 0 where the map does not know.
+    """
+    a, b, c = i - cam[0], j - cam[1], k - cam[2]
+    x = cam[3] * a + cam[6] * b + cam[9] * c
+    y = cam[4] * a + cam[7] * b + cam[10] * c
+    z = -(cam[5] * a + cam[8] * b + cam[11] * c)
+    if z < 1e-6:
+        return np.float32(0), np.float32(0)
+    u, v = cam[14] + cam[12] * x / z, cam[15] - cam[13] * y / z
+    if u < 0 or v < 0 or u >= depth.shape[1] or v >= depth.shape[0]:
+        return np.float32(0), np.float32(0)
+    seen = depth[int(v), int(u)]
+    return seen, seen - np.float32(math.sqrt(x * x + y * y + z * z))
+
+
+@numba.njit(inline="always", fastmath=True)
+@no_type_check
 def _spread(index, x, y, z, amount, out):  # pragma: no cover - compiled
     """Add a gradient to the eight corners' band slots."""
     i, j, k = int(x), int(y), int(z)

@@ -84,6 +84,21 @@ def clean_mesh(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[O
     return spread_touching(vertices, faces), faces
 
 
+def asset_mesh(surface: Surface, faces: int, smoothing: int = 6) -> tuple[OtherVertices, OtherFaces]:
+    """The mesh of a surface that is unwrapped and exported: clean, decimated, smooth.
+
+    Args:
+        surface: what was fitted.
+        faces: triangles at most.
+        smoothing: rounds of Taubin smoothing.
+
+    Raises:
+        InputError: there is nothing inside.
+    """
+    vertices, triangles = decimate(*clean_mesh(*extract_mesh(surface)), faces)
+    return taubin(vertices, triangles, smoothing), triangles
+
+
 def taubin(vertices: Vertices, faces: Faces, rounds: int = 6, shrink: float = 0.5, inflate: float = -0.53) -> Vertices:
     """Taubin smoothing: takes the stairs off marching cubes without shrinking the object."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

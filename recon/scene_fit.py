@@ -22,6 +22,7 @@ from recon.radiance import Descent, RadianceVolume, fused
 from recon.rays import RaySet
 from recon.scene_checkpoint import SceneState, scene_digest
 from recon.settings import FitSettings
+from recon.stereo_fit import stereo_surface
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -29,6 +30,21 @@ _REFRESH = 50
 """Steps between looks at where the surface has gone."""
 _SAVE = 200
 """Steps of the volume between states on disk."""
+
+
+def fit_unmasked(
+    views: ViewSet,
+    settings: FitSettings = FitSettings(),
+    *,
+    on_step: Callable[[int, int], None] | None = None,
+    checkpoint: Path | None = None,
+) -> Surface:
+    """The surface of photos without masks: by stereo where it sees anything, else as :func:`fit_scene` does.
+
+    Stereo is faster and truer wherever there is texture, and needs no checkpoint; a volume is for plain things.
+    """
+    seen = stereo_surface(views, settings, on_step=on_step)
+    return fit_scene(views, settings, on_step=on_step, checkpoint=checkpoint) if seen is None else seen
 
 
 def fit_scene(

@@ -18,7 +18,7 @@ from recon.raster import rasterise as rasterise
 from recon.sight import HIDDEN, WHOLE, look, subdivided, visible
 from recon.topology import Faces, Vertices, edges_of
 from recon.unwrap import unwrap as unwrap
-from scene.mesh import sample_image
+from scene.mesh import ColouredMesh, sample_image
 from scene.raycast import RayCaster, mesh_caster
 from scene.viewset import View, ViewSet
 
@@ -56,6 +56,12 @@ class TexturedMesh:
     normals: Vertices
     uv: Float[np.ndarray, "v 2"]
     texture: UInt8[np.ndarray, "s s 3"]
+
+    def coloured(self) -> ColouredMesh:
+        """As the renderer takes it; to be drawn without light."""
+        return ColouredMesh(
+            self.vertices.astype(np.float32), self.faces, uv=self.uv.astype(np.float32), texture=self.texture
+        )
 
 
 def bake(
@@ -181,7 +187,7 @@ def _texel_colours(
     chosen = choose_views(sight, trust, faces, edges.pairs())
     offsets = smooth_offsets(sight, trust, joints)
     mix = detail_weights(sight, trust, faces, chosen, offsets, joints)
-    offsets = offsets - shine
+    offsets -= shine
     total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
     for k, view in enumerate(views):
         picture = pictures[k] if held else read(view)

@@ -33,6 +33,8 @@ class Light:
 
 
 WORLD_LIGHT = Light()
+UNLIT = Light(ambient=1.0, diffuse=0.0)
+"""For textures that hold their light already."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,11 +29,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
-from recon.decimate import decimate
 from recon.export import export_mesh
 from recon.field import Surface
 from recon.fit import fit_surface, hull_surface
-from recon.mesh import clean_mesh, extract_mesh, taubin
+from recon.mesh import asset_mesh
 from recon.metrics import compare_surfaces
 from recon.settings import FitSettings
 from recon.texture import TexturedMesh, bake
@@ -42,7 +41,7 @@ from scene.camera import z_up_from_y_up
 from scene.errors import InputError
 from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
-from scene.render import Light, MeshRenderer
+from scene.render import UNLIT, MeshRenderer
 from scene.viewset import View, ViewSet
 from scene.voxels import sphere_cameras
 from viewloom.cli import preset_path
@@ -128,8 +127,7 @@ def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) 
     surface = hull_surface(train, settings.fit) if preset == "hull" else fit_surface(train, settings.fit)
     fitted = time.perf_counter() - start
     limits = settings.mesh.limits
-    vertices, faces = decimate(*clean_mesh(*extract_mesh(surface)), limits.max_faces)
-    vertices = taubin(vertices, faces, settings.mesh.smoothing)
+    vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
     row: dict[str, Any] = {}
     if preset != "hull":
         textured = bake(vertices, faces, train, surface, limits.texture)
@@ -155,10 +153,7 @@ def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) 
 
 def picture_scores(mesh: TexturedMesh, surface: Surface, held: ViewSet) -> dict[str, float]:
     """Means over held-out views of the textured mesh and of the volume rendering."""
-    flat = ColouredMesh(
-        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
-    )
-    renderer = MeshRenderer(flat, Light(ambient=1.0, diffuse=0.0))
+    renderer = MeshRenderer(mesh.coloured(), UNLIT)
     volume = render_surface(surface, [view.camera for view in held])
     scores: dict[str, list[float]] = {"psnr": [], "ssim": [], "mask_iou": [], "volume_psnr": []}
     for view, soft in zip(held, volume, strict=True):

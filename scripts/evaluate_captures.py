@@ -7,7 +7,9 @@ SSIM of the whole picture on white, IoU of the outlines. Without masks: PSNR ove
 how much of the picture that is; a mesh that leaves the difficult parts out covers less. With a true mesh: distances to
 triangles in % of its longest side, without registration.
 
-Example: python scripts/evaluate_captures.py DATA/captures/nerf_lego DATA/captures/fox
+Examples:
+    python scripts/evaluate_captures.py DATA/captures/nerf_lego DATA/captures/fox
+    python scripts/evaluate_captures.py DATA/captures/gso_chicken16 --truth DATA/meshes_eval/gso/chicken_nesting.glb
 """
 
 from __future__ import annotations
@@ -28,19 +30,17 @@ from pipeline.jobs.reconstruct import normalised, with_masks
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
 from recon.check import check_capture
 from recon.check_turned import turned
-from recon.decimate import decimate
 from recon.field import Surface
 from recon.fit import fit_surface
-from recon.mesh import clean_mesh, extract_mesh, taubin
+from recon.mesh import asset_mesh
 from recon.metrics import compare_surfaces
 from recon.rays import RaySet
-from recon.scene_fit import fit_scene
-from recon.stereo_fit import stereo_surface
+from recon.scene_fit import fit_unmasked
 from recon.texture import TexturedMesh, bake
+from scene.camera import z_up_from_y_up
 from scene.captures import load_capture
-from scene.mesh import ColouredMesh
 from scene.metrics import psnr, view_scores
-from scene.render import Light, MeshRenderer
+from scene.render import UNLIT, MeshRenderer
 from scene.viewset import ViewSet
 from viewloom.cli import preset_path
 
@@ -59,9 +59,11 @@ class Arguments:
     preset: str = "standard"
     """Of viewloom reconstruct."""
     truth: Path | None = None
-    """True mesh of the only capture, in its world."""
+    """True mesh of the only capture, in its world; a GLB's y up becomes z up."""
     ignore_maps: bool = False
     """Leave depth and normal maps out."""
+    view_colour: bool = False
+    """Tell gloss and exposures apart from the object's own colour."""
     out: Path | None = None
     """Write the scores as JSON."""
 
@@ -86,6 +88,7 @@ def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
     settings = settings_from_yaml(
         preset_path(arguments.preset), ReconstructSettings(), ignore=("prepare", "views", "device")
     )
+    settings = replace(settings, fit=replace(settings.fit, view_colour=arguments.view_colour))
     start = time.perf_counter()
     views = with_masks(load_capture(path), settings.capture.masks)
     views = turned(views, [found for found in check_capture(views).turned if not found.mirrored])
@@ -98,17 +101,18 @@ def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
     if train.has_masks:
         surface = fit_surface(train, settings.fit)
     else:
-        seen = stereo_surface(train, settings.fit)
-        surface = fit_scene(train, settings.fit) if seen is None else seen
+        surface = fit_unmasked(train, settings.fit)
     mesh = textured(surface, train, settings)
     scores: dict[str, float] = {"views": len(train), "held out": len(held), "seconds": time.perf_counter() - start}
     scores |= held_out_scores(mesh, kept)
     scores["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if arguments.truth is not None:
         truth = trimesh.load_mesh(arguments.truth, process=False)
+        corners = np.asarray(truth.vertices)
+        corners = z_up_from_y_up(corners) if arguments.truth.suffix.lower() == ".glb" else corners
         inverse = np.linalg.inv(matrix)
         vertices = mesh.vertices @ inverse[:3, :3].T + inverse[:3, 3]
-        found = compare_surfaces(vertices, mesh.faces, np.asarray(truth.vertices), np.asarray(truth.faces))
+        found = compare_surfaces(vertices, mesh.faces, corners, np.asarray(truth.faces))
         scores |= {key: value for key, value in asdict(found).items() if isinstance(value, float)}
     return scores
 
@@ -116,17 +120,13 @@ def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
 def textured(surface: Surface, views: ViewSet, settings: ReconstructSettings) -> TexturedMesh:
     """The mesh that a job would export."""
     limits = settings.mesh.limits
-    vertices, faces = decimate(*clean_mesh(*extract_mesh(surface)), limits.max_faces)
-    vertices = taubin(vertices, faces, settings.mesh.smoothing)
+    vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
     return bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
 
 
 def held_out_scores(mesh: TexturedMesh, views: ViewSet) -> dict[str, float]:
     """Means over views."""
-    flat = ColouredMesh(
-        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
-    )
-    renderer = MeshRenderer(flat, Light(ambient=1.0, diffuse=0.0))
+    renderer = MeshRenderer(mesh.coloured(), UNLIT)
     rays = RaySet.of(views, LARGEST, masked=views.has_masks)
     rows = []
     for camera, colour, alpha in zip(rays.cameras, rays.colour, rays.alpha, strict=True):

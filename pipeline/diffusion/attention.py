@@ -62,6 +62,12 @@ class AttentionHook:
     def begin_pass(self, step: Step) -> None:
         """Called before every pass of the U-Net."""
 
+    def begin_call(self, call: int) -> None:
+        """Called before every call of the U-Net in a pass: guidance makes two, call 0 told of the photo, 1 of nothing.
+
+        Nobody need call it where a pass has one call only.
+        """
+
     def end_step(self, step: Step) -> None:
         """Called after the last pass of every step."""
 
@@ -76,8 +82,15 @@ class AttentionHook:
         """Whether :meth:`scores` is to be called; if any hook says so the scores are materialised."""
         return False
 
+    def heads_at_once(self, layer: Layer) -> int | None:
+        """How many heads' scores to hold at a time where this hook wants scores; None for all."""
+        return None
+
     def scores(self, layer: Layer, scores: Scores) -> Scores:
-        """Change the scaled scores before the softmax."""
+        """Change the scaled scores before the softmax, in place or not.
+
+        Called after :meth:`project` of the same layer, once for every group of heads, in order.
+        """
         return scores
 
     def output(self, layer: Layer, out: Float[Tensor, "rows tokens channels"]) -> Float[Tensor, "rows tokens channels"]:
@@ -116,10 +129,7 @@ class HookedAttention:
             q, k, v = hook.project(self.layer, q, k, v)
         wanting = [hook for hook in self.hooks if hook.wants_scores(self.layer)]
         if wanting:
-            scores = q @ k.transpose(-1, -2) * attn.scale
-            for hook in wanting:
-                scores = hook.scores(self.layer, scores)
-            out = scores.float().softmax(dim=-1).to(v.dtype) @ v
+            out = self._scored(wanting, q * attn.scale, k, v)
         else:
             out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
         out = out.transpose(1, 2).reshape(rows, -1, q.shape[1] * q.shape[3]).to(hidden_states.dtype)
@@ -130,6 +140,17 @@ class HookedAttention:
         for hook in self.hooks:
             out = hook.output(self.layer, out)
         return out
+
+    def _scored(self, wanting: Sequence[AttentionHook], q: Heads, k: Heads, v: Heads) -> Heads:
+        """Attention whose scores hooks see; a few heads at a time, if a hook asks for that."""
+        limits = [limit for hook in wanting if (limit := hook.heads_at_once(self.layer)) is not None]
+        outs = []
+        for few_q, few_k, few_v in zip(*(x.split(min(limits, default=x.shape[1]), 1) for x in (q, k, v)), strict=True):
+            scores = few_q @ few_k.transpose(-1, -2)
+            for hook in wanting:
+                scores = hook.scores(self.layer, scores)
+            outs.append(scores.float().softmax(dim=-1).to(v.dtype) @ few_v)
+        return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
 
 def self_attention_layers(unet: UNet2DConditionModel, latent_size: int | None = None) -> dict[str, Layer]:

@@ -36,6 +36,10 @@ class RowNoise:
         """Standard normal noise ``[rows, *shape]``; the next draw continues every generator."""
         return torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators]).to(device)
 
+    def first(self, count: int) -> RowNoise:
+        """The same generators, of the first rows only."""
+        return RowNoise(self.generators[:count])
+
 
 def view_seeds(seed: int, count: int) -> list[int]:
     """Seeds of the views of one object: view ``k`` has the same seed whatever the number of views."""
@@ -52,10 +56,12 @@ def denoise(
     noise: RowNoise,
     eta: float = 0.0,
     passes: Callable[[int], int] = lambda t: 1,
+    renoise: RowNoise | None = None,
+    rows: Callable[[int], int] | None = None,
     hooks: Sequence[AttentionHook] = (),
     guide: Guide | None = None,
     on_step: Callable[[Step], None] | None = None,
-) -> Latents:
+) -> Float[Tensor, "left c h w"]:
     """Denoise latents along explicit timestep pairs with DDIM.
 
     Args:
@@ -67,15 +73,20 @@ def denoise(
         eta: 0 for deterministic DDIM, 1 for ancestral sampling.
         passes: U-Net passes at a timestep. Between two passes the latents are noised up from ``t_next`` to ``t`` again
             (resampling).
+        renoise: where the noise between passes comes from; ``noise`` if None.
+        rows: how many rows, from the first on, are denoised from a timestep on; the others are dropped for good.
         hooks: told of steps and passes; installing them on the U-Net is the caller's part.
         guide: optional change ``(latents, clean estimate, t) -> clean estimate`` before the update.
         on_step: called after every step, for progress bars.
 
     Returns:
-        Latents at the last ``t_next``.
+        Latents at the last ``t_next``, of the rows that were not dropped.
     """
-    z = latents
+    z, renoise = latents, renoise or noise
     for index, (t, t_next) in enumerate(pairs):
+        if rows is not None:
+            left = rows(t)
+            z, noise, renoise = z[:left], noise.first(left), renoise.first(left)
         count = passes(t)
         for pass_index in range(count):
             step = Step(index, len(pairs), t, pass_index, count)
@@ -88,7 +99,7 @@ def denoise(
             fresh = noise.draw(z.shape[1:], z.device) if eta > 0 else None
             lower = schedule.ddim(clean, eps, t, t_next, eta, fresh)
             if pass_index < count - 1:
-                z = schedule.renoise(lower, t_next, t, noise.draw(z.shape[1:], z.device))
+                z = schedule.renoise(lower, t_next, t, renoise.draw(z.shape[1:], z.device))
         z = lower
         for hook in hooks:
             hook.end_step(step)

@@ -17,8 +17,9 @@ from pipeline.diffusion.conditioning import Conditions, fold_visibility
 from pipeline.diffusion.latents import images_from_rgba, rgba_from_images
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.poses import Poses, identity_poses, pluecker_maps, pose_tokens
-from pipeline.diffusion.schedule import leading_timesteps, timestep_pairs, trailing_timesteps
+from pipeline.diffusion.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.settings import SamplingSettings
+from pipeline.diffusion.zero_to_hero import ZeroToHero, plan_zero_to_hero, shared_seeds, source_seeds, with_source_view
 
 
 @torch.no_grad()
@@ -116,35 +117,76 @@ def sample_latents(
         on_step: called after every step.
     """
     objects, views = given.tokens.shape[:2]
-    noise = RowNoise.of(view_seeds(settings.seed, views) * objects if seeds is None else seeds)
-    side = model.latent_size
-    count = len(model.schedule)
-    spacing = trailing_timesteps if float(model.schedule.abar[-1]) < 1e-4 else leading_timesteps
-    start = noise.draw((4, side, side), model.device)
-    if settings.strength < 1 and given.coarse is not None:
-        pairs = timestep_pairs(spacing(settings.steps, max(settings.steps, round(settings.strength * count))))
-        known = model.codec.normalise(given.coarse.flatten(0, 1))
-        start = model.schedule.add_noise(known, start, torch.full((len(start),), pairs[0][0], device=start.device))
-    else:
-        pairs = timestep_pairs(spacing(settings.steps, count))
+    targets = objects * views
+    seeds = view_seeds(settings.seed, views) * objects if seeds is None else seeds
+    planned = plan_zero_to_hero(model, settings, objects, views)
+    method = planned or ZeroToHero(objects, views, None, Span(0, 0), 1)
+    told, all_seeds = given, [*seeds]
+    if method.adds_source:
+        told, all_seeds = with_source_view(given), [*seeds, *source_seeds(seeds, views)]
+    noise = RowNoise.of(all_seeds)
+    start, pairs = _start(model, told, settings, method, noise)
+    shared = planned is not None and settings.zero_to_hero.share_renoise
+    renoise = RowNoise.of(shared_seeds(seeds, views)[: len(all_seeds)]) if shared else None
     null = given.null() if settings.guidance != 1 else None
+    told_null = null if null is None or told is given else told.null()
+    sharing = model.shared_views(views + int(method.adds_source), joint=settings.joint)
+    active = [*([] if sharing is None else [sharing]), *(planned.hooks if planned else []), *hooks]
+
+    def call(number: int, z: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+        for hook in active:
+            hook.begin_call(number)
+        return model.predict(z, times, conditions)
 
     def predict(z: Tensor, t: int) -> Tensor:
-        grouped = z.unflatten(0, (objects, views))
-        times = torch.full((objects, views), t, device=z.device)
-        out = model.predict(grouped, times, given)
-        if null is not None:
-            blank = model.predict(grouped, times, null)
+        grouped = method.grouped(z)
+        alone = len(z) == targets
+        times = torch.full(grouped.shape[:2], t, device=z.device)
+        out = call(0, grouped, times, given if alone else told)
+        if null is not None and told_null is not None:
+            blank = call(1, grouped, times, null if alone else told_null)
             out = blank + settings.guidance * (out - blank)
-        return out.flatten(0, 1)
+        return method.flattened(out)
 
-    sharing = model.shared_views(views, joint=settings.joint)
-    active = [*([] if sharing is None else [sharing]), *hooks]
-    with hooked(model.unet, active, side):
+    with hooked(model.unet, active, model.latent_size):
         out = denoise(
-            predict, start, model.schedule, pairs, noise=noise, eta=settings.eta, hooks=active, on_step=on_step
+            predict,
+            start,
+            model.schedule,
+            pairs,
+            noise=noise,
+            eta=settings.eta,
+            passes=method.passes,
+            renoise=renoise,
+            rows=method.rows,
+            hooks=active,
+            on_step=on_step,
         )
-    return out.unflatten(0, (objects, views))
+    return out[:targets].unflatten(0, (objects, views))
+
+
+def _start(
+    model: ViewDiffusion, told: Conditions, settings: SamplingSettings, method: ZeroToHero, noise: RowNoise
+) -> tuple[Float[Tensor, "r c h w"], list[tuple[int, int]]]:
+    """What the loop begins with, and its timesteps: noise alone, or the noised picture of the coarse volume."""
+    side, count = model.latent_size, len(model.schedule)
+    spacing = trailing_timesteps if model.schedule.ends_in_noise else leading_timesteps
+    start = noise.draw((4, side, side), model.device)
+    if settings.filtering != "none" and settings.zero_to_hero.share_init_noise:
+        firsts = start[: method.objects * method.views : method.views]
+        start = torch.cat([firsts.repeat_interleave(method.views, 0), firsts])[: len(start)]
+    from_coarse = settings.strength < 1 and told.coarse is not None
+    end = round(settings.strength * count) if from_coarse else count
+    if method.timesteps is None:
+        timesteps = spacing(settings.steps, max(settings.steps, end) if from_coarse else count)
+    else:
+        timesteps = [t for t in method.timesteps if t < end] or method.timesteps[-1:]
+    pairs = timestep_pairs(timesteps)
+    if from_coarse:
+        assert told.coarse is not None
+        known = method.flattened(model.codec.normalise(told.coarse.flatten(0, 1)).unflatten(0, told.coarse.shape[:2]))
+        start = model.schedule.add_noise(known, start, torch.full((len(start),), pairs[0][0], device=start.device))
+    return start, pairs
 
 
 @torch.no_grad()
@@ -164,11 +206,19 @@ def sample_views(
     pictures = decode_views(model, sample_latents(model, given, settings, hooks=hooks, on_step=on_step))
     if volume is None or not settings.coarse_colours:
         return pictures
-    poses = Poses.of_orbits(orbits.to(model.device))
+    return with_broad_colours(pictures, coarse_guides(model, photo, volume, Poses.of_orbits(orbits.to(model.device))))
+
+
+@torch.no_grad()
+def coarse_guides(
+    model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
+) -> Float[Tensor, "o v s s 4"]:
+    """The coarse pictures at the model's image size, straight alpha in [0, 1]."""
     guides = [
         _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])[0] for k in range(len(photo))
     ]
-    return with_broad_colours(pictures, rgba_from_images(torch.stack(guides).flatten(0, 1) * 2 - 1).view_as(pictures))
+    white = torch.stack(guides)
+    return rgba_from_images(white.flatten(0, 1) * 2 - 1).unflatten(0, white.shape[:2])
 
 
 def with_broad_colours(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +69,11 @@ class NoiseSchedule:
 
     def __len__(self) -> int:
         return len(self.abar)
+
+    @property
+    def ends_in_noise(self) -> bool:
+        """Whether the last timestep holds no signal, so that sampling must begin there."""
+        return float(self.abar[-1]) < 1e-4
 
     def at(self, t: int) -> float:
         """Signal level at a timestep; :data:`FINAL` is the clean end."""
@@ -133,6 +140,83 @@ class NoiseSchedule:
 
     def _rows(self, t: Tensor, like: Tensor) -> Tensor:
         return self.abar.to(like.device)[t].view(-1, *([1] * (like.ndim - 1)))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Timesteps ``low <= t < high``."""
+
+    low: int
+    high: int
+
+    def __contains__(self, t: object) -> bool:
+        return isinstance(t, int) and self.low <= t < self.high
+
+
+@functools.cache
+def reference_schedule() -> NoiseSchedule:
+    """Stable Diffusion's and Zero123's process, in whose timesteps papers state their ranges."""
+    return NoiseSchedule.of_config({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"})
+
+
+def equivalent_timestep(schedule: NoiseSchedule, t: int, latent_size: int, reference_size: int = 32) -> int:
+    """The timestep that means for a model what ``t`` means for Zero123 at latents of the reference size.
+
+    Equal means an equal signal-to-noise ratio over areas that show the same share of the picture: noise that is drawn
+    per pixel averages out four times as much on twice the side (simple diffusion, Hoogeboom et al. 2023, equation 4).
+    The first and the last timestep stay the first and the last.
+
+    Args:
+        schedule: of the model.
+        t: timestep of :func:`reference_schedule`, from 0 to its length.
+        latent_size: side of the model's latents.
+        reference_size: side of the latents for which ``t`` is stated.
+
+    Returns:
+        The smallest timestep that is at least as noisy; the schedule's length if none is.
+    """
+    reference = reference_schedule()
+    if t <= 0:
+        return 0
+    if t >= len(reference):
+        return len(schedule)
+    steps = torch.arange(len(schedule))
+    wanted = reference.log_snr(torch.tensor(t)).double() + 2 * math.log(reference_size / latent_size)
+    return int((schedule.log_snr(steps).double() > wanted).sum())
+
+
+def hourglass(
+    bounds: Sequence[int] = (0, 200, 800, 1000),
+    counts: Sequence[int] = (10, 6, 10),
+    offset: int = 1,
+    *,
+    trailing: bool = False,
+) -> list[int]:
+    """Falling timesteps, evenly spaced within each stage, denser in some stages than in others.
+
+    Args:
+        bounds: ends of the stages, rising; the last is the number of timesteps.
+        counts: timesteps in each stage.
+        offset: added to all timesteps, as in :func:`leading_timesteps`.
+        trailing: begin each stage at its noisiest timestep, as zero-terminal-SNR models need; no offset then.
+
+    Raises:
+        InputError: stages and counts do not fit.
+    """
+    stages = list(itertools.pairwise(bounds))
+    if len(stages) != len(counts) or not all(0 <= a < b for a, b in stages):
+        raise InputError(f"{len(counts)} counts and bounds {tuple(bounds)} make no stages of an hourglass")
+    if any(not 0 <= n <= high - low for n, (low, high) in zip(counts, stages, strict=True)) or sum(counts) == 0:
+        raise InputError(f"stages with bounds {tuple(bounds)} cannot hold {tuple(counts)} timesteps")
+    steps = []
+    for n, (low, high) in zip(counts, stages, strict=True):
+        if trailing:
+            steps += [high - 1 - k * (high - low) // n for k in reversed(range(n))]
+        else:
+            steps += [low + k * (high - low) // n + offset for k in range(n)]
+    if steps[-1] >= bounds[-1] or steps[0] < 0:
+        raise InputError(f"an offset of {offset} leads out of the {bounds[-1]} timesteps")
+    return steps[::-1]
 
 
 def timestep_pairs(timesteps: list[int]) -> list[tuple[int, int]]:

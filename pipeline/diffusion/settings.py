@@ -15,6 +15,8 @@ Precision = Literal["float32", "float16", "bfloat16"]
 Memory = Literal["low", "normal", "high"]
 PoseEntry = Literal["auto", "radius", "polar"]
 CutoutWay = Literal["auto", "rembg", "nano", "grabcut"]
+Filtering = Literal["zero-to-hero", "amf", "none"]
+Pool = Literal["min", "mean", "ema", "none"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,137 @@ class PrepareSettings:
 
 
 @dataclass(frozen=True)
+class ZeroToHeroSettings:
+    """The numbers of Zero-to-Hero (arXiv 2405.18677).
+
+    Timesteps are the paper's, for 1000 of them and 32x32 latents; for other processes and latents those of the same
+    meaning are taken (:func:`pipeline.diffusion.schedule.equivalent_timestep`). Ranges are from a timestep, to one.
+    """
+
+    hourglass: bool = True
+    """Space the steps by bounds and counts; else evenly, as many as without."""
+    bounds: tuple[int, int, int, int] = (0, 200, 800, 1000)
+    """Ends of the late, middle and early stage."""
+    counts: tuple[int, int, int] = (10, 6, 10)
+    """Steps in the late, middle and early stage."""
+    timesteps: tuple[int, ...] | None = None
+    """The model's own timesteps, falling, in place of all spacing."""
+    passes: int = 5
+    """Passes of the U-Net at each resampled step; 1 turns resampling off."""
+    resample: tuple[int, int] = (800, 1000)
+    """Range of resampling."""
+    amf: bool = True
+    """Filter attention maps."""
+    pool: Pool = "min"
+    """How the maps of the passes of a step are pooled."""
+    in_step: tuple[int, int] = (800, 1000)
+    """Range of that."""
+    cross_step: tuple[int, int] = (600, 1000)
+    """Range in which maps are blended with those of earlier steps."""
+    alpha_current: float = 0.2
+    """Share of a step's own map in that blend."""
+    alpha_history: float = 0.5
+    """Share of a step's blended map in the history that the next step meets."""
+    alpha_pool: float = 0.5
+    """Share of a pass's own map where the pool is ema."""
+    amf_accumulate: Literal["blended", "raw"] = "blended"
+    """Whether passes are pooled with maps after or before the blend with earlier steps."""
+    amf_rows: Literal["all", "target"] = "all"
+    """Whether the map of a source row is filtered too."""
+    amf_cfg: Literal["both", "cond"] = "both"
+    """Whether the maps of guidance's unconditional call are filtered too."""
+    amf_sides: tuple[int, ...] | None = None
+    """Sides of the token grids that are filtered; all up to 32 by default."""
+    msa: bool = True
+    """Let views read the source's keys and values in place of their own, early on."""
+    msa_range: tuple[int, int] = (600, 1000)
+    """Range of that; the paper has 700 for the first Zero123."""
+    msa_levels: int = 2
+    """Levels of the decoder where it happens, from the finest."""
+    msa_cfg: Literal["both", "cond"] = "both"
+    """Whether views read the source in guidance's unconditional call too; models with a clean source row see a blank
+    there."""
+    keep_source_row: bool = False
+    """Go on denoising the source after that range; no view reads it then."""
+    reset_history_on_msa_end: bool = True
+    """Forget earlier steps' maps of layers in which views read the source, when that ends."""
+    share_init_noise: bool = False
+    """Start all rows of an object from the same noise."""
+    share_renoise: bool = False
+    """Resample all rows of an object with the same noise."""
+    half: bool = False
+    """Keep maps in half precision: half the memory."""
+    heads_at_once: int | None = 1
+    """Heads whose maps are made at a time; None for all. Few need less memory, and on a CPU less time too."""
+    buffer_gb: float = 8.0
+    """Memory that kept maps may fill; more is an error."""
+
+    def __post_init__(self) -> None:
+        rises = all(a < b for a, b in zip(self.bounds, self.bounds[1:]))
+        if not rises or self.bounds[0] < 0 or min(self.counts) < 0 or sum(self.counts) < 1:
+            raise SettingsError(
+                f"bounds {self.bounds} with {self.counts} steps make no schedule",
+                fix="Give rising bounds from 0 to 1000, and a step in one of the stages at least.",
+            )
+        for name in ("resample", "in_step", "cross_step", "msa_range"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise SettingsError(f"{name} {low} {high} is no range", fix="Give the lower timestep first.")
+        for name in ("alpha_current", "alpha_history", "alpha_pool"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} {getattr(self, name)} is no share", fix="Give a value from 0 to 1.")
+        if self.passes < 1 or self.msa_levels < 0 or (self.heads_at_once is not None and self.heads_at_once < 1):
+            raise SettingsError(
+                "passes and heads_at_once must be 1 at least, and msa_levels 0",
+                fix="Leave out what you do not want to change.",
+            )
+        if self.timesteps is not None and (
+            not self.timesteps or any(a <= b for a, b in zip(self.timesteps, self.timesteps[1:]))
+        ):
+            raise SettingsError("timesteps must fall", fix="Give the noisiest first.")
+
+
+@dataclass(frozen=True)
+class ControlNetFilterSettings:
+    """Resampling and attention map filtering in a text-to-image pipeline with a ControlNet.
+
+    Fields are those of :class:`ZeroToHeroSettings`. The paper gives ranges and passes; it only says that history weighs
+    less here, so the shares are our choice.
+    """
+
+    passes: int = 5
+    """Passes of the U-Net and the ControlNet at each resampled step."""
+    resample: tuple[int, int] = (700, 1000)
+    """Range of resampling."""
+    pool: Pool = "min"
+    """How the maps of the passes of a step are pooled."""
+    in_step: tuple[int, int] = (700, 1000)
+    """Range of that."""
+    cross_step: tuple[int, int] = (700, 1000)
+    """Range in which maps are blended with those of earlier steps."""
+    alpha_current: float = 0.5
+    """Share of a step's own map in that blend."""
+    alpha_history: float = 0.5
+    """Share of a step's blended map in the history that the next step meets."""
+    alpha_pool: float = 0.5
+    """Share of a pass's own map where the pool is ema."""
+    amf_accumulate: Literal["blended", "raw"] = "blended"
+    """Whether passes are pooled with maps after or before the blend with earlier steps."""
+    amf_cfg: Literal["both", "cond"] = "both"
+    """Whether the maps of guidance's unconditional rows are filtered too; cond needs guidance to be on."""
+    amf_sides: tuple[int, ...] | None = None
+    """Sides of the token grids that are filtered; all up to 32 by default, which leaves out the finest of SD."""
+    half: bool = False
+    """Keep maps in half precision."""
+    heads_at_once: int | None = 1
+    """Heads whose maps are made at a time; None for all."""
+    buffer_gb: float = 8.0
+    """Memory that kept maps may fill; more is an error."""
+    reference_size: int = 64
+    """Side of the latents for which the ranges are stated."""
+
+
+@dataclass(frozen=True)
 class SamplingSettings:
     """How views are sampled."""
 
@@ -54,6 +187,10 @@ class SamplingSettings:
     """Let the views of an object share attention, if the model was trained for it."""
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
     """Every view's noise follows from this and from its place in the ring."""
+    filtering: Annotated[Filtering, tyro.conf.arg(aliases=["--filtering"])] = "none"
+    """zero-to-hero: that method, with steps of its own; amf: its resampling and filtering only, on the usual steps."""
+    zero_to_hero: ZeroToHeroSettings = ZeroToHeroSettings()
+    """The numbers of either."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -41,7 +41,7 @@ from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.schedule import NoiseSchedule, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.settings import Memory, SamplingSettings
 from pipeline.diffusion.weight_files import fill, read_part
-from scene.errors import CheckpointError
+from scene.errors import CheckpointError, SettingsError
 
 ROWS, COLUMNS = 3, 2
 FOV = math.radians(30)
@@ -284,7 +284,15 @@ def sample_six_views(
         photo: framed cut-out.
         settings: steps, guidance, eta, seed.
         on_step: called after every step.
+
+    Raises:
+        SettingsError: filtering is asked for.
     """
+    if settings.filtering != "none":
+        raise SettingsError(
+            f"filtering {settings.filtering} is for models that make one view per row, not for Zero123++",
+            fix="Leave --filtering out, or choose another checkpoint.",
+        )
     device, schedule = model.device, model.schedule
     side, channels = model.image_size // model.down, int(model.vae.config["latent_channels"])
     views_seed, reference_seed = view_seeds(settings.seed, 2)

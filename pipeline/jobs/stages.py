@@ -20,10 +20,9 @@ from recon.asset import placed
 from recon.export import export_mesh
 from recon.field import Surface
 from recon.fit import fit_surface, prior_surface
-from recon.mesh import clean_mesh, decimate, extract_mesh, taubin
-from recon.scene_fit import fit_scene
+from recon.mesh import asset_mesh
+from recon.scene_fit import fit_unmasked
 from recon.settings import FitSettings, GlbSettings
-from recon.stereo_fit import stereo_surface
 from recon.texture import TexturedMesh, bake
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
@@ -160,9 +159,7 @@ def surface_stage(
     if views.has_masks:
         surface = _masked_surface(views, capture / "coarse.npz", settings, on_step, pick_device(device), checkpoint)
     else:
-        # Stereo is faster and truer wherever there is texture; a radiance volume is for plain things.
-        seen = stereo_surface(views, settings, on_step=on_step)
-        surface = fit_scene(views, settings, on_step=on_step, checkpoint=checkpoint) if seen is None else seen
+        surface = fit_unmasked(views, settings, on_step=on_step, checkpoint=checkpoint)
     surface.save(folder / "surface.npz")
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
@@ -202,11 +199,8 @@ def asset_stage(
     """Write the GLB and the other formats that are asked for, all checked, the turntable and a summary."""
     surface = Surface.load(surface_path)
     views = ViewSet.load(capture)
-    vertices, faces = clean_mesh(*extract_mesh(surface))
-    dense, limits = len(faces), mesh.limits
-    vertices, faces = decimate(vertices, faces, limits.max_faces)
-    if mesh.smoothing:
-        vertices = taubin(vertices, faces, mesh.smoothing)
+    limits = mesh.limits
+    vertices, faces = asset_mesh(surface, limits.max_faces, mesh.smoothing)
     textured = bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
     moved = views.facts.get("normalised_from_world")
     world = None if moved is None else np.array(moved, np.float64)
@@ -221,7 +215,6 @@ def asset_stage(
     facts = {
         "summary": str(made),
         "health": asdict(made.health),
-        "dense_faces": dense,
         "profile": mesh.profile,
         "bytes": made.size,
         "surface": surface.facts,
@@ -239,13 +232,9 @@ def turntable_frames(
 ) -> Float[np.ndarray, "t s s 3"]:
     """The asset from all around, filling the frame, without shading (its texture holds the light), on white."""
     from scene.camera import orbit_camera
-    from scene.mesh import ColouredMesh
-    from scene.render import Light, MeshRenderer, over_white
+    from scene.render import UNLIT, MeshRenderer, over_white
 
-    coloured = ColouredMesh(
-        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
-    )
-    renderer = MeshRenderer(coloured.normalised(), Light(ambient=1.0, diffuse=0.0))
+    renderer = MeshRenderer(mesh.coloured().normalised(), UNLIT)
     return np.stack(
         [
             over_white(

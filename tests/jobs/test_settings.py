@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+from pipeline.diffusion.settings import PrepareSettings, SamplingSettings, ZeroToHeroSettings
 from pipeline.jobs.settings import (
     Image2MeshSettings,
     MeshSettings,
@@ -282,6 +282,15 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     if kind is SamplingSettings:
         values |= {"steps": st.integers(1), "guidance": st.floats(0, allow_infinity=False), "eta": st.floats(0, 1)}
         values["strength"] = st.floats(0, 1, exclude_min=True)
+    if kind is ZeroToHeroSettings:
+        span, share = st.tuples(st.integers(0), st.integers(0)).map(sorted).map(tuple), st.floats(0, 1)
+        values |= dict.fromkeys(("resample", "in_step", "cross_step", "msa_range"), span)
+        values |= dict.fromkeys(("alpha_current", "alpha_history", "alpha_pool"), share)
+        values["bounds"] = st.sets(st.integers(0), min_size=4, max_size=4).map(sorted).map(tuple)
+        values["counts"] = st.tuples(*[st.integers(1)] * 3)
+        values["timesteps"] = st.none() | st.sets(st.integers(), min_size=1).map(lambda t: tuple(sorted(t)[::-1]))
+        values |= {"passes": st.integers(1), "msa_levels": st.integers(0)}
+        values["heads_at_once"] = st.none() | st.integers(1)
     if kind is RingSettings:
         angles = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
         values = {"views": st.tuples(st.integers(1), st.integers(1)), "elevations_deg": angles, "offsets_deg": angles}

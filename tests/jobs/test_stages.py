@@ -42,7 +42,7 @@ def test_the_state_of_a_fit_outlives_its_stop_and_not_its_end(
     masks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views, state = capture(tmp_path / "capture", masks=masks), tmp_path / "state.npz"
-    used, other = ("fit_surface", "fit_scene") if masks else ("fit_scene", "fit_surface")
+    used, other = ("fit_surface", "fit_unmasked") if masks else ("fit_unmasked", "fit_surface")
     asked: list[Path | None] = []
     monkeypatch.delattr(stages, other)
     monkeypatch.setattr(stages, used, stand_in(asked, stops=True))

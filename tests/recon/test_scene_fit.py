@@ -18,7 +18,7 @@ from recon.normalise import normalise_scene
 from recon.radiance import Descent
 from recon.rays import RaySet
 from recon.scene_checkpoint import SceneState, scene_digest
-from recon.scene_fit import fit_scene
+from recon.scene_fit import fit_scene, fit_unmasked
 from recon.settings import FitSettings
 from scene.camera import apply_transform, orbit_camera
 from scene.mesh import ColouredMesh
@@ -66,6 +66,26 @@ def test_a_block_in_a_room_is_found_without_masks(room: tuple[ViewSet, tuple[np.
     assert np.abs(vertices).max() < 0.66
     assert told[-1][0] == told[-1][1] == len(told)
     assert surface.facts["masks"] == "none"
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["stereo sees", "stereo sees nothing"])
+def test_photos_without_masks_are_fitted_by_stereo_where_it_sees(
+    seen: bool, room: tuple[ViewSet, tuple[np.ndarray, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6, {})
+    asked: list[Path | None] = []
+
+    def stereo(*_: object, **__: object) -> Surface | None:
+        return found if seen else None
+
+    def volume(*_: object, checkpoint: Path | None = None, **__: object) -> Surface:
+        asked.append(checkpoint)
+        return found
+
+    monkeypatch.setattr("recon.scene_fit.stereo_surface", stereo)
+    monkeypatch.setattr("recon.scene_fit.fit_scene", volume)
+    assert fit_unmasked(room[0], TINY, checkpoint=tmp_path / "state.npz") is found
+    assert asked == ([] if seen else [tmp_path / "state.npz"])
 
 
 def test_the_region_is_what_the_cameras_look_at(room: tuple[ViewSet, tuple[np.ndarray, np.ndarray]]) -> None:

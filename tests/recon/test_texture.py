@@ -11,11 +11,11 @@ import pytest
 
 from recon.texture import TexturedMesh, bake, project_colours
 from scene.camera import Camera, look_at, orbit_camera
-from scene.mesh import ColouredMesh, sample_image
+from scene.mesh import sample_image
 from scene.metrics import psnr
 from scene.procedural import Part, Pattern, box
 from scene.raycast import mesh_caster
-from scene.render import Light, MeshRenderer
+from scene.render import UNLIT, MeshRenderer
 from scene.viewset import View, ViewSet
 from scene.voxels import sphere_cameras
 
@@ -267,11 +267,8 @@ def test_what_the_best_view_does_not_see_comes_from_another(two_balls: Part, sho
 def test_held_out_views_look_like_the_object(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
     part = ball(0.5)
     mesh = bake(*part, shoot(part, sphere_cameras(16, 128, 1.5), solid=(CHECKS,)), GREY, 512)
-    textured = ColouredMesh(
-        mesh.vertices.astype(np.float32), mesh.faces, uv=mesh.uv.astype(np.float32), texture=mesh.texture
-    )
     camera = orbit_camera(0.9, 0.4, size=128)
-    shown = MeshRenderer(textured, Light(ambient=1.0, diffuse=0.0)).render(camera).rgba
+    shown = MeshRenderer(mesh.coloured(), UNLIT).render(camera).rgba
     true = next(iter(shoot(part, [camera], solid=(CHECKS,)))).rgba() / 255
     assert psnr(shown[..., :3], true[..., :3], true[..., 3] > 0.99) > 25
 
