@@ -61,7 +61,7 @@ from scripts.evaluate_views import interval
 
 Part = Literal["bound", "rows", "controls", "tune", "meshes", "pictures", "table"]
 BOUND = ("uniform-25", "oracle", "true-coarse", "true-start-0.7", "true-start-0.35", "coarse", "vae")
-CONTROLS = ("uniform-66", "best-guidance", "mean-of-3")
+CONTROLS = ("uniform-66", "best-guidance", "mean-of-3", "ancestral")
 GRIDS: dict[str, tuple[Any, ...]] = {
     "msa_range": ((600, 1000), (800, 1000), (1000, 1000)),
     "msa_cfg": ("both", "cond"),
@@ -191,6 +191,7 @@ def rows_of(arguments: Arguments, tuned: dict[str, Any]) -> dict[str, Row]:
     rows["vae"] = Row(uniform(1), shown="vae")
     rows["best-guidance"] = Row(replace(uniform(66), guidance=tuned.get("guidance", base.guidance)))
     rows["mean-of-3"] = Row(uniform(22), samples=3)
+    rows["ancestral"] = Row(replace(uniform(66), eta=1.0))
     return rows
 
 
