@@ -19,6 +19,7 @@ Time and memory of a pass are measured by scripts/time_zero_to_hero.py.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -35,27 +36,15 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from pipeline.diffusion.attention import AttentionHook, Step, hooked
+from pipeline.diffusion.attention import Step
 from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.coarse import CoarseVolume
-from pipeline.diffusion.conditioning import Conditions
-from pipeline.diffusion.filtering import MapOracle
-from pipeline.diffusion.loop import RowNoise
-from pipeline.diffusion.poses import Poses
-from pipeline.diffusion.sample import (
-    coarse_guides,
-    coarse_volume,
-    decode_views,
-    sample_latents,
-    view_conditions,
-    with_broad_colours,
-)
-from pipeline.diffusion.schedule import equivalent_timestep
+from pipeline.diffusion.oracle import true_maps
+from pipeline.diffusion.sample import decode_views, sample_latents, with_broad_colours
 from pipeline.diffusion.settings import Precision, SamplingSettings
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.objects import ObjectPool
-from pipeline.training.pairs import KEYS, Case, Pairs, cases, scored
+from pipeline.training.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
 from pipeline.training.samples import heldout_mesh, source_view, to_bytes
 from recon.fit import fit_surface
 from recon.mesh import drop_specks, extract_mesh, taubin
@@ -72,7 +61,7 @@ from scripts.evaluate_views import interval
 
 Part = Literal["bound", "rows", "controls", "tune", "meshes", "pictures", "table"]
 BOUND = ("uniform-25", "oracle", "true-coarse", "true-start-0.7", "true-start-0.35", "coarse", "vae")
-CONTROLS = ("uniform-66", "best-guidance", "mean-of-3")
+CONTROLS = ("uniform-66", "best-guidance", "mean-of-3", "ancestral")
 GRIDS: dict[str, tuple[Any, ...]] = {
     "msa_range": ((600, 1000), (800, 1000), (1000, 1000)),
     "msa_cfg": ("both", "cond"),
@@ -121,7 +110,9 @@ class Arguments:
     mask_threshold: float = 0.95
     """Foreground on white has a channel below this."""
     pictures: Path = Path("zero_to_hero.jpg")
-    """Where the most changed cases are drawn."""
+    """Where the most changed pairs are drawn, for all seeds."""
+    shown: int = 10
+    """How many."""
     device: str = "auto"
     """Where the model runs."""
     precision: Precision = "float32"
@@ -200,6 +191,7 @@ def rows_of(arguments: Arguments, tuned: dict[str, Any]) -> dict[str, Row]:
     rows["vae"] = Row(uniform(1), shown="vae")
     rows["best-guidance"] = Row(replace(uniform(66), guidance=tuned.get("guidance", base.guidance)))
     rows["mean-of-3"] = Row(uniform(22), samples=3)
+    rows["ancestral"] = Row(replace(uniform(66), eta=1.0))
     return rows
 
 
@@ -212,26 +204,6 @@ def glb_paths(arguments: Arguments) -> list[tuple[int, Path]]:
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Told:
-    """A case as the model is told of it; the same for all rows."""
-
-    case: Case
-    given: Conditions
-    volume: CoarseVolume | None
-    guides: Float[Tensor, "1 v s s 4"] | None
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, model: ViewDiffusion, case: Case) -> Told:
-        """Encode photo, camera and coarse pictures."""
-        photo, source = torch.from_numpy(case.source), torch.from_numpy(case.camera).to(model.device)
-        orbits = torch.from_numpy(case.orbits).to(model.device)
-        volume = coarse_volume(model, photo, source)
-        guides = None if volume is None else coarse_guides(model, photo, volume, Poses.of_orbits(orbits))
-        return cls(case, view_conditions(model, photo, source, orbits, volume), volume, guides)
 
 
 @torch.no_grad()
@@ -258,7 +230,7 @@ def sampled(
         elif row.shown == "vae":
             views = decode_views(model, model.codec.normalise(_true_latents(model, told.case))[None])
         else:
-            hooks = [oracle(model, told.case, given, settings)] if row.maps else []
+            hooks = [true_maps(model, _true_latents(model, told.case), given, settings)] if row.maps else []
             latents = sample_latents(model, given, settings, hooks=hooks, on_step=count)
             views = decode_views(model, latents)
             if told.guides is not None and settings.coarse_colours:
@@ -273,23 +245,6 @@ def sampled(
 
 def _true_latents(model: ViewDiffusion, case: Case) -> Float[Tensor, "v c h w"]:
     return model.codec.encode_raw(torch.from_numpy(case.truths).to(model.device))
-
-
-def oracle(model: ViewDiffusion, case: Case, given: Conditions, settings: SamplingSettings) -> AttentionHook:
-    """The attention maps of the true views, noised as at the paper's timestep 5, for every later call."""
-    hook = MapOracle()
-    truth = model.codec.normalise(_true_latents(model, case))
-    t = equivalent_timestep(model.schedule, 5, model.latent_size)
-    noise = RowNoise.of(range(len(truth))).draw(truth.shape[1:], model.device)
-    times = torch.full((1, len(truth)), t, device=model.device)
-    z = model.schedule.add_noise(truth, noise, times[0])[None]
-    sharing = model.shared_views(len(truth), joint=settings.joint)
-    with hooked(model.unet, [*([] if sharing is None else [sharing]), hook], model.latent_size):
-        for call, told in enumerate([given] if settings.guidance == 1 else [given, given.null()]):
-            hook.begin_call(call)
-            model.predict(z, times, told)
-    hook.mode = "inject"
-    return hook
 
 
 def run_rows(model: ViewDiffusion, arguments: Arguments, results: Results, names: Sequence[str]) -> None:
@@ -404,7 +359,7 @@ def final_meshes(model: ViewDiffusion, arguments: Arguments, results: Results) -
 
 
 def pictures(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
-    """The ten pairs changed most, five each way: source, truth, then base and method for each of three seeds."""
+    """The pairs changed most, half each way: source, truth, then base and method for each seed."""
     rows = rows_of(arguments, results["tuned"])
     shown_rows = (arguments.base, "all")
     changes: list[tuple[float, int, Path, int]] = []
@@ -416,15 +371,21 @@ def pictures(model: ViewDiffusion, arguments: Arguments, results: Results) -> No
             changes += [(b - a, index, path, k) for k, (a, b) in enumerate(zip(base, ours, strict=True))]
     if not changes:
         raise InputError(f"no scores of {' and '.join(shown_rows)} yet", fix="Run --parts rows first.")
-    changes.sort(key=lambda change: change[0])
-    shown = changes if len(changes) <= 10 else [*changes[:5], *changes[-5:]]
+    changes.sort(key=lambda change: -change[0])
+    half = arguments.shown // 2
+    shown = changes if len(changes) <= 2 * half else [*changes[:half], *changes[-half:]]
+
+    @functools.cache
+    def drawn(index: int, path: Path, k: int) -> tuple[Case, list[np.ndarray]]:
+        case = list(cases(load_glb(path), index, model.image_size, arguments.pairs))[k]
+        told = Told.of(model, case)
+        return case, [sampled(model, told, rows[name], s)[0] for s in arguments.seeds for name in shown_rows]
+
     sheet = []
-    for gain, index, path, k in shown[::-1]:
-        given = list(cases(load_glb(path), index, model.image_size, arguments.pairs))
-        case, view = divmod(k, len(given[0].truths))
-        told = Told.of(model, given[case])
-        tiles = [given[case].source[0] / 255, given[case].truths[view] / 255]
-        tiles += [sampled(model, told, rows[name], seed)[0][view] for seed in range(3) for name in shown_rows]
+    for gain, index, path, k in shown:
+        number, view = divmod(k, len(PAIRS[arguments.pairs][0][1]))
+        case, samples = drawn(index, path, number)
+        tiles = [case.source[0] / 255, case.truths[view] / 255, *(views[view] for views in samples)]
         sheet.append(np.concatenate([t[..., :3] * t[..., 3:] + 1 - t[..., 3:] for t in tiles], 1))
         print(f"{path.stem} pair {k}: {gain:+.2f} dB", flush=True)
     with written_aside(arguments.pictures) as partial:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -200,49 +199,3 @@ class MapFilter(AttentionHook):
                 f"filtering attention maps of {len(scores)} rows needs more than {self.buffer_gb:g} GB for them",
                 fix="Raise buffer_gb, keep maps in half precision (half), filter fewer amf_sides, or make fewer views.",
             )
-
-
-@dataclass(eq=False)
-class MapOracle(AttentionHook):
-    """Records scores of one run of the U-Net, and puts them in the place of those of later ones.
-
-    The test of what attention maps are worth: maps of the true view, given to the sampler at every step.
-
-    Args:
-        mode: what to do at the moment.
-    """
-
-    mode: Literal["record", "inject"] = "record"
-    _call: int = 0
-    _head: int = 0
-    _kept: dict[Key, Tensor] = field(default_factory=dict)
-
-    def begin_pass(self, step: Step) -> None:
-        """Begin with the first call."""
-        self._call = 0
-
-    def begin_call(self, call: int) -> None:
-        """Note which call comes."""
-        self._call = call
-
-    def project(self, layer: Layer, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
-        """Begin a layer."""
-        self._head = 0
-        return q, k, v
-
-    def wants_scores(self, layer: Layer) -> bool:
-        """Always."""
-        return True
-
-    def scores(self, layer: Layer, scores: Scores) -> Scores:
-        """Record, or give back what was recorded."""
-        key = layer, self._call, self._head
-        self._head += scores.shape[1]
-        if self.mode == "record":
-            self._kept[key] = scores.clone()
-            return scores
-        return self._kept[key].to(scores.dtype)
-
-    def clear(self) -> None:
-        """Let go of the maps; the end of a run does not, since they are recorded in one and used in another."""
-        self._kept.clear()

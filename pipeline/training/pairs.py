@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
+from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.diffusion.coarse import CoarseVolume
+from pipeline.diffusion.conditioning import Conditions
+from pipeline.diffusion.poses import Poses
+from pipeline.diffusion.sample import coarse_guides, coarse_volume, view_conditions
 from pipeline.training.samples import source_view, to_bytes
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.mesh import ColouredMesh
@@ -76,6 +83,33 @@ def cases(mesh: ColouredMesh, index: int, size: int, pairs: Pairs) -> Iterator[C
         truths = np.stack([to_bytes(renderer.render(orbit_camera(*orbit, size=size)).rgba) for orbit in orbits])
         picture = to_bytes(renderer.render(camera).rgba)
         yield Case(picture[None], description[None].astype(np.float32), orbits[None].astype(np.float32), truths)
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A case as a model is told of it.
+
+    Args:
+        case: the case.
+        given: conditions.
+        volume: the coarse volume, if the model has one.
+        guides: its pictures at the targets' cameras.
+    """
+
+    case: Case
+    given: Conditions
+    volume: CoarseVolume | None
+    guides: Float[Tensor, "1 v s s 4"] | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: ViewDiffusion, case: Case) -> Told:
+        """Encode photo, camera and coarse pictures."""
+        photo, source = torch.from_numpy(case.source), torch.from_numpy(case.camera).to(model.device)
+        orbits = torch.from_numpy(case.orbits).to(model.device)
+        volume = coarse_volume(model, photo, source)
+        guides = None if volume is None else coarse_guides(model, photo, volume, Poses.of_orbits(orbits))
+        return cls(case, view_conditions(model, photo, source, orbits, volume), volume, guides)
 
 
 def scored(

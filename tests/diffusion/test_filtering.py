@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.diffusion.attention import AttentionHook, HookedAttention, Layer, Scores, Step, hooked
-from pipeline.diffusion.filtering import MapFilter, MapOracle
+from pipeline.diffusion.attention import AttentionHook, Layer, Scores, Step, hooked
+from pipeline.diffusion.filtering import MapFilter
 from pipeline.diffusion.schedule import Span
 from scene.errors import InputError
 
@@ -278,27 +278,3 @@ def test_held_memory_is_that_of_the_maps(rows: int, heads: int, tokens: int, hal
     hook.begin_pass(Step(0, 1, 900, 2, 3))
     layer_map(hook, torch.rand(rows, heads, tokens, tokens))
     assert hook.held_bytes == 2 * one
-
-
-# --- the oracle -------------------------------------------------------------------------------------------------------
-
-
-def test_recorded_maps_take_the_place_of_others() -> None:
-    torch.manual_seed(0)
-    attention = tiny_unet().down_blocks[0].attentions[0].transformer_blocks[0].attn1
-    oracle = MapOracle()
-    processor = HookedAttention(LAYER, [oracle])
-    x, y = torch.randn(2, 5, 8), torch.randn(2, 5, 8)
-    with torch.no_grad():
-        recorded = processor(attention, x)
-        oracle.mode = "inject"
-        assert torch.allclose(processor(attention, x), recorded, atol=1e-6)
-        injected = processor(attention, y)
-        value = attention.to_v(y).view(2, 5, 2, -1).transpose(1, 2)
-        maps = next(iter(oracle._kept.values())).softmax(-1)
-        expected = attention.to_out[0]((maps @ value).transpose(1, 2).reshape(2, 5, -1))
-    assert torch.allclose(injected, expected, atol=1e-5)
-    oracle.reset()
-    assert oracle._kept
-    oracle.clear()
-    assert not oracle._kept
