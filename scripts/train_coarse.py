@@ -42,15 +42,13 @@ class Arguments:
     """How photos are made of samples."""
     camera_channels: int = 16
     """Map that the camera is read from (see CoarseVolumeModel); a model resumed from grows one if it has none."""
-    sharpness: float | None = 3.0
-    """Of the volumes that the model gives (see CoarseVolumeModel); training does not depend on it."""
 
 
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     seed = begin(settings)
-    model = CoarseVolumeModel(camera_channels=arguments.camera_channels, sharpness=arguments.sharpness)
+    model = CoarseVolumeModel(camera_channels=arguments.camera_channels)
     if settings.resume is not None:
         model = CoarseVolumeModel.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     with contextlib.ExitStack() as stack:
@@ -59,7 +57,6 @@ def main(arguments: Arguments) -> None:
         )
         if arguments.camera_channels and not model.config["camera_channels"]:
             model = model.grown(arguments.camera_channels)
-        model.register_to_config(sharpness=arguments.sharpness)
         stores = [store, *(SampleStore.open(folder) for folder in arguments.more_samples)]
 
         def make_task(device: torch.device) -> CoarseTask:

@@ -33,8 +33,7 @@ class CoarseVolume:
     """A solid in the world frame of its photo (photo's camera at azimuth 0).
 
     Args:
-        occupancy: how surely a voxel is solid, in [0, 1], the surface at 0.5; axes (x, y, z) over the cube
-            ``[-0.6, 0.6]``.
+        occupancy: probability that a voxel is solid; axes (x, y, z) over the cube ``[-0.6, 0.6]``.
         colours: sRGB in [0, 1].
         source: the photo's camera description (elevation, focal / size, cx / size, cy / size).
     """
@@ -79,8 +78,6 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         resolution: voxels along each side of the grid; also the number of depths.
         channels: widths at image_size / 2, / 4, / 8.
         fine_channels: half the width at image_size.
-        sharpness: factor on the logits of :meth:`predict`, about the level of :func:`best_level`; None leaves them as
-            they are. Doubtful voxels add up along a ray, so that pictures of plain probabilities come out too large.
         camera_channels: width of a map that keeps its places and that the camera is read from beside the mean of all
             places; 0 for the mean alone.
     """
@@ -92,7 +89,6 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         resolution: int = 32,
         channels: Sequence[int] = (64, 128, 192),
         fine_channels: int = 32,
-        sharpness: float | None = None,
         camera_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -180,24 +176,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
     def predict(self, rgba: Float[Tensor, "b 4 s s"], source: Float[Tensor, "b 4"] | None = None) -> CoarseVolume:
         """The volume of photos, with the predicted camera unless one is given."""
         logits, colours, predicted = self(rgba, source)
-        sharpness = self.config["sharpness"]
-        if sharpness is not None:
-            logits = (logits - best_level(logits)[:, None, None, None]) * sharpness
         return CoarseVolume(logits.sigmoid(), colours, predicted if source is None else source)
-
-
-def best_level(logits: Float[Tensor, "b r r r"]) -> Float[Tensor, "b"]:
-    """The logit above which voxels are best called solid: the one whose expected overlap (IoU) is largest.
-
-    Calling one more voxel of probability p solid raises an overlap J if p > J / (1 + J), whose logit is log J: below 0
-    where a volume is unsure, as those of thin things are. The expectation of the overlap is taken as the quotient of
-    the expectations.
-    """
-    chance = logits.flatten(1).double().sigmoid().sort(dim=1, descending=True).values
-    both = chance.cumsum(1)
-    called = torch.arange(1, chance.shape[1] + 1, device=logits.device)
-    overlap = both / (called + both[:, -1:] - both)
-    return overlap.amax(1).log().to(logits.dtype)
 
 
 def grid_points(resolution: int, device: torch.device) -> Float[Tensor, "r r r 3"]:

@@ -8,17 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline.diffusion.coarse import (
-    CoarseVolume,
-    CoarseVolumeModel,
-    best_level,
-    grid_points,
-    picture_volume,
-    render_volume,
-)
+from pipeline.diffusion.coarse import CoarseVolume, CoarseVolumeModel, grid_points, picture_volume, render_volume
 from pipeline.diffusion.poses import Poses
 from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, Camera, orbit_camera
 from scene.voxels import voxel_centres
@@ -164,48 +155,6 @@ def test_the_camera_map_keeps_places() -> None:
         with torch.no_grad():
             found.append(model(torch.zeros(1, 4, IMAGE, IMAGE))[2])
     assert not torch.allclose(found[0], found[1], atol=1e-4)
-
-
-# --- level and sharpness ----------------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 2**31), st.floats(-6, 2), st.floats(0.1, 4))
-@settings(max_examples=30, deadline=None)
-def test_no_other_level_has_a_larger_expected_overlap(seed: int, mean: float, spread: float) -> None:
-    logits = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(seed)).double() * spread + mean
-    chance = logits.sigmoid()
-
-    def overlap(level: float) -> float:
-        called = logits >= level
-        return float(chance[called].sum() / (called.sum() + chance[~called].sum()))
-
-    best = float(best_level(logits))
-    assert overlap(best) >= max(overlap(float(v)) for v in logits.flatten()) - 1e-9
-    assert best <= 1e-9  # calling what is likelier solid than not never hurts
-
-
-def test_the_best_level_of_sure_volumes_is_their_surface() -> None:
-    solid = torch.zeros(2, 6, 6, 6)
-    solid[0, :2], solid[1, 1:3] = 1, 1
-    logits = solid * 30 - 15
-    assert best_level(logits).tolist() == pytest.approx([0, 0], abs=1e-4)
-
-
-def test_sharpness_moves_the_best_level_to_a_half_and_keeps_the_order() -> None:
-    plain = small_model()
-    sharp = CoarseVolumeModel(
-        image_size=IMAGE, resolution=RESOLUTION, channels=(16, 16, 16), fine_channels=8, sharpness=3.0
-    ).eval()
-    sharp.load_state_dict(plain.state_dict())
-    photo = torch.rand(2, 4, IMAGE, IMAGE) * 2 - 1
-    with torch.no_grad():
-        logits = plain(photo)[0]
-    before, after = plain.predict(photo), sharp.predict(photo)
-    level = best_level(logits)[:, None, None, None]
-    assert torch.equal(after.occupancy >= 0.5, logits >= level)
-    assert torch.allclose(torch.logit(after.occupancy.double()), 3 * (logits - level).double(), atol=1e-2)
-    assert torch.equal(after.colours, before.colours)
-    assert torch.equal(after.source, before.source)
 
 
 def test_photos_of_other_sizes_are_reduced() -> None:
