@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -161,11 +162,15 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         depth = (depth - DEFAULT_RADIUS) / OBJECT_RADIUS
         return torch.cat([pixels * 2 - 1, depth[..., None]], -1).reshape(len(source), r, r, r, 3)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the model was built with; the config also says where it was loaded from."""
+        return {name: value for name, value in self.config.items() if not name.startswith("_")}
+
     @torch.no_grad()
     def grown(self, camera_channels: int) -> CoarseVolumeModel:
         """A copy whose camera is also read from a map of so many channels, at first to no effect."""
-        settings = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        model = type(self)(**{**settings, "camera_channels": camera_channels})
+        model = type(self)(**{**self.settings, "camera_channels": camera_channels})
         state, own = self.state_dict(), model.state_dict()
         wide = torch.zeros_like(own["camera.0.weight"])
         wide[:, : state["camera.0.weight"].shape[1]] = state["camera.0.weight"]

@@ -125,7 +125,7 @@ class CoarseTask:
 
     def save(self, folder: Path) -> None:
         """Write the model in half precision."""
-        twin = CoarseVolumeModel.from_config(self.model.config)
+        twin = CoarseVolumeModel(**self.model.settings)
         twin.load_state_dict(self.model.state_dict())
         twin.half().save_pretrained(folder)
 

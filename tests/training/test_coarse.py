@@ -109,6 +109,9 @@ def test_saved_models_come_back(small_store: SampleStore, tmp_path: Path) -> Non
     for key, value in task.model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value.half().float())
     assert next(task.model.parameters()).dtype == torch.float32
+    task.model = loaded
+    task.save(tmp_path / "again")
+    assert str(tmp_path) not in (tmp_path / "again/config.json").read_text(encoding="utf-8")
 
 
 def test_overlaps_of_known_volumes() -> None:
