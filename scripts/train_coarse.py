@@ -9,11 +9,14 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
 
 from pipeline.diffusion.coarse import CoarseVolumeModel
 from pipeline.training.coarse import CoarseLoss, CoarseTask
 from pipeline.training.data import open_data
+from pipeline.training.photos import PhotoSettings
+from pipeline.training.store import SampleStore
 from pipeline.training.trainer import TrainSettings, begin, train
 
 
@@ -31,26 +34,36 @@ class Arguments:
     """Rendering processes when rendering on the fly."""
     held: int = 2000
     """Samples kept in memory when rendering on the fly."""
+    more_samples: tuple[Path, ...] = ()
+    """Further folders of stored samples; they may differ in the size and number of their pictures."""
     loss: CoarseLoss = CoarseLoss()
     """Weights of the loss."""
+    photos: PhotoSettings = PhotoSettings()
+    """How photos are made of samples."""
+    camera_channels: int = 16
+    """Map that the camera is read from (see CoarseVolumeModel); a model resumed from grows one if it has none."""
 
 
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     seed = begin(settings)
-    model = CoarseVolumeModel()
+    model = CoarseVolumeModel(camera_channels=arguments.camera_channels)
     if settings.resume is not None:
         model = CoarseVolumeModel.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     with contextlib.ExitStack() as stack:
         store, held_out = open_data(
             stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, seed
         )
-        train(
-            model,
-            lambda device: CoarseTask(model, store, held_out.batch_all(), settings.batch, device, arguments.loss, seed),
-            settings,
-        )
+        if arguments.camera_channels and not model.config["camera_channels"]:
+            model = model.grown(arguments.camera_channels)
+        stores = [store, *(SampleStore.open(folder) for folder in arguments.more_samples)]
+
+        def make_task(device: torch.device) -> CoarseTask:
+            held = held_out.batch_all()
+            return CoarseTask(model, stores, held, settings.batch, device, arguments.loss, arguments.photos, seed)
+
+        train(model, make_task, settings)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,9 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         image_size: side of the input picture.
         resolution: voxels along each side of the grid; also the number of depths.
         channels: widths at image_size / 2, / 4, / 8.
+        fine_channels: half the width at image_size.
+        camera_channels: width of a map that keeps its places and that the camera is read from beside the mean of all
+            places; 0 for the mean alone.
     """
 
     @register_to_config
@@ -86,6 +90,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         resolution: int = 32,
         channels: Sequence[int] = (64, 128, 192),
         fine_channels: int = 32,
+        camera_channels: int = 0,
     ) -> None:
         super().__init__()
         a, b, c = channels
@@ -97,7 +102,9 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         self.down3 = nn.Conv2d(b, c, 3, stride=2, padding=1)
         side = image_size // 8
         self.middle = nn.Sequential(_Block(c, c), _Attention(c, side), _Block(c, c), _Attention(c, side))
-        self.camera = nn.Sequential(nn.Linear(c, c), nn.SiLU(), nn.Linear(c, 4))
+        if camera_channels:
+            self.camera_map = nn.Sequential(nn.Conv2d(c, camera_channels, 1), nn.SiLU(), nn.Dropout(0.3))
+        self.camera = nn.Sequential(nn.Linear(c + camera_channels * side**2, c), nn.SiLU(), nn.Linear(c, 4))
         self.dec2 = nn.Sequential(_Block(c + b, b), _Block(b, b))
         self.dec1 = nn.Sequential(_Block(b + a, a), _Block(a, a))
         self.fine = nn.Conv2d(a, 4 * fine_channels, 1)
@@ -105,13 +112,17 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         self.head = nn.Conv2d(2 * fine_channels, 5 * resolution, 1)
 
     def forward(
-        self, rgba: Float[Tensor, "b 4 s s"], source: Float[Tensor, "b 4"] | None = None
+        self,
+        rgba: Float[Tensor, "b 4 s s"],
+        source: Float[Tensor, "b 4"] | None = None,
+        azimuth: Float[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b r r r"], Float[Tensor, "b 3 r r r"], Float[Tensor, "b 4"]]:
         """Fill the world grid.
 
         Args:
             rgba: the prepared photo on white and its alpha, [-1, 1].
             source: the photo's camera, if known; otherwise the predicted one is used.
+            azimuth: of the photo's camera in the grid's frame; 0, which is the photo's own frame, if None.
 
         Returns:
             Occupancy logits, colours in [0, 1], and the predicted source description.
@@ -125,7 +136,10 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         x1 = self.enc1(self.down1(F.silu(x0)))
         x2 = self.enc2(self.down2(F.silu(x1)))
         x3 = self.middle(self.down3(F.silu(x2)))
-        raw = self.camera(x3.mean(dim=(2, 3))).float()
+        pooled = x3.mean(dim=(2, 3))
+        if self.config["camera_channels"]:
+            pooled = torch.cat([pooled, self.camera_map(x3).flatten(1)], 1)
+        raw = self.camera(pooled).float()
         predicted = raw * raw.new_tensor(CAMERA_SCALE) + raw.new_tensor(CAMERA_MEAN)
         h = self.dec2(torch.cat([F.interpolate(x3, scale_factor=2.0), x2], 1))
         h = self.dec1(torch.cat([F.interpolate(h, scale_factor=2.0), x1], 1))
@@ -134,17 +148,34 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         occupancy, copy, colour = values[:, :1], values[:, 1:2].sigmoid(), values[:, 2:].sigmoid()
         photo = (rgba[:, :3, None].float() + 1) / 2
         frustum = torch.cat([occupancy, copy * photo + (1 - copy) * colour], 1)
-        grid = self._frustum_places(predicted.detach() if source is None else source.float())
+        grid = self._frustum_places(predicted.detach() if source is None else source.float(), azimuth)
         world = F.grid_sample(frustum, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return world[:, 0], world[:, 1:].clamp(0, 1), predicted
 
-    def _frustum_places(self, source: Float[Tensor, "b 4"]) -> Float[Tensor, "b r r r 3"]:
+    def _frustum_places(
+        self, source: Float[Tensor, "b 4"], azimuth: Float[Tensor, "b"] | None
+    ) -> Float[Tensor, "b r r r 3"]:
         """Where each world voxel lies in the frustum (grid_sample's x, y, depth in [-1, 1])."""
         r = self.config["resolution"]
         points = grid_points(r, source.device).reshape(1, -1, 3).expand(len(source), -1, -1)
-        pixels, depth = Poses.of_sources(source).project(points)
+        pixels, depth = Poses.of_sources(source, azimuth).project(points)
         depth = (depth - DEFAULT_RADIUS) / OBJECT_RADIUS
         return torch.cat([pixels * 2 - 1, depth[..., None]], -1).reshape(len(source), r, r, r, 3)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the model was built with; the config also says where it was loaded from."""
+        return {name: value for name, value in self.config.items() if not name.startswith("_")}
+
+    @torch.no_grad()
+    def grown(self, camera_channels: int) -> CoarseVolumeModel:
+        """A copy whose camera is also read from a map of so many channels, at first to no effect."""
+        model = type(self)(**{**self.settings, "camera_channels": camera_channels})
+        state, own = self.state_dict(), model.state_dict()
+        wide = torch.zeros_like(own["camera.0.weight"])
+        wide[:, : state["camera.0.weight"].shape[1]] = state["camera.0.weight"]
+        model.load_state_dict({**own, **state, "camera.0.weight": wide})
+        return model.train(self.training)
 
     @torch.no_grad()
     def predict(self, rgba: Float[Tensor, "b 4 s s"], source: Float[Tensor, "b 4"] | None = None) -> CoarseVolume:

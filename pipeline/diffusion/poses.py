@@ -38,10 +38,11 @@ class Poses:
         )
 
     @classmethod
-    def of_sources(cls, descriptions: Float[Tensor, "*b 4"]) -> Poses:
-        """From source descriptions (elevation, focal, cx, cy) at azimuth 0 and the default radius."""
+    def of_sources(cls, descriptions: Float[Tensor, "*b 4"], azimuth: Float[Tensor, "*b"] | None = None) -> Poses:
+        """From source descriptions (elevation, focal, cx, cy), at azimuth 0 unless given, and the default radius."""
         elevation = descriptions[..., 0]
-        orbit = torch.stack([torch.zeros_like(elevation), elevation, torch.full_like(elevation, DEFAULT_RADIUS)], -1)
+        azimuth = torch.zeros_like(elevation) if azimuth is None else azimuth
+        orbit = torch.stack([azimuth, elevation, torch.full_like(elevation, DEFAULT_RADIUS)], -1)
         return cls(orbit_c2w(orbit), descriptions[..., 1], descriptions[..., 2:])
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from pipeline.diffusion.coarse import CAMERA_SCALE, CoarseVolumeModel
 from pipeline.diffusion.latents import images_from_rgba
+from pipeline.training.photos import PhotoBatch, PhotoSettings, draw_photos
 from pipeline.training.store import SampleBatch, SampleStore
 
 
@@ -35,33 +37,51 @@ class CoarseLoss:
 
 
 class CoarseTask:
-    """Solid from photo; see :class:`pipeline.training.trainer.Task`."""
+    """Solid from photo; see :class:`pipeline.training.trainer.Task`.
+
+    Args:
+        model: the model to train.
+        stores: samples; a batch comes from one of them, drawn by its size.
+        held_out: samples to measure on.
+        batch: photos of a step.
+        device: where the model is.
+        weights: of the loss.
+        photos: how photos are made of samples.
+        seed: of the data's order and of the photos.
+    """
 
     def __init__(
         self,
         model: CoarseVolumeModel,
-        store: SampleStore,
+        stores: Sequence[SampleStore],
         held_out: SampleBatch,
         batch: int,
         device: torch.device,
         weights: CoarseLoss = CoarseLoss(),
+        photos: PhotoSettings = PhotoSettings(),
         seed: int = 0,
     ) -> None:
-        self.model, self.store, self.batch, self.device, self.weights = model, store, batch, device, weights
-        self.held_out = held_out
+        self.model, self.stores, self.batch, self.device, self.weights = model, stores, batch, device, weights
+        self.held_out, self.photos = held_out, photos
         self._rng = np.random.default_rng(seed)
 
-    def batches(self) -> Iterator[SampleBatch]:
-        """Endless random batches."""
-        while True:
-            yield self.store.batch(self._rng.integers(len(self.store), size=self.batch))
+    def batches(self) -> Iterator[PhotoBatch]:
+        """Endless random batches; stores that another process still fills grow meanwhile."""
+        for step in itertools.count():
+            if step % 200 == 0:
+                for store in self.stores:
+                    store.reread()
+            sizes = np.array([len(store) for store in self.stores])
+            store = self.stores[int(self._rng.choice(len(sizes), p=sizes / sizes.sum()))]
+            yield draw_photos(store.batch(self._rng.integers(len(store), size=self.batch)), self._rng, self.photos)
 
-    def loss(self, batch: SampleBatch) -> tuple[Tensor, int, dict[str, float]]:
+    def loss(self, batch: PhotoBatch) -> tuple[Tensor, int, dict[str, float]]:
         """Occupancy, colour and camera errors."""
         w = self.weights
         photo, source, solid, colours = self._tensors(batch)
+        azimuth = torch.from_numpy(batch.azimuth).to(self.device)
         jitter = torch.randn_like(source) * source.new_tensor(CAMERA_SCALE) * w.camera_jitter
-        logits, painted, camera = self.model(photo, source + jitter)
+        logits, painted, camera = self.model(photo, source + jitter, azimuth)
         entropy = F.binary_cross_entropy_with_logits(logits, solid)
         dice = 1 - dice_score(logits.sigmoid(), solid).mean()
         seen = (colours.sum(1, keepdim=True) > 0).float()
@@ -81,7 +101,7 @@ class CoarseTask:
 
     def evaluate(self) -> dict[str, float]:
         """IoU of the solid with the true and with the predicted camera, colour error, elevation error in degrees."""
-        photo, source, solid, colours = self._tensors(self.held_out)
+        photo, source, solid, colours = self._tensors(PhotoBatch.of_sources(self.held_out))
         rows: dict[str, list[Tensor]] = {
             "iou": [],
             "iou_predicted_camera": [],
@@ -90,9 +110,11 @@ class CoarseTask:
             "focal_error": [],
         }
         for part in torch.arange(len(photo)).split(32):
-            logits, painted, camera = self.model(photo[part], source[part])
-            rows["iou"].append(iou(logits > 0, solid[part] > 0))
-            rows["iou_predicted_camera"].append(iou(self.model(photo[part])[0] > 0, solid[part] > 0))
+            volume = self.model.predict(photo[part], source[part])
+            guess = self.model.predict(photo[part])
+            painted, camera = volume.colours, guess.source
+            rows["iou"].append(iou(volume.occupancy > 0.5, solid[part] > 0))
+            rows["iou_predicted_camera"].append(iou(guess.occupancy > 0.5, solid[part] > 0))
             seen = colours[part].sum(1, keepdim=True) > 0
             rows["colour_l1"].append(
                 ((painted - colours[part]).abs() * seen).sum((1, 2, 3, 4)) / (3 * seen.sum((1, 2, 3, 4)))
@@ -103,18 +125,18 @@ class CoarseTask:
 
     def save(self, folder: Path) -> None:
         """Write the model in half precision."""
-        twin = CoarseVolumeModel.from_config(self.model.config)
+        twin = CoarseVolumeModel(**self.model.settings)
         twin.load_state_dict(self.model.state_dict())
         twin.half().save_pretrained(folder)
 
     def _tensors(
-        self, batch: SampleBatch
+        self, batch: PhotoBatch
     ) -> tuple[Float[Tensor, "b 4 s s"], Float[Tensor, "b 4"], Float[Tensor, "b r r r"], Float[Tensor, "b 3 r r r"]]:
-        photo = images_from_rgba(torch.from_numpy(batch.source).to(self.device), 4)
+        photo = images_from_rgba(torch.from_numpy(batch.photo).to(self.device), 4)
         colours = torch.from_numpy(batch.solid_colours).to(self.device).float().movedim(-1, 1) / 255
         return (
             photo,
-            torch.from_numpy(batch.source_camera).to(self.device),
+            torch.from_numpy(batch.camera).to(self.device),
             torch.from_numpy(batch.solid).to(self.device).float(),
             colours,
         )

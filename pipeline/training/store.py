@@ -121,6 +121,12 @@ class SampleStore:
         partial.write_text(json.dumps(header), encoding="utf-8")
         partial.replace(self.folder / _HEADER)
 
+    def reread(self) -> None:
+        """Take in what another process has added to the folder, up to its last flush and to this capacity."""
+        if self.folder is not None and (self.folder / _HEADER).is_file():
+            held = json.loads((self.folder / _HEADER).read_text(encoding="utf-8"))
+            self.written = max(self.written, min(held["written"], self.capacity))
+
     def batch(self, index: Int[np.ndarray, "b"]) -> SampleBatch:
         """Copies of the samples at the given places, in rising order."""
         self._check()

@@ -115,6 +115,48 @@ def test_without_a_camera_the_predicted_one_places_the_frustum() -> None:
     assert model.predict(photo)[1:].occupancy.shape == (1, RESOLUTION, RESOLUTION, RESOLUTION)
 
 
+def test_a_camera_elsewhere_turns_the_volume() -> None:
+    """A quarter turn of the camera in the grid's frame is a quarter turn of what it sees, about the upright axis."""
+    model, photo = small_model(), torch.rand(2, 4, IMAGE, IMAGE) * 2 - 1
+    source = torch.tensor([SOURCES[2], SOURCES[1]])
+    with torch.no_grad():
+        still = model(photo, source)
+        turned = model(photo, source, torch.tensor([0.0, math.pi / 2]))
+    for one, other in zip(still[:2], turned[:2], strict=True):
+        assert torch.allclose(other[0], one[0], atol=1e-5)
+        assert torch.allclose(other[1], one[1].rot90(1, (-3, -2)), atol=1e-4)
+        assert not torch.allclose(other[1], one[1], atol=1e-4)
+
+
+def test_a_model_grows_a_camera_map_without_effect_at_first() -> None:
+    model, photo = small_model(), torch.rand(2, 4, IMAGE, IMAGE) * 2 - 1
+    grown = model.grown(3)
+    assert grown.config["camera_channels"] == 3
+    assert not grown.training
+    with torch.no_grad():
+        for one, other in zip(model(photo), grown(photo), strict=True):
+            assert torch.allclose(one, other, atol=1e-6)
+    grown.train()
+    grown(photo)[2].square().sum().backward()
+    assert float(grown.camera[0].weight.grad[:, 16:].abs().sum()) > 0  # but it learns
+
+
+def test_the_camera_map_keeps_places() -> None:
+    """Two halves of a picture that change places give the same mean and another camera."""
+    torch.manual_seed(0)
+    model = CoarseVolumeModel(
+        image_size=IMAGE, resolution=RESOLUTION, channels=(16, 16, 16), fine_channels=8, camera_channels=4
+    ).eval()
+    x3 = torch.randn(1, 16, 4, 4)
+    model.middle = torch.nn.Sequential()
+    found = []
+    for features in (x3, x3.roll(2, 3)):
+        model.down3.register_forward_hook(lambda *_, features=features: features)
+        with torch.no_grad():
+            found.append(model(torch.zeros(1, 4, IMAGE, IMAGE))[2])
+    assert not torch.allclose(found[0], found[1], atol=1e-4)
+
+
 def test_photos_of_other_sizes_are_reduced() -> None:
     model, photo = small_model(), torch.rand(1, 4, 3 * IMAGE, 3 * IMAGE) * 2 - 1
     reduced = torch.nn.functional.interpolate(photo, (IMAGE, IMAGE), mode="bilinear", antialias=True)

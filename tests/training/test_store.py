@@ -63,6 +63,29 @@ def test_samples_come_back_as_they_went(tmp_path: Path, on_disk: bool, volume: i
     assert_holds(store.batch(np.array([1, 1])), [1, 1], settings)
 
 
+def test_a_store_takes_in_what_another_process_adds(tmp_path: Path) -> None:
+    """Up to the last flush, and no further than its own room."""
+    writer = SampleStore(TINY, 3, tmp_path)
+    writer.append(made_up(0))
+    writer.flush()
+    reader = SampleStore.open(tmp_path)
+    writer.append(made_up(1))
+    reader.reread()
+    assert numbers(reader) == [0]
+    writer.flush()
+    reader.reread()
+    assert_holds(reader.batch_all(), [0, 1])
+    wider = SampleStore(TINY, 9, tmp_path)
+    for k in range(2, 7):
+        wider.append(made_up(k))
+    wider.flush()
+    reader.reread()
+    assert_holds(reader.batch_all(), [0, 1, 2])
+    in_memory = SampleStore(TINY, 2)
+    in_memory.reread()
+    assert len(in_memory) == 0
+
+
 @settings(max_examples=30)
 @given(capacity=st.integers(1, 5), count=st.integers(0, 14))
 def test_the_newest_samples_replace_the_oldest(capacity: int, count: int) -> None:
