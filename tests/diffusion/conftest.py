@@ -98,3 +98,9 @@ def model(request: pytest.FixtureRequest) -> ViewDiffusion:
 def make_model() -> Callable[..., ViewDiffusion]:
     """:func:`build_model`, for tests that choose."""
     return build_model
+
+
+@pytest.fixture(scope="session")
+def make_unet() -> Callable[[int], UNet2DConditionModel]:
+    """:func:`tiny_unet`, of so many channels."""
+    return tiny_unet

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,22 +18,7 @@ from scene.errors import InputError
 ALL = Span(0, 1000)
 NEVER = Span(0, 0)
 LAYER = Layer("mid", 4, 0)
-
-
-def tiny_unet() -> UNet2DConditionModel:
-    """Three levels, self-attention on each, as the shipped model."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=2,
-        block_out_channels=(8, 16, 16),
-        down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=16,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    ).eval()
+MakeUnet = Callable[[int], torch.nn.Module]
 
 
 def passes(hook: MapFilter, values: list[float], t: int = 900) -> list[float]:
@@ -110,9 +95,9 @@ def test_history_fades_by_nine_tenths_a_step() -> None:
         assert history(hook) == pytest.approx([0.9**k])
 
 
-def test_one_pass_without_history_is_no_change() -> None:
+def test_one_pass_without_history_is_no_change(make_unet: MakeUnet) -> None:
     hook = MapFilter(ALL, ALL)
-    unet, rows, tokens = tiny_unet(), torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16)
+    unet, rows, tokens = make_unet(4), torch.randn(2, 4, 8, 8), torch.randn(2, 1, 16)
     with torch.no_grad():
         plain = unet(rows, 900, tokens).sample
         with hooked(unet, [hook]):
@@ -224,10 +209,10 @@ def test_forgetting_some_layers() -> None:
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def filtered_steps(hook: AttentionHook, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def filtered_steps(make_unet: MakeUnet, hook: AttentionHook, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """The tiny network's output at the third of three steps of two passes."""
     torch.manual_seed(3)
-    unet = tiny_unet().to(dtype)
+    unet = make_unet(4).to(dtype)
     tokens = torch.randn(2, 1, 16, dtype=dtype)
     with torch.no_grad(), hooked(unet, [hook]):
         for index in range(3):
@@ -238,13 +223,13 @@ def filtered_steps(hook: AttentionHook, dtype: torch.dtype = torch.float32) -> t
     return out
 
 
-def test_heads_one_at_a_time_are_heads_at_once() -> None:
-    together = filtered_steps(MapFilter(ALL, ALL))
-    assert torch.allclose(filtered_steps(MapFilter(ALL, ALL, heads=1)), together, atol=1e-5)
-    assert (filtered_steps(MapFilter(NEVER, NEVER)) - together).abs().max() > 1e-4
+def test_heads_one_at_a_time_are_heads_at_once(make_unet: MakeUnet) -> None:
+    together = filtered_steps(make_unet, MapFilter(ALL, ALL))
+    assert torch.allclose(filtered_steps(make_unet, MapFilter(ALL, ALL, heads=1)), together, atol=1e-5)
+    assert (filtered_steps(make_unet, MapFilter(NEVER, NEVER)) - together).abs().max() > 1e-4
 
 
-def test_half_precision_halves_memory_and_keeps_the_result() -> None:
+def test_half_precision_halves_memory_and_keeps_the_result(make_unet: MakeUnet) -> None:
     class Peak(MapFilter):
         peak = 0
 
@@ -253,17 +238,17 @@ def test_half_precision_halves_memory_and_keeps_the_result() -> None:
             super().end_step(step)
 
     full, half = Peak(ALL, ALL), Peak(ALL, ALL, half=True)
-    assert torch.allclose(filtered_steps(full), filtered_steps(half), atol=2e-3)
+    assert torch.allclose(filtered_steps(make_unet, full), filtered_steps(make_unet, half), atol=2e-3)
     assert half.peak * 2 == full.peak > 0
-    assert filtered_steps(MapFilter(ALL, ALL), torch.bfloat16).isfinite().all()
+    assert filtered_steps(make_unet, MapFilter(ALL, ALL), torch.bfloat16).isfinite().all()
     huge = MapFilter(ALL, ALL, half=True)
     passes(huge, [1e6])
     assert all(math.isfinite(x) for x in history(huge))
 
 
-def test_memory_is_bounded() -> None:
+def test_memory_is_bounded(make_unet: MakeUnet) -> None:
     with pytest.raises(InputError, match="2 rows needs more than 1e-06 GB"):
-        filtered_steps(MapFilter(ALL, ALL, buffer_gb=1e-6))
+        filtered_steps(make_unet, MapFilter(ALL, ALL, buffer_gb=1e-6))
 
 
 @settings(max_examples=20)
