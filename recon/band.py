@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from recon import kernels
+from recon import band_kernels, kernels
 from scene.camera import Camera
 
 
@@ -105,7 +105,7 @@ class Band:
         self.index = np.full(self.grid.shape, len(self.cells), np.int32)
         self.index[near] = np.arange(len(self.cells), dtype=np.int32)
         self.near = np.empty((len(self.cells), 6), np.int32)
-        kernels.find_neighbours(self.index, self.cells, self.near)
+        band_kernels.find_neighbours(self.index, self.cells, self.near)
         self.grad_sdf = np.zeros((kernels.LANES, len(self.cells) + 1), np.float32)
         self.grad_colour = np.zeros((kernels.LANES, len(self.cells) + 1, 3), np.float32)
         self._slope = np.zeros((len(self.cells) + 1, 3), np.float32)
@@ -134,8 +134,8 @@ class Band:
         if not len(self.cells):  # the surface is lost
             return
         if flat > 0:
-            kernels.add_flatness(self.near, self.colour, flat, np.float32(0.02), self.grad_colour[0])
-        kernels.add_regularity(
+            band_kernels.add_flatness(self.near, self.colour, flat, np.float32(0.02), self.grad_colour[0])
+        band_kernels.add_regularity(
             self.grid, self.cells, self.near, eikonal, smooth, self._slope, self._bend, self.grad_sdf[0]
         )
 
@@ -151,16 +151,16 @@ class Band:
         self.steps += 1
         self.grad_sdf[:, -1] = 0
         self.grad_colour[:, -1] = 0
-        kernels.sum_lanes(self.grad_sdf, self._total)
+        band_kernels.sum_lanes(self.grad_sdf, self._total)
         for _ in range(blur):
-            kernels.blur_band(self.near, self._total, self._bend)
+            band_kernels.blur_band(self.near, self._total, self._bend)
             self._total, self._bend = self._bend, self._total
             self._total[-1] = 0
         sums = self._total.astype(np.float64)
         moved = max(1, int(np.count_nonzero(self._total)))
         mean = float(sums @ sums) / moved
         self.mean_square = mean if self.steps == 1 else 0.97 * self.mean_square + 0.03 * mean
-        kernels.move_band(
+        band_kernels.move_band(
             self.grid,
             self.cells,
             self._total,
@@ -170,7 +170,7 @@ class Band:
             np.float32(floor * self.mean_square + 1e-30),
             np.float32(4 * rate_sdf),
         )
-        kernels.colour_step(
+        band_kernels.colour_step(
             self.cells, self.colour, self.grad_colour, self.moments_colour, self.steps, np.float32(rate_colour)
         )
 
@@ -209,7 +209,7 @@ def redistanced(grid: Float[np.ndarray, "x y z"], keep: float = 1.5) -> Float[np
         crossing[tuple(a)] |= change
         crossing[tuple(b)] |= change
     known = np.where(crossing, np.minimum(size, 1.7), np.float32(1e6)).astype(np.float32)
-    kernels.spread_distance(known)
+    band_kernels.spread_distance(known)
     # Near the surface the learned values stay, unless they claim a surface that is not there.
     out = np.where((size < keep) & (known < 2 * keep), size, known)
     return np.where(solid, -out, out).astype(np.float32)

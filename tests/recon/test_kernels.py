@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recon import kernels
+from recon import band_kernels, kernels
 from recon.band import Band, Box, camera_rows, redistanced
 from recon.rays import RaySet
 from scene.camera import Camera, orbit_camera
@@ -363,7 +363,7 @@ def test_blur_keeps_constants_inside_and_lowers_the_rim() -> None:
     count = len(band.cells)
     source, target = np.full(count + 1, 3.0, np.float32), np.zeros(count + 1, np.float32)
     source[-1] = 0
-    kernels.blur_band(band.near, source, target)
+    band_kernels.blur_band(band.near, source, target)
     inner = (band.near < count).all(axis=1)
     assert inner.any()
     assert not inner.all()
@@ -377,7 +377,7 @@ def test_blur_spreads_half_of_a_peak_over_its_neighbours() -> None:
     peak = int(np.nonzero((band.near < count).all(axis=1))[0][10])
     source, target = np.zeros(count + 1, np.float32), np.zeros(count + 1, np.float32)
     source[peak] = 1.2
-    kernels.blur_band(band.near, source, target)
+    band_kernels.blur_band(band.near, source, target)
     assert target[peak] == pytest.approx(0.6)
     assert target[band.near[peak]] == pytest.approx(0.1)
     assert target.sum() == pytest.approx(1.2)
@@ -386,7 +386,7 @@ def test_blur_spreads_half_of_a_peak_over_its_neighbours() -> None:
 def test_lanes_are_summed_and_cleared() -> None:
     lanes = np.random.default_rng(0).normal(size=(kernels.LANES, 50)).astype(np.float32)
     expected, total = lanes.sum(axis=0), np.full(50, 7.0, np.float32)
-    kernels.sum_lanes(lanes, total)
+    band_kernels.sum_lanes(lanes, total)
     assert total[:-1] == pytest.approx(expected[:-1], abs=1e-6)
     assert total[-1] == 0  # what lies outside the band does not move
     assert not lanes.any()
@@ -425,7 +425,7 @@ def test_spreading_measures_from_what_is_known() -> None:
     distance = np.full((9, 8, 7), 1e6, np.float32)
     distance[2, 3, 1] = 0.5
     distance[8, 7, 6] = 2.0
-    kernels.spread_distance(distance)
+    band_kernels.spread_distance(distance)
     index = np.stack(np.indices(distance.shape), -1)
     first, second = (np.linalg.norm(index - np.array(at), axis=-1) for at in ([2, 3, 1], [8, 7, 6]))
     assert distance == pytest.approx(np.minimum(first + 0.5, second + 2.0), abs=1e-4)
