@@ -19,14 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import trimesh
 import tyro
 from rich.console import Console
 from rich.table import Table
+from scipy.spatial import cKDTree
 
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
 from recon.export import export_mesh
@@ -41,6 +44,7 @@ from scene.camera import z_up_from_y_up
 from scene.errors import InputError
 from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
+from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer
 from scene.viewset import View, ViewSet
 from scene.voxels import sphere_cameras
@@ -66,6 +70,8 @@ class Arguments:
     """Python with nerfstudio: also runs the NeuS-facto baseline, at the seconds that the last preset took."""
     views: int = VIEWS
     """Views rendered; every third is held out."""
+    unseen: bool = False
+    """Fit nothing; only tell how much of each true surface the fitted views see, and the F that this allows."""
     out: Path | None = None
     """Write the scores of every object as JSON, and continue from it."""
 
@@ -77,6 +83,8 @@ def main(arguments: Arguments) -> None:
         paths = [p for p in paths if p.stem in arguments.only]
     if arguments.count is not None:
         paths = [paths[round(k)] for k in np.linspace(0, len(paths) - 1, arguments.count)]
+    if arguments.unseen:
+        return tell_unseen(paths, arguments.views)
     done: dict[str, dict[str, Any]] = {}
     if arguments.out is not None and arguments.out.is_file():
         done = json.loads(arguments.out.read_text())
@@ -117,6 +125,28 @@ def capture(mesh: ColouredMesh, count: int) -> tuple[ViewSet, ViewSet]:
     ]
     train = tuple(v for k, v in enumerate(views) if k % EVERY != 1)
     return ViewSet(train, True), ViewSet(tuple(v for k, v in enumerate(views) if k % EVERY == 1), True)
+
+
+def tell_unseen(paths: Sequence[Path], count: int, samples: int = 30_000) -> None:
+    """Share of each true surface within 1 % of what fitted views see, and the F-score of all that, perfectly found."""
+    console, best = Console(), []
+    for path in paths:
+        mesh = load_glb(path)
+        vertices = mesh.vertices.astype(np.float64)
+        points = trimesh.Trimesh(vertices, mesh.faces, process=False).sample(samples, seed=0)
+        caster, seen = mesh_caster(vertices, mesh.faces), np.zeros(samples, bool)
+        for k, camera in enumerate(sphere_cameras(count, SIZE, 1.5)):
+            if k % EVERY != 1:
+                away = points - camera.centre
+                far = np.linalg.norm(away, axis=1)
+                hits = caster.cast(np.broadcast_to(camera.centre, away.shape), away / far[:, None])
+                seen |= hits.distance > far - 2e-3
+        near = cKDTree(points[seen]).query(points)[0] < 0.01 * np.ptp(vertices, axis=0).max()
+        best.append(2 * near.mean() / (1 + near.mean()))
+        console.print(f"{path.stem}: seen {seen.mean():.3f}, near {near.mean():.3f}, F {best[-1]:.3f}", highlight=False)
+    console.print(
+        f"median F {np.median(best):.3f}; {sum(f < 2 * 0.95 / 1.95 for f in best)} with more than 5 % far from it"
+    )
 
 
 def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) -> dict[str, Any]:
@@ -236,8 +266,6 @@ def load_glb(path: Path) -> ColouredMesh:
     Raises:
         InputError: the file holds no triangles.
     """
-    import trimesh
-
     loaded = trimesh.load_scene(path)
     parts = [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
