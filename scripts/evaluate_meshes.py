@@ -1,13 +1,16 @@
-"""Which stage costs most: the same fitter on val objects, from better and worse views.
+"""How good meshes of one photo are, and which stage costs most: the same fitter from better and worse views.
 
 Rows: true views at the cameras that jobs use; the same through the VAE; the same shifted by about 2 px each; generated
 views with the photo's true and with its predicted camera; and for comparison the hull of the true masks, the coarse
 volume alone, an extruded outline of the photo, and a sphere.
 
 Meshes are scored by the protocol of recon/metrics.py: longest side 1, centred, no registration, 20,000 points a side,
-distances to triangles, IoU of solids (37 voxels along the longest side).
+distances to triangles, IoU of solids (37 voxels along the longest side); and by SyncDreamer's Chamfer distance, of
+points that cameras see. Means over objects with 95 % bootstrap intervals; leads are those of the first row computed.
+Objects are those of the pool's val split, or GLB files. A run goes on from the file given as --out.
 
 Example: python scripts/evaluate_meshes.py --objects DATA/meshes_train --count 32
+         python scripts/evaluate_meshes.py --meshes DATA/meshes_eval --out meshes.json
 """
 
 from __future__ import annotations
@@ -16,20 +19,22 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import tyro
 from rich.progress import track
+from torch import Tensor
 
 from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.diffusion.coarse import CoarseVolume
 from pipeline.diffusion.generate import source_camera
 from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
-from pipeline.training.objects import ObjectPool
-from pipeline.training.samples import SampleSettings, heldout_mesh, heldout_sample, to_bytes
+from pipeline.training.samples import SampleSettings, to_bytes
 from recon.field import Surface
 from recon.fit import fit_surface, hull_surface, prior_surface
 from recon.mesh import Faces, Vertices, drop_specks, extract_mesh, taubin
@@ -37,23 +42,27 @@ from recon.metrics import MeshScores, compare_meshes
 from recon.settings import FitSettings
 from scene.backends import pick_device
 from scene.camera import OBJECT_RADIUS, Camera, orbit_camera
+from scene.files import write_text
 from scene.mesh import ColouredMesh
 from scene.procedural import superellipsoid
 from scene.render import MeshRenderer
 from scene.resources import default_weights
 from scene.viewset import View, ViewSet
+from scripts.evaluate_views import Subject, cell, near_symmetric, subjects
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Score meshes fitted to true, degraded and generated views."""
 
-    objects: Path
-    """Folder of the object pool; its val split is used."""
+    objects: Path | None = None
+    """Folder of the object pool; its val split is used unless meshes are given."""
+    meshes: tuple[Path, ...] = ()
+    """Folders with GLB files, to be used in place of the val split."""
     weights: Path | None = None
     """Checkpoint; the embedded one by default."""
-    count: int = 32
-    """Objects, spread evenly over the val split."""
+    count: int | None = None
+    """So many objects, spread evenly over the list; all by default."""
     views: ViewsSettings = ViewsSettings()
     """Cameras, sampling and confidences of generated views."""
     fit: FitSettings = GENERATED_FIT
@@ -63,21 +72,20 @@ class Arguments:
     device: str = "auto"
     """Where the model runs."""
     out: Path | None = None
-    """Write the scores of every object as JSON."""
+    """Scores of every object as JSON, written after each; those that it holds are not computed again."""
 
 
 class Bench:
     """Everything one object needs."""
 
-    def __init__(self, model: ViewDiffusion, pool: ObjectPool, index: int, arguments: Arguments) -> None:
-        self.model, self.arguments = model, arguments
-        self.mesh = heldout_mesh(pool, index)
-        self.sample = heldout_sample(pool, index, SampleSettings(targets=1, volume=0))
+    def __init__(self, model: ViewDiffusion, subject: Subject, arguments: Arguments) -> None:
+        self.model, self.arguments, self.mesh = model, arguments, subject.mesh
+        self.sample = subject.sample(SampleSettings(size=model.image_size, targets=1, volume=0))
         self.orbits = ring_orbits(arguments.views.rings)
         self.cameras = [orbit_camera(*orbit, size=model.image_size) for orbit in self.orbits]
         renderer = MeshRenderer(self.mesh)
         self.true = np.stack([to_bytes(renderer.render(camera).rgba) for camera in self.cameras])
-        self.rng = np.random.default_rng(index)
+        self.rng = np.random.default_rng(subject.index)
 
     def true_views(self) -> Surface:
         """(a) True views."""
@@ -101,10 +109,7 @@ class Bench:
 
     def generated(self, *, predict: bool) -> Surface:
         """(d) Generated views with the photo, as jobs make them."""
-        photo = torch.from_numpy(self.sample.source[None])
-        true = torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
-        source = source_camera(self.model, photo) if predict else true
-        volume = coarse_volume(self.model, photo, source)
+        photo, source, volume = self._told(predict)
         orbits = torch.from_numpy(self.orbits[None]).float()
         out = sample_views(self.model, photo, source, orbits, volume, self.arguments.views.sampling)[0].cpu().numpy()
         prior = None if volume is None else volume.occupancy[0].cpu().numpy()
@@ -116,17 +121,21 @@ class Bench:
         photo_camera: Camera = replace(stand, fx=focal, fy=focal, cx=cx, cy=cy)
         return self._fit(to_bytes(out), weights, View("photo", photo_camera, self.sample.source), prior)
 
-    def coarse(self) -> Surface:
-        """The coarse volume as a mesh, true camera."""
-        photo = torch.from_numpy(self.sample.source[None])
-        volume = coarse_volume(
-            self.model, photo, torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
-        )
+    def coarse(self, *, predict: bool) -> Surface:
+        """The coarse volume as a mesh."""
+        _, _, volume = self._told(predict)
         if volume is None:
             raise SystemExit("this checkpoint has no coarse volume")
         return prior_surface(
             volume.occupancy[0].cpu().numpy(), volume.colours[0].movedim(0, -1).cpu().numpy(), self.arguments.fit
         )
+
+    def _told(self, predict: bool) -> tuple[Tensor, Tensor, CoarseVolume | None]:
+        """The photo, its camera and the coarse volume."""
+        photo = torch.from_numpy(self.sample.source[None])
+        true = torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
+        source = source_camera(self.model, photo) if predict else true
+        return photo, source, coarse_volume(self.model, photo, source)
 
     def hull(self) -> Surface:
         """The hull of the true masks."""
@@ -152,7 +161,7 @@ class Bench:
 
     def sphere(self) -> tuple[Vertices, Faces]:
         """The bounding sphere."""
-        return superellipsoid(1, 1, (OBJECT_RADIUS,) * 3, 32, 64)
+        return superellipsoid(1.0, 1.0, (OBJECT_RADIUS,) * 3, 32, 64)
 
     def _set(self, rgba: np.ndarray, weights: list[float] | None = None, photo: View | None = None) -> ViewSet:
         views = [
@@ -179,39 +188,66 @@ def score(made: Surface | tuple[Vertices, Faces], mesh: ColouredMesh) -> MeshSco
     return compare_meshes(*made, mesh.vertices.astype(np.float64), mesh.faces)
 
 
+ROWS: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
+    "(d') generated views, predicted camera": lambda bench: bench.generated(predict=True),
+    "(d) generated views, true camera": lambda bench: bench.generated(predict=False),
+    "coarse volume alone, predicted camera": lambda bench: bench.coarse(predict=True),
+    "coarse volume alone, true camera": lambda bench: bench.coarse(predict=False),
+    "extruded outline": Bench.silhouette,
+    "sphere": Bench.sphere,
+    "(a) true views": Bench.true_views,
+    "(b) true views through the VAE": Bench.vae_views,
+    "(c) true views shifted by 2 px": Bench.shifted_views,
+    "hull of the true masks": Bench.hull,
+}
+
+
 def main(arguments: Arguments) -> None:
     """Score all rows and print a table."""
     model = ViewDiffusion.from_pretrained(arguments.weights or default_weights()).to(pick_device(arguments.device))
-    pool = ObjectPool(arguments.objects, "val")
-    chosen = np.linspace(0, len(pool) - 1, min(arguments.count, len(pool))).round().astype(int)
-    rows: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
-        "(a) true views": Bench.true_views,
-        "(b) true views through the VAE": Bench.vae_views,
-        "(c) true views shifted by 2 px": Bench.shifted_views,
-        "(d) generated views, true camera": lambda bench: bench.generated(predict=False),
-        "(d') generated views, predicted camera": lambda bench: bench.generated(predict=True),
-        "hull of the true masks": Bench.hull,
-        "coarse volume alone, true camera": Bench.coarse,
-        "extruded outline": Bench.silhouette,
-        "sphere": Bench.sphere,
-    }
-    scores: dict[str, list[MeshScores]] = {name: [] for name in rows if not arguments.only or name in arguments.only}
-    for index in track(chosen, "objects"):
-        bench = Bench(model, pool, int(index), arguments)
-        for name in scores:
-            scores[name].append(score(rows[name](bench), bench.mesh))
-    print(f"\n{len(chosen)} val objects, {len(ring_orbits(arguments.views.rings))} views of {model.image_size} px\n")
-    print("| fitted from | Chamfer (mean) | Chamfer (median) | F at 1 % | F at 5 % | IoU |\n|---|---|---|---|---|---|")
-    for name, found in scores.items():
-        columns = {
-            key: np.array([asdict(s)[key] for s in found]) for key in ("chamfer", "f_score_1", "f_score_5", "iou")
-        }
+    names = [name for name in ROWS if not arguments.only or name in arguments.only]
+    held: dict[str, dict[str, Any]] = {}
+    if arguments.out is not None and arguments.out.is_file():
+        held = json.loads(arguments.out.read_text(encoding="utf-8"))
+    chosen = list(subjects(arguments.objects, arguments.meshes, arguments.count))
+    for subject in track(chosen, "objects"):
+        known = held.setdefault(subject.name, {})
+        missing = [name for name in names if name not in known]
+        if not missing and "near_symmetric" in known:
+            continue
+        known["near_symmetric"] = near_symmetric(subject.mesh)
+        bench = Bench(model, subject, arguments)
+        for name in missing:
+            known[name] = asdict(score(ROWS[name](bench), bench.mesh))
+        if arguments.out is not None:
+            write_text(arguments.out, json.dumps(held, indent=1))
+    found = [held[subject.name] for subject in chosen]
+    alike = np.array([f["near_symmetric"] for f in found])
+    print(f"\n{len(chosen)} objects, {len(ring_orbits(arguments.views.rings))} views of {model.image_size} px")
+    print_table({name: [f[name] for f in found] for name in names})
+    if alike.any():
+        print(f"\nwithout the {alike.sum()} near-symmetric ones")
+        print_table({name: [f[name] for f, a in zip(found, alike, strict=True) if not a] for name in names})
+
+
+def print_table(rows: dict[str, list[dict[str, float]]]) -> None:
+    """Means with intervals, and how far the first row is ahead (less Chamfer, more IoU)."""
+    print(
+        "\n| fitted from | Chamfer | median | SyncDreamer's | F at 1 % | F at 5 % | IoU | lead, Chamfer | lead, IoU |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    first = next(iter(rows.values()))
+    for name, found in rows.items():
+        of = {key: np.array([f[key] for f in found]) for key in found[0] if key != "near_symmetric"}
+        lead = "– | –"
+        if found is not first:
+            ours = {key: np.array([f[key] for f in first]) for key in ("chamfer", "iou")}
+            lead = f"{cell(of['chamfer'] - ours['chamfer'], 4)} | {cell(ours['iou'] - of['iou'], 3)}"
+        means = [of[key].mean() for key in ("thinned_chamfer", "f_score_1", "f_score_5")]
         print(
-            f"| {name} | {columns['chamfer'].mean():.4f} | {np.median(columns['chamfer']):.4f} | "
-            f"{columns['f_score_1'].mean():.3f} | {columns['f_score_5'].mean():.3f} | {columns['iou'].mean():.3f} |"
+            f"| {name} | {cell(of['chamfer'], 4)} | {np.median(of['chamfer']):.4f} | {means[0]:.4f} "
+            f"| {means[1]:.3f} | {means[2]:.3f} | {cell(of['iou'], 3)} | {lead} |"
         )
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps({k: [asdict(s) for s in v] for k, v in scores.items()}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -136,24 +136,36 @@ def render_sample(
     )
 
 
-def heldout_mesh(pool: ObjectPool, index: int, seed: int = 0) -> ColouredMesh:
-    """A pool object for evaluation: a heading from the seed, normalised, its own colours (grey where it has none)."""
+def headed(mesh: ColouredMesh, index: int, seed: int = 0) -> ColouredMesh:
+    """A mesh for evaluation: at a heading that follows from its index and the seed, normalised."""
     turn = np.eye(4)
     turn[:3, :3] = rotation("z", np.random.default_rng([seed, index, 1]).uniform(0, 2 * math.pi))
-    return pool.load(index).transformed(turn).normalised()
+    return mesh.transformed(turn).normalised()
 
 
-def heldout_sample(pool: ObjectPool, index: int, settings: SampleSettings = SampleSettings(), seed: int = 0) -> Sample:
-    """The evaluation sample of a pool object: no jitter, the one light, targets at the default radius.
+def heldout_mesh(pool: ObjectPool, index: int, seed: int = 0) -> ColouredMesh:
+    """A pool object for evaluation: :func:`headed`, in its own colours (grey where it has none)."""
+    return headed(pool.load(index), index, seed)
 
-    Azimuths are stratified around the object, elevations uniform in -10..50 degrees; all follow from the seed.
+
+def evaluation_sample(
+    mesh: ColouredMesh, index: int, settings: SampleSettings = SampleSettings(), seed: int = 0
+) -> Sample:
+    """The evaluation sample of a mesh: no jitter, the one light, targets at the default radius.
+
+    Azimuths are stratified around the object, elevations uniform in -10..50 degrees; all follow from index and seed.
     """
     rng = np.random.default_rng([seed, index])
     count = settings.targets
     azimuth = (np.arange(count) + rng.uniform(0, 1, count)) * 2 * math.pi / count
     poses = np.stack([azimuth, np.radians(rng.uniform(-10, 50, count)), np.full(count, DEFAULT_RADIUS)], axis=1)
     exact = replace(settings, fill_jitter=0.0, shift_jitter=0.0)
-    return render_sample(heldout_mesh(pool, index, seed), WORLD_LIGHT, exact, rng, poses)
+    return render_sample(mesh, WORLD_LIGHT, exact, rng, poses)
+
+
+def heldout_sample(pool: ObjectPool, index: int, settings: SampleSettings = SampleSettings(), seed: int = 0) -> Sample:
+    """The evaluation sample of a pool object."""
+    return evaluation_sample(heldout_mesh(pool, index, seed), index, settings, seed)
 
 
 class SampleStream:

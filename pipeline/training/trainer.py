@@ -39,7 +39,9 @@ class TrainSettings:
     batch: int = 16
     """Samples (objects for view training) per step."""
     lr: float = 3e-4
-    """Peak learning rate (AdamW)."""
+    """Peak learning rate."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """muon: kernels of convolutions and layers by Muon, at a rate that means the same; the rest by AdamW."""
     warmup: int = 200
     """Steps of linear warm-up."""
     decay: float = 0.3
@@ -112,6 +114,51 @@ class Ema:
             yield
         finally:
             self.model.load_state_dict(live)
+
+
+class Optimiser:
+    """AdamW for all parameters of a model, or Muon for its kernels and AdamW for the rest.
+
+    torch's Muon takes matrices only, so a convolution's kernel is given to it as a matrix over the same memory, one row
+    an output channel. Layers of fewer than 32 inputs or outputs stay with AdamW. Muon: Jordan et al. 2024; its rate is
+    scaled to AdamW's size of step (Liu et al. 2025, section 2.2).
+
+    Args:
+        model: what is trained.
+        settings: rate, and which of the two.
+    """
+
+    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
+        trained = [p for p in model.parameters() if p.requires_grad]
+        kernels = [p for p in trained if settings.optimiser == "muon" and _is_kernel(p)]
+        chosen = {id(p) for p in kernels}
+        rest = [p for p in trained if id(p) not in chosen]
+        self._kernels = [(p, nn.Parameter(p.detach().view(len(p), -1))) for p in kernels]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=settings.lr, weight_decay=1e-2, betas=(0.9, 0.98))
+        ]
+        if kernels:
+            twins = [twin for _, twin in self._kernels]
+            self._parts.append(
+                torch.optim.Muon(twins, lr=settings.lr, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw")
+            )
+
+    def set_rate(self, rate: float) -> None:
+        """Use this learning rate from now on."""
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+
+    def step(self) -> None:
+        """Change the parameters by their gradients."""
+        for parameter, twin in self._kernels:
+            twin.grad = None if parameter.grad is None else parameter.grad.view_as(twin)
+        for part in self._parts:
+            part.step()
+
+
+def _is_kernel(parameter: nn.Parameter) -> bool:
+    return parameter.ndim in (2, 4) and min(len(parameter), parameter[0].numel()) >= 32
 
 
 @runtime_checkable
@@ -211,9 +258,7 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
     task = make_task(device)
     done = Progress.of(settings.resume)
     before = Progress(done.samples, done.minutes)
-    optimiser = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=settings.lr, weight_decay=1e-2, betas=(0.9, 0.98)
-    )
+    optimiser = Optimiser(model, settings)
     ema = Ema(model, settings.ema, done.samples)
     console = Console()
     curve = Curve(settings.out, settings.resume)
@@ -242,11 +287,10 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
         )
         if share >= 1:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(settings, step, share)
+        optimiser.set_rate(learning_rate(settings, step, share))
         with autocast(device, settings.precision):
             loss, count, numbers = task.loss(batch)
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not math.isfinite(float(norm)):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
 
 from scene.camera import OBJECT_RADIUS, orbit_of
 from scene.mesh import ColouredMesh
@@ -89,6 +90,27 @@ def test_a_plate_of_one_and_a_half_voxels_is_whole_wherever_it_lies(shift: float
     offset = np.abs(POINTS[8:24, 8:24, :, 2] - height)
     assert solid[8:24, 8:24][offset < 0.5 * VOXEL].all()
     assert not solid[8:24, 8:24][offset > 1.3 * VOXEL].any()
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.4, 0.8])
+@pytest.mark.parametrize("shift", [-0.45, 0.0, 0.45])
+def test_a_sheet_without_thickness_is_whole_and_one_voxel_thick(tilt: float, shift: float) -> None:
+    normal = np.array([math.sin(tilt), 0, math.cos(tilt)])
+    corners = np.array([[-0.4, -0.4], [0.4, -0.4], [0.4, 0.4], [-0.4, 0.4]])
+    along = np.array([math.cos(tilt), 0, -math.sin(tilt)])
+    vertices = corners[:, :1] * along + corners[:, 1:] * np.array([0.0, 1, 0]) + normal * (0.5 + shift) * VOXEL
+    renderer = MeshRenderer(mesh_of((vertices, np.array([[0, 1, 2], [0, 2, 3]]))))
+    solid, _ = carve_solid(renderer, RESOLUTION)
+    distance = np.abs(POINTS @ normal - (0.5 + shift) * VOXEL)
+    assert not solid[distance > VOXEL].any()
+    # No point of the sheet lies further from a solid voxel's centre than a voxel is long.
+    grid = np.stack(np.meshgrid(np.linspace(-0.37, 0.37, 60), np.linspace(-0.37, 0.37, 60)), -1).reshape(-1, 2)
+    places = grid[:, :1] * along + grid[:, 1:] * np.array([0.0, 1, 0]) + normal * (0.5 + shift) * VOXEL
+    gap, _ = cKDTree(POINTS[solid]).query(places)
+    assert gap.max() < VOXEL
+    assert solid.sum() < 2 * 0.8**2 / VOXEL**2
+    carved, _ = carve_solid(renderer, RESOLUTION, sheets=False)
+    assert carved.sum() < solid.sum()
 
 
 def test_hidden_insides_are_filled() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 import tyro
 
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.conditioning import Conditioning
-from pipeline.training.samples import Sample, SampleSettings
+from pipeline.training.objects import ObjectPool
+from pipeline.training.samples import Sample, SampleSettings, SampleStream
 from pipeline.training.store import SampleStore
 from pipeline.training.trainer import Progress, TrainSettings, begin
 from scene.errors import InputError
-from scripts import evaluate_views, train_coarse, train_vae, train_views
+from scene.mesh import ColouredMesh
+from scene.procedural import box, lathe
+from scripts import evaluate_meshes, evaluate_views, train_coarse, train_vae, train_views
 
 
 @pytest.fixture
@@ -126,4 +131,60 @@ def test_the_mean_image_is_one_of_views_at_the_default_radius() -> None:
     )
     for _ in range(50):
         store.append(sample)
-    assert np.allclose(evaluate_views.mean_images(store)(poses[0]), 1)
+    assert np.allclose(evaluate_views.mean_images(store, 4)(poses[0]), 1)
+    assert evaluate_views.mean_images(store, 8)(poses[0]).shape == (8, 8, 4)
+
+
+def test_the_nearest_training_object_is_the_one_photographed(pool_folder: Path) -> None:
+    settings = SampleSettings(size=32, targets=2, volume=0)
+    store = SampleStore(settings, 6)
+    for sample in SampleStream(pool_folder, settings, seed=5, workers=0).read(0, 6):
+        store.append(sample)
+    nearest = evaluate_views.NearestTraining(pool_folder, store, seed=5)
+    for k in range(6):
+        batch = store.batch(np.array([k]))
+        views = nearest.views(batch.source[0], batch.target_cameras[0], 32)
+        assert np.abs(views[0] - batch.targets[0, 0] / 255).max() < 0.01
+
+
+def test_objects_come_from_files_or_from_the_val_split(pool_folder: Path, tmp_path: Path) -> None:
+    for k in range(3):
+        trimesh.creation.box((1, 1 + k, 1)).export(tmp_path / f"box{k}.glb")
+    files = list(evaluate_views.subjects(pool_folder, [tmp_path], 2))
+    assert [f.name for f in files] == ["box0", "box2"]
+    assert [f.index for f in files] == [0, 2]
+    sample = files[1].sample(SampleSettings(size=16, targets=3, volume=0))
+    assert sample.targets.shape == (3, 16, 16, 4)
+    pool = list(evaluate_views.subjects(pool_folder, [], None))
+    assert len(pool) == len(ObjectPool(pool_folder, "val"))
+    with pytest.raises(InputError, match="no GLB files"):
+        list(evaluate_views.subjects(None, [pool_folder], None))
+    with pytest.raises(InputError, match="no objects"):
+        list(evaluate_views.subjects(None, [], None))
+
+
+def test_round_things_are_near_symmetric_and_bars_are_not() -> None:
+    def mesh_of(shape: tuple[np.ndarray, np.ndarray]) -> ColouredMesh:
+        return ColouredMesh(shape[0].astype(np.float32), shape[1].astype(np.int32)).normalised()
+
+    profile = np.array([[0, -0.5], [0.3, -0.5], [0.4, 0.5], [0, 0.5]])
+    assert evaluate_views.near_symmetric(mesh_of(lathe(profile)))
+    assert not evaluate_views.near_symmetric(mesh_of(box((0.5, 0.2, 0.3))))
+
+
+def test_meshes_are_scored_once_and_runs_go_on(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trimesh.creation.box((1, 0.6, 0.8)).export(tmp_path / "box.glb")
+    arguments = evaluate_meshes.Arguments(
+        meshes=(tmp_path,), weights=tiny_checkpoint, only=("sphere", "extruded outline"), out=tmp_path / "scores.json"
+    )
+    evaluate_meshes.main(replace(arguments, only=("sphere",)))
+    held = json.loads((tmp_path / "scores.json").read_text())
+    held["box"]["sphere"]["chamfer"] = 0.5
+    (tmp_path / "scores.json").write_text(json.dumps(held))
+    evaluate_meshes.main(arguments)
+    held = json.loads((tmp_path / "scores.json").read_text())
+    assert held["box"]["sphere"]["chamfer"] == 0.5
+    assert 0.01 < held["box"]["extruded outline"]["chamfer"] < 0.2
+    assert "| sphere | 0.5000 (0.5000 to 0.5000) |" in capsys.readouterr().out

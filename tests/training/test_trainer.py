@@ -18,6 +18,7 @@ from torch import nn
 from pipeline.training.trainer import (
     Curve,
     Ema,
+    Optimiser,
     Progress,
     TrainSettings,
     begin,
@@ -88,6 +89,60 @@ def test_a_run_spends_its_samples_and_learns(tmp_path: Path) -> None:
     held = json.loads((tmp_path / "model" / "training.json").read_text())
     assert held["samples"] == 800
     assert held["held_out"]["error"] == pytest.approx(float(rows[-1]["error"]), rel=1e-4)
+
+
+def network() -> nn.Sequential:
+    """A first layer, a kernel, a matrix and a last layer."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3),
+        nn.Conv2d(32, 48, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(48, 40),
+        nn.Linear(40, 2),
+    )
+
+
+def test_muon_takes_kernels_and_adamw_the_rest(tmp_path: Path) -> None:
+    """Muon's step is orthogonal: all singular values of a kernel's change are about alike."""
+    steps = {}
+    for name in ("adamw", "muon"):
+        model = network()
+        before = {k: v.detach().clone() for k, v in model.named_parameters()}
+        optimiser = Optimiser(model, settings_for(tmp_path, optimiser=name))
+        optimiser.set_rate(0.01)
+        torch.manual_seed(2)
+        for parameter in model.parameters():  # gradients of very unequal singular values
+            sizes = torch.linspace(1, 0.05, len(parameter)).reshape(-1, *[1] * (parameter.ndim - 1))
+            parameter.grad = torch.randn_like(parameter) * sizes
+        optimiser.step()
+        steps[name] = {k: v.detach() - before[k] for k, v in model.named_parameters()}
+    for name in ("0.bias", "1.bias", "5.weight"):
+        assert torch.equal(steps["adamw"][name], steps["muon"][name])
+    for name in ("1.weight", "4.weight"):
+        change = steps["muon"][name].flatten(1)
+        singular = torch.linalg.svdvals(change)
+        assert singular.min() > 0.3 * singular.max()
+        assert float(change.square().mean().sqrt()) == pytest.approx(0.002, rel=0.35)  # 0.2 of the rate
+
+
+def test_muon_learns_and_leaves_frozen_layers_alone(tmp_path: Path) -> None:
+    model = network()
+    model[1].requires_grad_(False)
+    frozen = model[1].weight.clone()
+    optimiser = Optimiser(model, settings_for(tmp_path, optimiser="muon"))
+    x = torch.randn(8, 3, 8, 8)
+    y = torch.stack([x.mean((1, 2, 3)), x[:, 0].mean((1, 2))], 1)
+    losses = []
+    for _ in range(80):
+        model.zero_grad(set_to_none=True)
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * losses[0]
+    assert torch.equal(frozen, model[1].weight)
 
 
 def test_a_run_stops_at_the_minutes(tmp_path: Path) -> None:
