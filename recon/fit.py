@@ -62,6 +62,8 @@ def fit_surface(
     Raises:
         InputError: no masks, masks without a common inside, or a map that cannot be read.
     """
+    if prior is not None:
+        views = _shared_out(views, settings.prior_shares)
     rays = RaySet.of(views, settings.image_side)
     wide = None if prior is None else _padded(prior, settings.half)
     hull = visual_hull(
@@ -87,6 +89,12 @@ def fit_surface(
         measured = guides.measured() if guides is not None else None
     surface = _judged(surface, hull, rays, settings)
     return with_flat_base(surface, views, measured) if settings.flat_base else surface
+
+
+def _shared_out(views: ViewSet, shares: tuple[float, float]) -> ViewSet:
+    first, others = shares
+    weighted = tuple(replace(view, weight=view.weight * (others if k else first)) for k, view in enumerate(views))
+    return replace(views, views=weighted)
 
 
 @dataclass(eq=False)
@@ -120,7 +128,18 @@ class _Start:
         cube = Box(np.full(3, -self.settings.half), voxel, self.hull.sdf.shape)
         wide = self._inside(cube, math.sqrt(0.75) * voxel) >= self.hull.vote
         solid = np.argwhere(wide | (self.hull.sdf < voxel))
-        return cube.low + solid.min(0) * voxel, cube.low + (solid.max(0) + 1) * voxel
+        low, high = cube.low + solid.min(0) * voxel, cube.low + (solid.max(0) + 1) * voxel
+        if self.prior is None:
+            return low, high
+        # A prior that outvotes the masks lacks thin parts; the photo shows how far they reach, about half-way back.
+        row, column = np.nonzero(self.rays.alpha[0].numpy() >= 0.5)
+        photo = self.rays.cameras[0]
+        depth = float(photo.project((low + high)[None] / 2)[1][0])
+        if len(row) == 0 or depth <= 0:
+            return low, high
+        shown = photo.unproject(np.stack([column + 0.5, row + 0.5], axis=-1), np.full(len(row), depth))
+        reach = self.settings.half
+        return np.minimum(low, shown.min(0)).clip(-reach, reach), np.maximum(high, shown.max(0)).clip(-reach, reach)
 
     def _inside(self, box: Box, reach: float) -> Float[np.ndarray, "x y z"]:
         """Share of the masks that cover a voxel's centre, or anything within ``reach`` (world units) of it."""

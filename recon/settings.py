@@ -30,6 +30,9 @@ class FitSettings:
     """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
     prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
+    prior_shares: tuple[float, float] = (1.0, 1.0)
+    """Factors on the weights of the first view, the photo, and of all others, where there is a coarse volume: views
+    generated from it know less of the shape than it does."""
     sharpness: tuple[float, float] = (2.0, 5.0)
     """Inverse deviation of the density, per voxel: at the start of the coarse levels and at the end of the last."""
     step: float = 0.25
@@ -74,6 +77,11 @@ class FitSettings:
             raise SettingsError("a fit needs grids of at least 8 voxels and steps of at least 16 rays")
         if not (0 <= self.depth_weight < math.inf and 0 <= self.normal_weight < math.inf):
             raise SettingsError("maps cannot pull with a negative weight", fix="Give 0 to ignore them.")
+        if not (min(self.prior_shares) >= 0 and 0 < self.prior_shares[0] < math.inf > self.prior_shares[1]):
+            raise SettingsError(
+                f"prior_shares {self.prior_shares} are no weights",
+                fix="Give the photo more than 0, the others 0 or more.",
+            )
         if not 0 < self.keep <= 1:
             raise SettingsError(f"cannot keep {self.keep:g} of the errors", fix="Give a share above 0, up to 1.")
 

@@ -81,6 +81,8 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         fine_channels: half the width at image_size.
         camera_channels: width of a map that keeps its places and that the camera is read from beside the mean of all
             places; 0 for the mean alone.
+        sharpness: factor on the logits of volumes predicted for use. Volumes trained for overlap keep doubtful voxels
+            around the object, through which pictures show it too large.
     """
 
     @register_to_config
@@ -91,6 +93,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         channels: Sequence[int] = (64, 128, 192),
         fine_channels: int = 32,
         camera_channels: int = 0,
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         a, b, c = channels
@@ -179,9 +182,11 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def predict(self, rgba: Float[Tensor, "b 4 s s"], source: Float[Tensor, "b 4"] | None = None) -> CoarseVolume:
-        """The volume of photos, with the predicted camera unless one is given."""
+        """The volume of photos, sharpened, with the predicted camera unless one is given."""
         logits, colours, predicted = self(rgba, source)
-        return CoarseVolume(logits.sigmoid(), colours, predicted if source is None else source)
+        return CoarseVolume(
+            (self.config["sharpness"] * logits).sigmoid(), colours, predicted if source is None else source
+        )
 
 
 def grid_points(resolution: int, device: torch.device) -> Float[Tensor, "r r r 3"]:

@@ -177,7 +177,7 @@ class SamplingSettings:
     """Denoising steps."""
     guidance: float = 1.5
     """Classifier-free guidance; 1 turns it off and halves the work."""
-    strength: float = 0.65
+    strength: float = 0.35
     """How noisy the start is: 1 is noise alone, less is the noised picture of the coarse volume."""
     coarse_colours: bool = True
     """Take broad colours from the coarse volume's picture, which keeps the photo's; details stay as sampled."""

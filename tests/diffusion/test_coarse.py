@@ -115,6 +115,19 @@ def test_without_a_camera_the_predicted_one_places_the_frustum() -> None:
     assert model.predict(photo)[1:].occupancy.shape == (1, RESOLUTION, RESOLUTION, RESOLUTION)
 
 
+def test_sharpness_spreads_what_is_predicted_and_keeps_the_level() -> None:
+    photo = torch.rand(2, 4, IMAGE, IMAGE) * 2 - 1
+    soft = small_model()
+    sharp = CoarseVolumeModel(**{**soft.settings, "sharpness": 3.0})
+    sharp.load_state_dict(soft.state_dict())
+    sharp.eval()
+    a, b = soft.predict(photo).occupancy, sharp.predict(photo).occupancy
+    assert torch.equal(a > 0.5, b > 0.5)
+    assert torch.allclose(b, (3 * torch.logit(a)).sigmoid(), atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(soft(photo)[0], sharp(photo)[0])  # what is trained is not
+
+
 def test_a_camera_elsewhere_turns_the_volume() -> None:
     """A quarter turn of the camera in the grid's frame is a quarter turn of what it sees, about the upright axis."""
     model, photo = small_model(), torch.rand(2, 4, IMAGE, IMAGE) * 2 - 1
