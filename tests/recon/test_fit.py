@@ -158,6 +158,38 @@ def test_a_prior_votes_over_the_object_cube(shoot: Callable[..., ViewSet]) -> No
     assert np.abs(flat).max(axis=0) == pytest.approx([0.45, 0.3, 0.3], abs=VOXEL)
 
 
+@pytest.fixture(scope="module")
+def ball_with_a_pole(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> ViewSet:
+    """A photo of a ball with a pole on it, and views to which the pole is unknown."""
+    (a, f), (b, g) = ball(0.3), moved(box((0.03, 0.03, 0.12)), (0.0, 0.0, 0.38))
+    whole = np.concatenate([a, b]), np.concatenate([f, g + len(a)])
+    photo = shoot(whole, [orbit_camera(0.0, 0.1, size=64)])
+    others = shoot(ball(0.3), [orbit_camera(k * math.pi / 3, 0.3, size=64) for k in range(6)])
+    named = tuple(replace(view, name=f"view_{k}") for k, view in enumerate(others))
+    return ViewSet((*photo, *named), True)
+
+
+def test_a_fit_with_a_prior_follows_the_photo_where_the_prior_lacks_parts(ball_with_a_pole: ViewSet) -> None:
+    prior = (np.linalg.norm(voxel_centres(32), axis=-1) < 0.3).astype(np.float32)
+    settings = replace(TINY, iterations=(80, 80), step=0.25, prior_weight=30.0, smooth=0.01, flat_base=False)
+    tops = {}
+    for shares in ((1.0, 1.0), (8.0, 0.1)):
+        surface = fit_surface(ball_with_a_pole, replace(settings, prior_shares=shares), prior=prior)
+        vertices, _ = extract_mesh(surface)
+        tops[shares] = vertices[:, 2].max()
+        # Where photo and prior agree, the prior's shape stays, back side included.
+        below = vertices[vertices[:, 2] < 0.15]
+        assert np.quantile(np.abs(np.linalg.norm(below, axis=1) - 0.3), 0.9) < 1.5 * VOXEL
+    assert tops[1.0, 1.0] < 0.4
+    assert tops[8.0, 0.1] == pytest.approx(0.5, abs=2 * VOXEL)
+
+
+@pytest.mark.parametrize("shares", [(0.0, 1.0), (1.0, -1.0), (math.inf, 1.0), (1.0, math.nan)])
+def test_shares_of_the_weights_are_weights(shares: tuple[float, float]) -> None:
+    with pytest.raises(SettingsError, match="are no weights"):
+        FitSettings(prior_shares=shares)
+
+
 def test_masks_without_a_common_inside_are_the_inputs_error(ball: Callable[..., Part], shoot: Callable) -> None:
     apart = [
         shoot(ball(0.1, (0.0, 0.0, height)), [orbit_camera(azimuth, 0.0, size=64)])
