@@ -116,7 +116,7 @@ GENERATED_FIT = FitSettings(
     rays=4096,
     prior_weight=30.0,
     prior_shares=(8.0, 0.1),
-    smooth=0.1,
+    smooth=0.03,
     light_step=0.0,
 )
 """With a coarse volume, the shape is the volume's, made to agree with the photo; generated views hardly bend it."""
