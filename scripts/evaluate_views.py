@@ -68,8 +68,10 @@ class Arguments:
     """How views are sampled."""
     limit: int | None = None
     """Score only so many objects, spread evenly over the list."""
+    sharpness: float | None = None
+    """Factor on the coarse volume's logits, in place of the checkpoint's own."""
     ours_only: bool = False
-    """Leave the baselines out."""
+    """Leave out the baselines, but for the coarse volume."""
     device: str = "auto"
     """Where the model runs."""
     out: Path | None = None
@@ -140,7 +142,7 @@ def mean_images(
     total = np.zeros((azimuths, elevations, side, side, 4))
     count = np.zeros((azimuths, elevations))
 
-    def cell(pose: np.ndarray) -> tuple[int, int]:
+    def place(pose: np.ndarray) -> tuple[int, int]:
         e = int((np.degrees(pose[1]) + 30) / 115 * elevations)
         return int(pose[0] / (2 * np.pi) * azimuths) % azimuths, min(elevations - 1, max(0, e))
 
@@ -152,13 +154,13 @@ def mean_images(
         for poses, pictures in zip(batch.target_cameras, images, strict=True):
             for pose, picture in zip(poses, pictures, strict=True):
                 if abs(float(pose[2]) - DEFAULT_RADIUS) <= 0.05:
-                    total[cell(pose)] += picture
-                    count[cell(pose)] += 1
+                    total[place(pose)] += picture
+                    count[place(pose)] += 1
     mean = total / np.maximum(count, 1)[..., None, None, None]
     mean[..., :3] /= np.maximum(mean[..., 3:], 1e-3)
     # Resized in parts: OpenCV takes a picture at a time.
     resized = np.stack([[cv2.resize(image, (size, size)) for image in row] for row in mean])
-    return lambda pose: resized[cell(pose)]
+    return lambda pose: resized[place(pose)]
 
 
 class NearestTraining:
@@ -250,6 +252,8 @@ def interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
 def main(arguments: Arguments) -> None:
     """Score all methods and print a table."""
     model = ViewDiffusion.from_pretrained(arguments.weights or default_weights()).to(pick_device(arguments.device))
+    if arguments.sharpness is not None and model.coarse is not None:
+        model.coarse.register_to_config(sharpness=arguments.sharpness)
     chosen = list(subjects(arguments.objects, arguments.meshes, arguments.limit))
     held = SampleStore(SampleSettings(size=model.image_size), len(chosen))
     for subject in track(chosen, "true views"):
@@ -264,8 +268,12 @@ def main(arguments: Arguments) -> None:
         methods[f"ours, true camera, mean of {arguments.mean_of}"] = lambda k: generated(
             model, batch, k, sampling, predict=False, mean_of=arguments.mean_of
         )
+    if model.coarse is not None:
+        methods["coarse volume alone"] = lambda k: coarse_only(model, batch, k)
     if not arguments.ours_only:
-        methods["copy of the photo"] = lambda k: np.repeat(batch.source[k][None].astype(np.float32) / 255, 8, axis=0)
+        methods["copy of the photo"] = lambda k: np.stack(
+            [batch.source[k].astype(np.float32) / 255] * len(batch.targets[k])
+        )
         if arguments.samples_dir is not None:
             store = SampleStore.open(arguments.samples_dir)
             mean = mean_images(store, size)
@@ -275,8 +283,6 @@ def main(arguments: Arguments) -> None:
                 methods["nearest training object"] = lambda k: nearest.views(
                     batch.source[k], batch.target_cameras[k], size
                 )
-        if model.coarse is not None:
-            methods["coarse volume alone"] = lambda k: coarse_only(model, batch, k)
         methods["true views through the VAE"] = lambda k: through_vae(model, batch, k)
     rows: dict[str, list[dict[str, float]]] = {}
     for name, method in methods.items():
