@@ -2,8 +2,8 @@
 
 Rows: true views at the cameras that jobs use; the same through the VAE; the same shifted by about 2 px each; generated
 views with the photo's true and with its predicted camera; views of a second round, which begins with pictures of a
-draft fitted to the first round's; and for comparison the hull of the true masks, the coarse volume alone, an extruded
-outline of the photo, and a sphere.
+draft fitted to the first round's; and for comparison the hull of the true masks, the coarse volume alone, the true
+solid in its place, an extruded outline of the photo, and a sphere.
 
 Meshes are scored by the protocol of recon/metrics.py: longest side 1, centred, no registration, 20,000 points a side,
 distances to triangles, IoU of solids (37 voxels along the longest side); by SyncDreamer's Chamfer distance, of points
@@ -44,7 +44,7 @@ from pipeline.diffusion.sample import (
 )
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
-from pipeline.training.samples import SampleSettings, to_bytes
+from pipeline.training.samples import SampleSettings, claimed_camera, to_bytes
 from recon.field import Surface
 from recon.fit import fit_surface, hull_surface, prior_surface
 from recon.mesh import Faces, Vertices, drop_specks, extract_mesh, taubin
@@ -60,6 +60,7 @@ from scene.procedural import superellipsoid
 from scene.render import MeshRenderer
 from scene.resources import default_weights
 from scene.viewset import View, ViewSet
+from scene.voxels import carve_solid
 from scripts.evaluate_views import Subject, cell, near_symmetric, subjects
 
 
@@ -165,6 +166,12 @@ class Bench:
             volume.occupancy[0].cpu().numpy(), volume.colours[0].movedim(0, -1).cpu().numpy(), self.arguments.fit
         )
 
+    def true_solid(self) -> Surface:
+        """The true solid at the coarse volume's resolution, as a mesh."""
+        side = 32 if self.model.coarse is None else int(self.model.coarse.config["resolution"])
+        solid, _ = carve_solid(MeshRenderer(self.mesh), side)
+        return prior_surface(solid.astype(np.float32), np.zeros((2, 2, 2, 3), np.float32), self.arguments.fit)
+
     def _told(self, predict: bool) -> tuple[Tensor, Tensor, CoarseVolume | None]:
         """The photo, its camera and the coarse volume."""
         photo = torch.from_numpy(self.sample.source[None])
@@ -214,9 +221,7 @@ class Bench:
         return mask_iou(drawn[..., 3] >= 0.5, self.sample.source[..., 3] >= 128)
 
     def _photo_camera(self, source: Tensor) -> Camera:
-        size = self.model.image_size
-        elevation, focal, cx, cy = (float(v) * s for v, s in zip(source[0], (1, size, size, size), strict=True))
-        return replace(orbit_camera(0.0, elevation, size=size), fx=focal, fy=focal, cx=cx, cy=cy)
+        return claimed_camera(source[0].cpu().numpy(), self.model.image_size)
 
 
 ROWS: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
@@ -231,6 +236,7 @@ ROWS: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
     "(b) true views through the VAE": Bench.vae_views,
     "(c) true views shifted by 2 px": Bench.shifted_views,
     "hull of the true masks": Bench.hull,
+    "true solid at the coarse volume's resolution": Bench.true_solid,
 }
 
 
