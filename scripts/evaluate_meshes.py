@@ -42,6 +42,7 @@ from pipeline.diffusion.sample import (
     view_conditions,
     with_broad_colours,
 )
+from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.samples import SampleSettings, claimed_camera, to_bytes
@@ -76,6 +77,8 @@ class Arguments:
     """Checkpoint; the embedded one by default."""
     count: int | None = None
     """So many objects, spread evenly over the list; all by default."""
+    photo: int = PrepareSettings().side
+    """Side of the photo in pixels; generated views are as large as the model makes them."""
     views: ViewsSettings = ViewsSettings()
     """Cameras, sampling and confidences of generated views."""
     fit: FitSettings = GENERATED_FIT
@@ -94,6 +97,8 @@ class Bench:
     def __init__(self, model: ViewDiffusion, subject: Subject, arguments: Arguments) -> None:
         self.model, self.arguments, self.mesh = model, arguments, subject.mesh
         self.sample = subject.sample(SampleSettings(size=model.image_size, targets=1, volume=0))
+        # The model sees a small copy; the fit gets the photo as `prepare` leaves it.
+        self.photo = subject.sample(SampleSettings(size=arguments.photo, targets=1, volume=0)).source
         self.orbits = ring_orbits(arguments.views.rings)
         self.cameras = [orbit_camera(*orbit, size=model.image_size) for orbit in self.orbits]
         renderer = MeshRenderer(self.mesh)
@@ -154,7 +159,7 @@ class Bench:
         """The fit to the photo, generated views and the coarse volume, as jobs make it."""
         prior = None if volume is None else volume.occupancy[0].cpu().numpy()
         weights = [view_confidence(self.arguments.views, orbit, float(source[0, 0])) for orbit in self.orbits]
-        seen = self._set(to_bytes(views), weights, View("photo", self._photo_camera(source), self.sample.source))
+        seen = self._set(to_bytes(views), weights, View("photo", self._photo_camera(source), self.photo))
         return fit_surface(seen, fit, prior=prior)
 
     def coarse(self, *, predict: bool) -> Surface:
@@ -218,10 +223,10 @@ class Bench:
     def outline(self, vertices: Vertices, faces: Faces, *, predict: bool) -> float:
         """The mask IoU of a mesh and the photo, at the photo's true or predicted camera."""
         drawn = MeshRenderer(ColouredMesh(vertices, faces)).render(self._photo_camera(self._told(predict)[1])).rgba
-        return mask_iou(drawn[..., 3] >= 0.5, self.sample.source[..., 3] >= 128)
+        return mask_iou(drawn[..., 3] >= 0.5, self.photo[..., 3] >= 128)
 
     def _photo_camera(self, source: Tensor) -> Camera:
-        return claimed_camera(source[0].cpu().numpy(), self.model.image_size)
+        return claimed_camera(source[0].cpu().numpy(), len(self.photo))
 
 
 ROWS: dict[str, Callable[[Bench], Surface | tuple[Vertices, Faces]]] = {
