@@ -5,13 +5,15 @@ ordered pairs of cameras an object, 3 or 6 where time is short, or all 56. The t
 Scores are means over an object's pairs, then over objects, with 95 % bootstrap intervals over objects; gains are those
 over the base row on the same pairs. foreground_psnr and iou are those of scene.metrics.view_scores, iou_white compares
 pixels with a channel below --mask-threshold on white, as the paper does. NFE counts passes of the loop; guidance and
-source rows are not counted. Values are tuned on the pool's val split only. The file given as --out holds every object's
-scores; a run goes on from it.
+source rows are not counted. Values are tuned on the pool's val split only, by foreground PSNR and a fifth of a decibel
+for every point of IoU, which is about how the paper's gains go together. Rows of the bound keep the model's own broad
+colours, and count gains over 25 plain steps that do so too. The file given as --out holds every object's scores; a run
+goes on from it, and scores of rows whose settings have changed are taken again.
 
 The bound:      python scripts/ablate_zero_to_hero.py --meshes DATA/meshes_eval --out z2h.json --parts bound
 All rows:       ... --parts rows controls --joint on off
 Three seeds:    ... --parts rows --rows uniform-50 all --pairs 56 --seeds 0 1 2
-Tuning:         ... --parts tune --pool DATA/meshes_train, then --parts rows --rows all-tuned
+Tuning:         ... --parts tune --pool DATA/meshes_train, then --parts rows --rows all-tuned all-guided best-guidance
 The rest:       ... --parts meshes pictures table
 
 Time and memory of a pass are measured by scripts/time_zero_to_hero.py.
@@ -20,6 +22,7 @@ Time and memory of a pass are measured by scripts/time_zero_to_hero.py.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -59,9 +62,13 @@ from scene.viewset import View, ViewSet
 from scripts.benchmark_recon import load_glb
 from scripts.evaluate_views import interval
 
+Scores = dict[str, dict[str, dict[str, float]]]
+"""Of a row: by object and seed."""
 Part = Literal["bound", "rows", "controls", "tune", "meshes", "pictures", "table"]
-BOUND = ("uniform-25", "oracle", "true-coarse", "true-start-0.7", "true-start-0.35", "coarse", "vae")
-CONTROLS = ("uniform-66", "best-guidance", "mean-of-3", "ancestral")
+OWN_COLOURS = ("plain-25", "oracle", "true-coarse", "true-start-0.7", "true-start-0.35")
+BOUND = (*OWN_COLOURS, "coarse", "vae")
+CONTROLS = ("uniform-66", "best-guidance", "all-guided", "mean-of-3", "ancestral")
+GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
 GRIDS: dict[str, tuple[Any, ...]] = {
     "msa_range": ((600, 1000), (800, 1000), (1000, 1000)),
     "msa_cfg": ("both", "cond"),
@@ -137,6 +144,19 @@ class Row:
     shown: Literal["samples", "coarse", "vae"] = "samples"
     samples: int = 1
 
+    @property
+    def digest(self) -> str:
+        """Tells rows apart whose scores differ."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Of a checkpoint's networks."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()[:12]
+
 
 class Results:
     """The JSON file: sections of named values, written after every change."""
@@ -146,9 +166,12 @@ class Results:
         self.held: dict[str, Any] = {"facts": facts}
         if path.is_file():
             self.held = json.loads(path.read_text(encoding="utf-8"))
-            if self.held["facts"] != json.loads(json.dumps(facts)):
+            other = [name for name in facts if self.held["facts"].get(name) != json.loads(json.dumps(facts[name]))]
+            if other:
                 raise InputError(
-                    "holds results of other settings", where=path, fix="Give another --out, or the same settings."
+                    f"holds results of other settings ({', '.join(other)})",
+                    where=path,
+                    fix="Give another --out, or the same settings.",
                 )
 
     def __getitem__(self, section: str) -> dict[str, Any]:
@@ -182,25 +205,36 @@ def rows_of(arguments: Arguments, tuned: dict[str, Any]) -> dict[str, Row]:
     if "zero-to-hero" in tuned:
         changes = {k: tuple(v) if isinstance(v, list) else v for k, v in tuned["zero-to-hero"].items()}
         rows["all-tuned"] = Row(replace(rows["all"].settings, zero_to_hero=replace(z2h, **changes)))
-    rows["oracle"] = Row(uniform(25), maps=True)
-    rows["true-coarse"] = Row(uniform(25), told="truth")
+    # The coarse volume's broad colours would hide what the model makes of the truth.
+    own = replace(uniform(25), coarse_colours=False)
+    rows["plain-25"] = Row(own)
+    rows["oracle"] = Row(own, maps=True)
+    rows["true-coarse"] = Row(own, told="truth")
     for share in (0.7, 0.35):
         # What is told is also what a start below full strength begins with.
-        rows[f"true-start-{share}"] = Row(replace(uniform(14), strength=share), told="truth")
+        rows[f"true-start-{share}"] = Row(replace(own, steps=uniform(14).steps, strength=share), told="truth")
     rows["coarse"] = Row(uniform(1), shown="coarse")
     rows["vae"] = Row(uniform(1), shown="vae")
-    rows["best-guidance"] = Row(replace(uniform(66), guidance=tuned.get("guidance", base.guidance)))
+    if "guidance" in tuned:
+        rows["best-guidance"] = Row(replace(uniform(66), guidance=tuned["guidance"]))
+        rows["all-guided"] = Row(replace(rows["all"].settings, guidance=tuned["guidance"]))
     rows["mean-of-3"] = Row(uniform(22), samples=3)
     rows["ancestral"] = Row(replace(uniform(66), eta=1.0))
     return rows
 
 
-def glb_paths(arguments: Arguments) -> list[tuple[int, Path]]:
+def with_joint(row: Row, joint: str) -> Row:
+    """The row with views that share attention, or not."""
+    return replace(row, settings=replace(row.settings, joint=joint == "on"))
+
+
+def glb_paths(arguments: Arguments, *, every: bool = False) -> list[tuple[int, Path]]:
     """The meshes with their place in the sorted list, which decides their cameras; shuffled, so that some are fair."""
     paths = list(enumerate(sorted(path for folder in arguments.meshes for path in folder.rglob("*.glb"))))
     if not paths:
         raise InputError("hold no GLB files", where=", ".join(map(str, arguments.meshes)))
-    return [paths[k] for k in np.random.default_rng(0).permutation(len(paths))[: arguments.count]]
+    chosen = np.random.default_rng(0).permutation(len(paths))
+    return [paths[k] for k in chosen[: None if every else arguments.count]]
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
@@ -252,18 +286,23 @@ def run_rows(model: ViewDiffusion, arguments: Arguments, results: Results, names
     rows = rows_of(arguments, results["tuned"])
     for name in names:
         if name not in rows:
-            raise InputError(f"there is no row {name}", fix=f"Rows: {', '.join(rows)} (all-tuned after tuning).")
+            known = f"Rows: {', '.join(rows)}; after --parts tune also best-guidance, all-guided and all-tuned."
+            raise InputError(f"there is no row {name}", fix=known)
     for index, path in glb_paths(arguments):
         keys = {
             f"{name}/joint-{joint}/{arguments.pairs}/seed-{seed}/{path.stem}": (name, joint, seed)
             for name, joint, seed in itertools.product(names, arguments.joint, arguments.seeds)
         }
-        todo = {key: what for key, what in keys.items() if key not in results["scores"]}
+        todo = {
+            key: (name, joint, seed)
+            for key, (name, joint, seed) in keys.items()
+            if results["scores"].get(key, {}).get("row") != rows[name].digest
+        }
         if not todo:
             continue
         given = [Told.of(model, case) for case in cases(load_glb(path), index, model.image_size, arguments.pairs)]
         for key, (name, joint, seed) in todo.items():
-            row = replace(rows[name], settings=replace(rows[name].settings, joint=joint == "on"))
+            row = with_joint(rows[name], joint)
             pairs, costs = [], []
             for told in given:
                 views, cost = sampled(model, told, row, seed)
@@ -272,6 +311,7 @@ def run_rows(model: ViewDiffusion, arguments: Arguments, results: Results, names
             value: dict[str, Any] = {k: float(np.mean([p[k] for p in pairs])) for k in pairs[0]}
             value["nfe"] = costs[0]["nfe"]
             value["seconds"] = float(sum(c["seconds"] for c in costs))
+            value["row"] = rows[name].digest
             value["pairs"] = [p["foreground_psnr"] for p in pairs]
             results.put("scores", key, value)
             print(key, {k: round(value[k], 3) for k in (*KEYS, "nfe", "seconds")}, flush=True)
@@ -293,6 +333,7 @@ def tune(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
     rows = rows_of(arguments, {})
 
     def score(settings: SamplingSettings, label: str) -> float:
+        label = f"{len(given)} of {len(pool)} val objects, {arguments.pairs} pairs: {label}"
         if label not in results["tuning"]:
             found = [
                 s
@@ -301,16 +342,17 @@ def tune(model: ViewDiffusion, arguments: Arguments, results: Results) -> None:
             ]
             results.put("tuning", label, {k: float(np.mean([s[k] for s in found])) for k in KEYS})
             print(label, {k: round(v, 3) for k, v in results["tuning"][label].items()}, flush=True)
-        return float(results["tuning"][label][KEYS[0]])
+        found = results["tuning"][label]
+        return float(found["foreground_psnr"] + 20 * found["iou_white"])
 
     base = rows["uniform-25"].settings
-    guidances = (1.0, 1.5, 2.0, 3.0)
-    best = max(guidances, key=lambda g: score(replace(base, guidance=g), f"uniform-25, guidance {g}"))
+    best = max(GUIDANCES, key=lambda g: score(replace(base, guidance=g), f"uniform-25, guidance {g}"))
     results.put("tuned", "guidance", best)
-    settings, changes = rows["all"].settings, dict[str, Any]()
+    settings, changes = rows["all"].settings, dict(results["tuned"].get("zero-to-hero", {}))
     for name, values in GRIDS.items():
         if name not in arguments.grids:
             continue
+        changes.pop(name, None)
 
         def candidate(value: Any, name: str = name, first: Any = values[0]) -> float:
             tried = {**changes, name: value} if value != first else changes
@@ -333,7 +375,12 @@ def final_meshes(model: ViewDiffusion, arguments: Arguments, results: Results) -
     orbits = ring_orbits(views.rings)
     cameras = [orbit_camera(*orbit, size=model.image_size) for orbit in orbits]
     for index, path in glb_paths(arguments):
-        todo = [n for n in arguments.rows or (arguments.base, "all") if f"{n}/{path.stem}" not in results["meshes"]]
+        keys = {
+            f"{name}/joint-{joint}/seed-{seed}/{path.stem}": (name, joint, seed)
+            for name in arguments.rows or (arguments.base, "all")
+            for joint, seed in itertools.product(arguments.joint, arguments.seeds)
+        }
+        todo = {key: what for key, what in keys.items() if key not in results["meshes"]}
         if not todo:
             continue
         mesh = load_glb(path)
@@ -344,15 +391,15 @@ def final_meshes(model: ViewDiffusion, arguments: Arguments, results: Results) -
         case = Case(photo[None], description[None].astype(np.float32), orbits[None].astype(np.float32), blank)
         told = Told.of(model, case)
         prior = None if told.volume is None else told.volume.occupancy[0].cpu().numpy()
-        for name in todo:
-            rgba = to_bytes(sampled(model, told, rows[name], arguments.seeds[0])[0])
+        for key, (name, joint, seed) in todo.items():
+            rgba = to_bytes(sampled(model, told, with_joint(rows[name], joint), seed)[0])
             weights = [view_confidence(views, orbit, elevation) for orbit in orbits]
             seen = [View(f"view_{k:02d}", c, rgba[k], weight=weights[k]) for k, c in enumerate(cameras)]
             surface = fit_surface(ViewSet((View("photo", camera, photo), *seen), True), GENERATED_FIT, prior=prior)
             vertices, faces = drop_specks(*extract_mesh(surface))
             scores = compare_meshes(taubin(vertices, faces), faces, mesh.vertices.astype(np.float64), mesh.faces)
-            results.put("meshes", f"{name}/{path.stem}", asdict(scores))
-            print(name, path.stem, {k: round(v, 4) for k, v in asdict(scores).items()}, flush=True)
+            results.put("meshes", key, asdict(scores))
+            print(key, {k: round(v, 4) for k, v in asdict(scores).items()}, flush=True)
 
 
 # --- pictures and tables ----------------------------------------------------------------------------------------------
@@ -379,7 +426,8 @@ def pictures(model: ViewDiffusion, arguments: Arguments, results: Results) -> No
     def drawn(index: int, path: Path, k: int) -> tuple[Case, list[np.ndarray]]:
         case = list(cases(load_glb(path), index, model.image_size, arguments.pairs))[k]
         told = Told.of(model, case)
-        return case, [sampled(model, told, rows[name], s)[0] for s in arguments.seeds for name in shown_rows]
+        shared = [with_joint(rows[name], arguments.joint[0]) for name in shown_rows]
+        return case, [sampled(model, told, row, seed)[0] for seed in arguments.seeds for row in shared]
 
     sheet = []
     for gain, index, path, k in shown:
@@ -397,32 +445,40 @@ def spread(values: np.ndarray, form: str) -> str:
     return "{} ({} to {})".format(*(format(x, form) for x in (values.mean(), *interval(values))))
 
 
+def gains(ours: Scores, base: Scores, key: str) -> np.ndarray:
+    """Of every object that both rows have, the mean gain over the seeds that both have."""
+    found = []
+    for stem in ours:
+        seeds = ours[stem].keys() & base.get(stem, {}).keys()
+        if seeds:
+            found.append(np.mean([ours[stem][s][key] - base[stem][s][key] for s in seeds]))
+    return np.array(found)
+
+
 def table(arguments: Arguments, results: Results) -> None:
     """Means over objects, and gains over the base row on the same pairs, with bootstrap intervals."""
-    groups: dict[str, dict[str, list[dict[str, float]]]] = {}
+    groups: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for key, value in results["scores"].items():
-        name, joint, pairs, _, stem = key.split("/", 4)
-        groups.setdefault(f"{name}, {joint}, {pairs} pairs", {}).setdefault(stem, []).append(value)
-
-    def mean(values: list[dict[str, float]], key: str) -> float:
-        return float(np.mean([v[key] for v in values]))
-
+        name, joint, pairs, seed, stem = key.split("/", 4)
+        groups.setdefault(f"{name}, {joint}, {pairs} pairs", {}).setdefault(stem, {})[seed] = value
     forms = {"foreground_psnr": ".2f", "ssim": ".3f", "iou": ".3f", "iou_white": ".3f"}
     print(f"| row | objects | {' | '.join(KEYS)} | gain in dB | gain in IoU | NFE | s |\n|{'---|' * (len(KEYS) + 6)}")
     for label, objects in groups.items():
-        cells = [spread(np.array([mean(v, k) for v in objects.values()]), forms[k]) for k in KEYS]
-        base = groups.get(", ".join([arguments.base, *label.split(", ")[1:]]), {})
-        both = [stem for stem in objects if stem in base]
+        cells = [
+            spread(np.array([np.mean([v[k] for v in o.values()]) for o in objects.values()]), forms[k]) for k in KEYS
+        ]
+        name, rest = label.split(", ", 1)
+        base = groups.get(f"{OWN_COLOURS[0] if name in OWN_COLOURS else arguments.base}, {rest}", {})
         for k in ("foreground_psnr", "iou_white"):
-            gain = np.array([mean(objects[s], k) - mean(base[s], k) for s in both])
+            gain = gains(objects, base, k)
             cells.append(spread(gain, "+" + forms[k]) if len(gain) else "-")
-        every = [v for values in objects.values() for v in values]
-        cells += [f"{mean(every, k):.{d}f}" for k, d in (("nfe", 0), ("seconds", 1))]
+        every = [v for values in objects.values() for v in values.values()]
+        cells += [f"{np.mean([v[k] for v in every]):.{d}f}" for k, d in (("nfe", 0), ("seconds", 1))]
         print(f"| {label} | {len(objects)} | {' | '.join(cells)} |")
     meshes: dict[str, dict[str, dict[str, float]]] = {}
     for key, value in results["meshes"].items():
-        name, stem = key.split("/", 1)
-        meshes.setdefault(name, {})[stem] = value
+        name, joint, seed, stem = key.split("/", 3)
+        meshes.setdefault(f"{name}, {joint}, {seed}", {})[stem] = value
     keys = ("chamfer", "f_score_1", "f_score_5", "iou")
     if meshes:
         print(f"\n| meshes from | objects | {' | '.join(keys)} | gain in IoU |\n|{'---|' * 7}")
@@ -435,15 +491,19 @@ def table(arguments: Arguments, results: Results) -> None:
 
 def main(arguments: Arguments) -> None:
     """Run the parts asked for."""
+    weights = arguments.weights or default_weights()
     facts = {
         "sampling": asdict(arguments.sampling),
-        "weights": str(arguments.weights or "embedded"),
+        "weights": digest_of_folder(weights) if weights.is_dir() else str(weights),
+        "meshes": hashlib.sha256(
+            "/".join(p.name for _, p in sorted(glb_paths(arguments, every=True))).encode()
+        ).hexdigest(),
         "quick": arguments.quick,
         "mask_threshold": arguments.mask_threshold,
         "precision": arguments.precision,
     }
     results = Results(arguments.out, facts)
-    model = ViewDiffusion.from_pretrained(arguments.weights or default_weights()).to(pick_device(arguments.device))
+    model = ViewDiffusion.from_pretrained(weights).to(pick_device(arguments.device))
     model.unet.to(getattr(torch, arguments.precision))
     paper = [*(f"uniform-{n}" for n in (25, 50, 66)), "hourglass", "resample", "amf", "msa", "all"]
     actions: dict[Part, Callable[[], None]] = {

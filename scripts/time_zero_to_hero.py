@@ -2,8 +2,9 @@
 
 Timed are the passes of a step where everything is on: filtering within steps and over steps, with maps of earlier
 passes and steps to blend, and reading of the source, whose row is counted as cost. Guidance is off; it doubles both.
-Rounds alternate between the variants, and the fastest pass of each counts. On a CPU it is the processor's time that
-counts, so that other work on the machine matters less; --threads 1 makes that as good as the clock.
+Rounds alternate between the variants; of each of a step's five passes the fastest counts, and of these the mean. On a
+CPU it is the processor's time that counts, so that other work on the machine matters less; --threads 1 makes that as
+good as the clock.
 
 Example: python scripts/time_zero_to_hero.py --targets 7 --threads 1
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -92,25 +94,28 @@ class Clock(AttentionHook):
 
     Args:
         clock: seconds.
-        passes: seconds of every pass of the last step.
+        passes: seconds of every pass of the last step, by its place in the step.
         elements: scores of all layers in a pass, counted.
     """
 
     clock: Callable[[], float]
-    passes: list[float] = field(default_factory=list)
+    passes: dict[int, list[float]] = field(default_factory=dict)
     elements: int = 0
     _begun: float = 0.0
 
     def begin_pass(self, step: Step) -> None:
         """End the pass before, begin this one."""
         if step.pass_index:
-            self.end_step(step)
+            self._note(step, step.pass_index - 1)
         self.elements, self._begun = 0, self.clock()
 
     def end_step(self, step: Step) -> None:
         """End a pass."""
+        self._note(step, step.pass_index)
+
+    def _note(self, step: Step, place: int) -> None:
         if step.index == step.count - 1:
-            self.passes.append(self.clock() - self._begun)
+            self.passes.setdefault(place, []).append(self.clock() - self._begun)
 
     def project(self, layer: Layer, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
         """Count; this runs after the hooks that widen keys or exchange them."""
@@ -136,12 +141,12 @@ def main(arguments: Arguments) -> None:
         timed = {"plain": SamplingSettings(steps=2, strength=1.0, guidance=1.0)}
         for name, numbers in VARIANTS.items():
             if not arguments.only or name in arguments.only:
-                numbers = replace(numbers, timesteps=(top, top - 1), passes=2)
+                numbers = replace(numbers, timesteps=(top, top - 1))
                 timed[name] = replace(timed["plain"], filtering="zero-to-hero", zero_to_hero=numbers)
         clocks = {name: Clock(seconds) for name in timed}
         for _, (name, settings) in itertools.product(range(arguments.rounds), timed.items()):
             sample_latents(network, given, settings, hooks=[clocks[name]])
-        best = {name: min(clock.passes) for name, clock in clocks.items()}
+        best = {name: statistics.mean(min(times) for times in clock.passes.values()) for name, clock in clocks.items()}
         value: dict[str, dict[str, float]] = {}
         for name, settings in timed.items():
             value[name] = {"seconds_per_pass": best[name], "ratio": best[name] / best["plain"]}

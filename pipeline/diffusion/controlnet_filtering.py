@@ -23,6 +23,7 @@ from pipeline.diffusion.attention import AttentionHook, Step, hooked
 from pipeline.diffusion.filtering import MapFilter
 from pipeline.diffusion.schedule import FINAL, NoiseSchedule, Span, equivalent_timestep
 from pipeline.diffusion.settings import ControlNetFilterSettings
+from scene.errors import InputError
 
 
 class ResamplingScheduler(DDIMScheduler):
@@ -81,6 +82,12 @@ class ResamplingScheduler(DDIMScheduler):
         **unused: Any,
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
         """One pass: down to the next timestep, and up again if more passes follow."""
+        if self.done == len(self.steps) or int(timestep) != self.steps[self.done][0].t:
+            raise InputError(
+                f"the pipeline leaves timesteps out (now at {int(timestep)}), so passes would be mixed up",
+                where="filtered_controlnet",
+                fix="Use a pipeline that goes through all timesteps of its scheduler (not image to image).",
+            )
         (now, t_next), self.done = self.steps[self.done], self.done + 1
         clean, noise = self.process.split(model_output.float(), sample.float(), now.t)
         fresh = _drawn(sample, generator) if eta > 0 else None
@@ -121,12 +128,12 @@ def filtered_controlnet(
 
     Args:
         pipeline: a ``StableDiffusionControlNetPipeline`` or any other with ``unet`` and ``scheduler`` whose U-Net
-            has plain self-attention and runs once a step.
+            has plain self-attention and runs once a step, and which takes all of its scheduler's timesteps.
         settings: ranges and numbers.
         latent_size: side of the latents, if not that of the U-Net's config.
 
     Raises:
-        InputError: the scheduler's noise process is not supported.
+        InputError: the scheduler's noise process is not supported; in a call, the pipeline leaves timesteps out.
     """
     side = int(latent_size or pipeline.unet.config["sample_size"])
     usual = pipeline.scheduler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -97,9 +97,13 @@ class MapFilter(AttentionHook):
         self._passes.clear()
         self._step, self._call = None, 0
 
-    def forget(self, layers: Callable[[Layer], bool]) -> None:
-        """Let go of the history of some layers."""
-        self._history = {key: held for key, held in self._history.items() if not layers(key[0])}
+    def forget(self, layers: Callable[[Layer], bool], calls: Sequence[int] | None = None) -> None:
+        """Let go of the history of some layers, in some calls of the U-Net or all."""
+        self._history = {
+            (layer, call, head): held
+            for (layer, call, head), held in self._history.items()
+            if not layers(layer) or (calls is not None and call not in calls)
+        }
 
     def keep_rows(self, rows: Callable[[int], Int[Tensor, "n"]]) -> None:
         """Go on with some rows of the U-Net's batch: the history of the others is dropped.
@@ -194,7 +198,10 @@ class MapFilter(AttentionHook):
             held[key].copy_(stored)
             return
         held[key] = stored.clone() if stored is scores else stored
-        if self.held_bytes > self.buffer_gb * 1e9:
+        # A step's first pass already tells how large the history will be that its last one leaves.
+        to_come = self._passes.keys() - self._history.keys() if self._crossing() else set()
+        needed = self.held_bytes + sum(self._passes[k].numel() * self._passes[k].element_size() for k in to_come)
+        if needed > self.buffer_gb * 1e9:
             raise InputError(
                 f"filtering attention maps of {len(scores)} rows needs more than {self.buffer_gb:g} GB for them",
                 fix="Raise buffer_gb, keep maps in half precision (half), filter fewer amf_sides, or make fewer views.",

@@ -15,6 +15,10 @@ from pipeline.diffusion.schedule import NoiseSchedule
 Latents = Float[Tensor, "rows c h w"]
 Predict = Callable[[Latents, int], Latents]
 Guide = Callable[[Latents, Latents, int], Latents]
+SEEDS = 2**63 - 1
+"""How many seeds there are; rows' seeds go around in them."""
+SEED_STRIDE = 7919
+"""From the seed of a view to that of the next one of its object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,7 @@ class RowNoise:
 def view_seeds(seed: int, count: int) -> list[int]:
     """Seeds of the views of one object: view ``k`` has the same seed whatever the number of views."""
     generator_stride = 1_000_003
-    return [(seed * generator_stride + 7919 * k) % (2**63 - 1) for k in range(count)]
+    return [(seed * generator_stride + SEED_STRIDE * k) % SEEDS for k in range(count)]
 
 
 def denoise(

@@ -20,6 +20,7 @@ from pipeline.diffusion.poses import Poses, identity_poses, pluecker_maps, pose_
 from pipeline.diffusion.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.zero_to_hero import ZeroToHero, plan_zero_to_hero, shared_seeds, source_seeds, with_source_view
+from scene.errors import SettingsError
 
 
 @torch.no_grad()
@@ -175,12 +176,18 @@ def _start(
     if settings.filtering != "none" and settings.zero_to_hero.share_init_noise:
         firsts = start[: method.objects * method.views : method.views]
         start = torch.cat([firsts.repeat_interleave(method.views, 0), firsts])[: len(start)]
-    from_coarse = settings.strength < 1 and told.coarse is not None
-    end = round(settings.strength * count) if from_coarse else count
+    from_coarse = settings.start < 1 and told.coarse is not None
+    end = round(settings.start * count) if from_coarse else count
     if method.timesteps is None:
         timesteps = spacing(settings.steps, max(settings.steps, end) if from_coarse else count)
     else:
         timesteps = [t for t in method.timesteps if t < end] or method.timesteps[-1:]
+    if not method.acts(timesteps):
+        raise SettingsError(
+            f"the sampling begins at timestep {timesteps[0]} of {count}, below all ranges of the filtering",
+            where=f"--filtering {settings.filtering}",
+            fix="Start from noise (a strength of 1), or leave the filtering out.",
+        )
     pairs = timestep_pairs(timesteps)
     if from_coarse:
         assert told.coarse is not None

@@ -177,8 +177,9 @@ class SamplingSettings:
     """Denoising steps."""
     guidance: float = 1.5
     """Classifier-free guidance; 1 turns it off and halves the work."""
-    strength: float = 0.35
-    """How noisy the start is: 1 is noise alone, less is the noised picture of the coarse volume."""
+    strength: float | None = None
+    """How noisy the start is: 1 is noise alone, less is the noised picture of the coarse volume. By default 0.35, and 1
+    with filtering, whose steps are the noisy ones."""
     coarse_colours: bool = True
     """Take broad colours from the coarse volume's picture, which keeps the photo's; details stay as sampled."""
     eta: float = 0.0
@@ -197,7 +198,14 @@ class SamplingSettings:
             raise SettingsError(f"views cannot be sampled in {self.steps} steps", fix="Give one step at least.")
         if not 0 <= self.guidance < math.inf:
             raise SettingsError(f"a guidance of {self.guidance} means nothing", fix="Give 0 or more; 1 turns it off.")
-        if not 0 < self.strength <= 1:
+        if self.strength is not None and not 0 < self.strength <= 1:
             raise SettingsError(f"a strength of {self.strength} means nothing", fix="Give a value above 0, up to 1.")
         if not 0 <= self.eta <= 1:
             raise SettingsError(f"an eta of {self.eta} means nothing", fix="Give a value from 0 to 1.")
+
+    @property
+    def start(self) -> float:
+        """The strength, or what suits the filtering."""
+        if self.strength is not None:
+            return self.strength
+        return 0.35 if self.filtering == "none" else 1.0

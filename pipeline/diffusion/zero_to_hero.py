@@ -6,7 +6,7 @@ guidance, and which rows are filtered; the defaults of :class:`ZeroToHeroSetting
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +17,11 @@ from pipeline.diffusion.attention import AttentionHook, Step
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.conditioning import Conditions
 from pipeline.diffusion.filtering import MapFilter
+from pipeline.diffusion.loop import SEED_STRIDE, SEEDS
 from pipeline.diffusion.mutual import MutualSelfAttention
 from pipeline.diffusion.schedule import NoiseSchedule, Span, equivalent_timestep, hourglass
 from pipeline.diffusion.settings import SamplingSettings, ZeroToHeroSettings
+from scene.errors import SettingsError
 
 
 @dataclass(eq=False)
@@ -50,6 +52,7 @@ class ZeroToHero(AttentionHook):
     forgets: bool = True
     _read: bool = False
     _sources: bool = True
+    _filtered: Callable[[int], Int[Tensor, "n"]] | None = None
 
     @property
     def hooks(self) -> list[AttentionHook]:
@@ -71,19 +74,30 @@ class ZeroToHero(AttentionHook):
                 # If only targets are filtered, only their maps are held.
                 if self.filter.rows is None:
                     self.filter.keep_rows(self._targets)
-                self.filter.rows = None
+                self._filtered, self.filter.rows = self.filter.rows, None
         return targets + self.objects * self._sources
 
     def begin_pass(self, step: Step) -> None:
         """Forget the maps that the views had while they read the source, when that has ended."""
         reads = self.mutual is not None and step.t in self.mutual.span
         if self._read and not reads and self.filter is not None and self.mutual is not None and self.forgets:
-            self.filter.forget(self.mutual.covers)
+            self.filter.forget(self.mutual.covers, self.mutual.calls)
         self._read = reads
 
     def reset(self) -> None:
         """Ready for another run."""
-        self._read, self._sources = False, True
+        if self.filter is not None and not self._sources:
+            self.filter.rows = self._filtered
+        self._read, self._sources, self._filtered = False, True, None
+
+    def acts(self, timesteps: Sequence[int]) -> bool:
+        """Whether resampling, filtering or reading happens at one of the timesteps, or none of them is asked for."""
+        spans = [self.resample] if self.count > 1 else []
+        if self.filter is not None:
+            spans += [self.filter.cross_step, *([self.filter.in_step] if self.count > 1 else [])]
+        if self.mutual is not None:
+            spans.append(self.mutual.span)
+        return not spans or any(t in span for t in timesteps for span in spans)
 
     def grouped(self, z: Float[Tensor, "r c h w"]) -> Float[Tensor, "o v c h w"]:
         """Rows of the loop as those of the U-Net: by object, the source first if there is one."""
@@ -149,6 +163,12 @@ def plan_zero_to_hero(model: ViewDiffusion, settings: SamplingSettings, objects:
 def spaced(schedule: NoiseSchedule, numbers: ZeroToHeroSettings, latent_size: int) -> list[int] | None:
     """The method's own timesteps; None where it uses the sampler's."""
     if numbers.timesteps is not None:
+        if not 0 <= numbers.timesteps[-1] <= numbers.timesteps[0] < len(schedule):
+            raise SettingsError(
+                f"timesteps from {numbers.timesteps[0]} to {numbers.timesteps[-1]} are not all of the model's process",
+                where="zero_to_hero.timesteps",
+                fix=f"Give timesteps from {len(schedule) - 1} down to 0.",
+            )
         return list(numbers.timesteps)
     if not numbers.hourglass:
         return None
@@ -196,7 +216,8 @@ def with_source_view(given: Conditions) -> Conditions:
 
 def source_seeds(seeds: Sequence[int], views: int) -> list[int]:
     """Seeds of the sources' rows; they do not depend on the number of views."""
-    return [abs(seed - 7919) for seed in seeds[::views]]
+    # One stride before the first view's, in the ring of seeds; see view_seeds.
+    return [(seed - SEED_STRIDE) % SEEDS for seed in seeds[::views]]
 
 
 def shared_seeds(seeds: Sequence[int], views: int) -> list[int]:

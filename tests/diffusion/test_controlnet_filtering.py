@@ -14,6 +14,7 @@ from pipeline.diffusion.attention import AttentionHook, HookedAttention, Step
 from pipeline.diffusion.controlnet_filtering import ResamplingScheduler, filtered_controlnet
 from pipeline.diffusion.schedule import Span, reference_schedule
 from pipeline.diffusion.settings import ControlNetFilterSettings
+from scene.errors import InputError
 
 CONFIG: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -137,6 +138,31 @@ def test_the_scheduler_repeats_and_tells() -> None:
     assert told.passes == [(0, 751, 0), (0, 751, 1), (1, 501, 0), (2, 251, 0), (3, 1, 0)]
     assert told.ends == [751, 501, 251, 1]
     assert torch.allclose(z, clean, atol=0.2)
+
+
+def test_a_pass_begins_with_what_the_one_before_left_noised_up_again() -> None:
+    scheduler = ResamplingScheduler(**CONFIG).use(Span(700, 1000), 2, [])
+    scheduler.set_timesteps(4)
+    z, eps = torch.randn(1, 2, 3), torch.randn(1, 2, 3)
+    out = scheduler.step(eps, 751, z, generator=torch.Generator().manual_seed(5)).prev_sample
+    process, fresh = reference_schedule(), torch.randn(1, 2, 3, generator=torch.Generator().manual_seed(5))
+    lower = process.ddim(*process.split(eps, z, 751), 751, 501)
+    assert torch.allclose(out, process.renoise(lower, 501, 751, fresh), atol=1e-6)
+
+
+@pytest.mark.parametrize("skipped", [1, 2, 3])
+def test_pipelines_that_leave_timesteps_out_are_refused(skipped: int) -> None:
+    """Image to image begins late, within the passes of a step or after them."""
+    scheduler = ResamplingScheduler(**CONFIG).use(Span(700, 1000), 2, [])
+    scheduler.set_timesteps(4)
+
+    def run_late() -> None:
+        z = torch.randn(1, 2, 3)
+        for t in scheduler.timesteps[skipped:]:
+            z = scheduler.step(torch.tanh(z), t, z).prev_sample
+
+    with pytest.raises(InputError, match="leaves timesteps out"):
+        run_late()
 
 
 def test_without_passes_it_is_diffusers_own() -> None:

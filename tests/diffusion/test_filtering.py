@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -249,6 +250,15 @@ def test_half_precision_halves_memory_and_keeps_the_result(make_unet: MakeUnet) 
 def test_memory_is_bounded(make_unet: MakeUnet) -> None:
     with pytest.raises(InputError, match="2 rows needs more than 1e-06 GB"):
         filtered_steps(make_unet, MapFilter(ALL, ALL, buffer_gb=1e-6))
+
+
+@pytest.mark.parametrize(("room", "fits"), [(2.0, True), (1.9, False)])
+def test_the_first_pass_tells_what_the_last_will_need(room: float, fits: bool) -> None:
+    """A history as large as the passes' maps is still to come."""
+    hook = MapFilter(ALL, ALL, buffer_gb=room * 3 * 4 * 25 * 4 / 1e9)
+    hook.begin_pass(Step(0, 1, 900, 0, 3))
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="3 rows needs more"):
+        layer_map(hook, torch.rand(3, 4, 5, 5))
 
 
 @settings(max_examples=20)

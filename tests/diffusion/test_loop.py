@@ -127,6 +127,24 @@ def test_deterministic_sampling_draws_no_noise() -> None:
     assert torch.equal(noise.draw(SHAPE, CPU), twin.draw(SHAPE, CPU))
 
 
+@pytest.mark.parametrize("kind", sorted(SCHEDULES))
+def test_a_pass_begins_with_what_the_one_before_left_noised_up_again(kind: str) -> None:
+    schedule, met = SCHEDULES[kind], list[torch.Tensor]()
+
+    def predict(z: torch.Tensor, t: int) -> torch.Tensor:
+        met.append(z)
+        return network(z, t)
+
+    start = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(4))
+    denoise(predict, start, schedule, [(900, 700), (700, 100)], noise=RowNoise.of([8]), passes=lambda t: 2)
+    clean, eps = schedule.split(network(start, 900), start, 900)
+    again = schedule.renoise(schedule.ddim(clean, eps, 900, 700), 700, 900, RowNoise.of([8]).draw(SHAPE, CPU))
+    assert len(met) == 4
+    assert torch.equal(met[1], again)
+    clean, eps = schedule.split(network(again, 900), again, 900)
+    assert torch.equal(met[2], schedule.ddim(clean, eps, 900, 700))
+
+
 def test_passes_are_counted_and_hooks_told() -> None:
     calls: list[int] = []
     hook, ends = Told(), []

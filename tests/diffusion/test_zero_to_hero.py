@@ -31,7 +31,7 @@ from pipeline.diffusion.schedule import (
 )
 from pipeline.diffusion.settings import SamplingSettings, ZeroToHeroSettings
 from pipeline.diffusion.zero123plus import SixViewDiffusion, sample_six_views
-from pipeline.diffusion.zero_to_hero import ZeroToHero, plan_zero_to_hero, spaced, with_source_view
+from pipeline.diffusion.zero_to_hero import ZeroToHero, plan_zero_to_hero, source_seeds, spaced, with_source_view
 from scene.errors import InputError, SettingsError
 
 Make = Callable[..., ViewDiffusion]
@@ -401,8 +401,13 @@ def test_the_source_starts_from_noise_of_its_own(make_model: Make, monkeypatch: 
     sample_latents(model, conditions(model, objects=2), sampling(filtering="none"))
     assert [len(z) for z in starts] == [8, 8, 6]
     assert torch.equal(starts[0][:6], starts[2])
-    assert not torch.allclose(starts[0][6], starts[0][0])
     assert torch.equal(starts[1], starts[0][[0, 0, 0, 3, 3, 3, 0, 3]])
+
+
+@given(st.integers(0, 2**63 - 2), st.integers(1, 40))
+def test_sources_share_noise_with_no_view(seed: int, views: int) -> None:
+    seeds = view_seeds(seed, views)
+    assert len({*seeds, *source_seeds(seeds, views)}) == views + 1
 
 
 def test_history_of_mutual_layers_ends_with_the_sharing(make_model: Make) -> None:
@@ -441,6 +446,103 @@ def test_rows_of_the_loop_and_of_the_network(objects: int, views: int, sources: 
     assert grouped.shape[:2] == (objects, views + sources)
     assert torch.equal(plan.flattened(grouped), z)
     assert torch.equal(grouped[:, int(sources) :].flatten(), z[: objects * views].flatten())
+
+
+def test_the_numbers_reach_the_hooks(make_model: Make) -> None:
+    numbers = ZeroToHeroSettings(
+        pool="ema",
+        passes=4,
+        resample=(700, 900),
+        in_step=(750, 950),
+        cross_step=(500, 1000),
+        alpha_current=0.1,
+        alpha_history=0.3,
+        alpha_pool=0.7,
+        amf_accumulate="raw",
+        amf_rows="target",
+        amf_cfg="cond",
+        amf_sides=(8, 4),
+        msa_range=(650, 980),
+        msa_levels=1,
+        half=True,
+        heads_at_once=3,
+        buffer_gb=2.5,
+        reset_history_on_msa_end=False,
+    )
+    model = make_model()
+    plan = plan_zero_to_hero(model, sampling(zero_to_hero=numbers), 2, 3)
+    assert plan is not None
+    assert plan.mutual is not None
+    assert plan.filter is not None
+    found = plan.filter
+    assert (found.pool, found.blended, found.sides, found.calls) == ("ema", False, (8, 4), (0,))
+    assert (found.alpha_current, found.alpha_history, found.alpha_pool) == (0.1, 0.3, 0.7)
+    assert (found.half, found.heads, found.buffer_gb) == (True, 3, 2.5)
+    assert found.rows is not None
+    assert found.rows(8).tolist() == [1, 2, 3, 5, 6, 7]
+    assert (plan.mutual.sides, plan.mutual.calls, plan.mutual.rows) == ((8,), None, 4)
+    assert (plan.count, plan.forgets, plan.adds_source) == (4, False, True)
+    spans = (plan.resample, found.in_step, found.cross_step, plan.mutual.span)
+    assert [(s.low, s.high) for s in spans] == [
+        tuple(equivalent_timestep(model.schedule, t, 8) for t in bounds)
+        for bounds in (numbers.resample, numbers.in_step, numbers.cross_step, numbers.msa_range)
+    ]
+    alone = plan_zero_to_hero(model, sampling(zero_to_hero=replace(numbers, msa_cfg="cond", amf_cfg="both")), 2, 3)
+    assert alone is not None
+    assert alone.mutual is not None
+    assert alone.filter is not None
+    assert (alone.mutual.calls, alone.filter.calls) == ((0,), None)
+
+
+def test_a_plan_filters_the_same_rows_in_its_second_run(make_model: Make) -> None:
+    model = make_model()
+    plan = plan_zero_to_hero(model, sampling(zero_to_hero=replace(SHORT, amf_rows="target")), 1, 3)
+    assert plan is not None
+    assert plan.filter is not None
+    for _ in range(2):
+        for hook in plan.hooks:
+            hook.reset()
+        assert plan.filter.rows is not None
+        assert plan.rows(0) == 3
+        assert plan.filter.rows is None
+
+
+def test_history_of_a_call_that_never_read_the_source_stays(make_model: Make) -> None:
+    plan = plan_zero_to_hero(make_model(), sampling(zero_to_hero=replace(SHORT, msa_cfg="cond")), 1, 3)
+    assert plan is not None
+    assert plan.filter is not None
+    assert plan.mutual is not None
+    layer, low = Layer("decoder", 8, 0), plan.mutual.span.low
+    plan.filter._history = {(layer, call, 0): torch.zeros(4, 1, 1, 1) for call in (0, 1)}
+    for t in (low, low - 1):
+        plan.begin_pass(Step(0, 2, t))
+    assert [call for _, call, _ in plan.filter._history] == [1]
+
+
+def test_filtering_starts_from_noise_unless_told_otherwise(make_model: Make) -> None:
+    model, steps = make_model(FULL), list[Step]()
+    for settings in (sampling(strength=None), sampling(strength=None, filtering="none")):
+        sample_latents(model, conditions(model), settings, on_step=steps.append)
+    noisy, usual = (step.t for step in steps if step.index == 0)
+    assert noisy >= 980
+    assert usual < 350
+
+
+@pytest.mark.parametrize("filtering", ["zero-to-hero", "amf"])
+def test_a_start_below_all_ranges_is_refused(make_model: Make, filtering: str) -> None:
+    model = make_model(FULL)
+    settings = sampling(strength=0.05, filtering=filtering)
+    with pytest.raises(SettingsError, match=f"--filtering {filtering}: the sampling begins at timestep"):
+        sample_latents(model, conditions(model), settings)
+    only_steps = replace(SHORT, passes=1, amf=False, msa=False)
+    if filtering == "zero-to-hero":
+        assert sample_latents(model, conditions(model), replace(settings, zero_to_hero=only_steps)).isfinite().all()
+
+
+@pytest.mark.parametrize("timesteps", [(1000, 500), (500, -1)])
+def test_timesteps_outside_of_the_process_are_refused(make_model: Make, timesteps: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match="not all of the model's process"):
+        spaced(make_model().schedule, replace(SHORT, timesteps=timesteps), 8)
 
 
 def test_a_start_from_the_coarse_picture_skips_what_is_noisier(make_model: Make) -> None:
