@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import runpy
 import shutil
 from collections.abc import Callable
@@ -365,6 +366,40 @@ def test_damaged_folders_say_what_is_wrong(tmp_path: Path, damage: Callable[[Pat
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
         load_view_model(folder)
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault.startswith(("no ", "half ")) and "pose" not in fault]
+)
+def test_what_is_missing_is_told_before_anything_is_loaded(tmp_path: Path, fault: str) -> None:
+    folder = files.write_bennyguo(tmp_path / "model", variants=("",))
+    damage, message = FAULTS[fault]
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint_facts(folder)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "cc_projection", "coarse"])
+def test_missing_parts_of_viewlooms_own_layout_are_told_before_anything_is_loaded(
+    tiny_checkpoint: Path, tmp_path: Path, part: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, folder)
+    assert part in checkpoint_facts(folder).parameters
+    shutil.rmtree(folder / part)
+    with pytest.raises(CheckpointError, match=f"{part}: a part of the checkpoint is missing"):
+        checkpoint_facts(folder)
+    change(folder / "model_index.json", viewloom={"conditioning": {}})
+    if part == "coarse":  # not every U-Net is shown one
+        assert part not in checkpoint_facts(folder).parameters
+
+
+@pytest.mark.parametrize("prefix", ["first_stage_model.", "cond_stage_model.model.visual."])
+def test_missing_parts_of_a_single_file_are_told_before_anything_is_loaded(tmp_path: Path, prefix: str) -> None:
+    state = {k: v.contiguous() for k, v in files.ldm_state(ema=False).items() if not k.startswith(prefix)}
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=rf"lacks weights: none is called {re.escape(prefix)}\*"):
+        checkpoint_facts(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize(
