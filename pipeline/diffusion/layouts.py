@@ -20,7 +20,7 @@ from pipeline.diffusion.clip_encoder import ClipPhotoEncoder, build_tower
 from pipeline.diffusion.conditioning import Conditioning, FourthEntry, PoseProjection
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.diffusion.settings import PoseEntry
-from pipeline.diffusion.weight_files import PICKLES, entries, fill, part_files, read_part, read_weights, some
+from pipeline.diffusion.weight_files import PICKLES, entries, fill, part_files, read_part, read_state, some
 from scene.errors import CheckpointError, InputError
 
 INDEX = "model_index.json"
@@ -205,7 +205,7 @@ def load_ldm_file(found: LdmFile, dtype: torch.dtype, pose: PoseEntry) -> Parts:
         MissingBackendError: transformers is not installed.
     """
     where = found.path
-    state = _ldm_state(where)
+    state = read_state(where)
     ldm.check_noise(state, NoiseSchedule.of_config(ldm.SCHEDULER).abar, where)
     projection = projection_from(ldm.part(state, ldm.POSE), where)
     try:
@@ -342,12 +342,6 @@ def _single_file(path: Path) -> LdmFile:
             fix="Give such a file, or the whole folder of a checkpoint in diffusers layout.",
         )
     return LdmFile(path)
-
-
-def _ldm_state(path: Path) -> dict[str, Tensor]:
-    content = read_weights(path)
-    held = content.get("state_dict", content)
-    return {key: value for key, value in held.items() if isinstance(value, Tensor)}
 
 
 def _modern(key: str) -> str:

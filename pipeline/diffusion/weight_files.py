@@ -99,7 +99,20 @@ def read_weights(path: Path) -> dict[str, Any]:
     content = _reading(path, lambda: _unpickled(path))
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}, not named tensors", where=path)
-    return content
+    return {key: value for key, value in content.items() if isinstance(key, str)}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a single file, which training code may have put under ``state_dict``.
+
+    Raises:
+        CheckpointError: the file is cut off, damaged, or no file of weights.
+    """
+    content = read_weights(path)
+    held = content.get("state_dict", content)
+    if not isinstance(held, dict):
+        raise CheckpointError(f"its state_dict is a {type(held).__name__}, not named tensors", where=path)
+    return {key: value for key, value in held.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 def read_part(folder: Path) -> dict[str, Tensor]:
@@ -119,12 +132,8 @@ def entries(path: Path) -> dict[str, Entry]:
             for key, facts in header.items()
             if key != "__metadata__"
         }
-    content = read_weights(path)
-    held = content.get("state_dict", content)
     return {
-        key: Entry(tuple(value.shape), value.numel() * value.element_size())
-        for key, value in held.items()
-        if isinstance(value, Tensor)
+        key: Entry(tuple(value.shape), value.numel() * value.element_size()) for key, value in read_state(path).items()
     }
 
 

@@ -379,6 +379,27 @@ def test_what_is_missing_is_told_before_anything_is_loaded(tmp_path: Path, fault
         checkpoint_facts(folder)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_train_timesteps": "many"}, "num_train_timesteps is 'many', not a number"),
+        ({"num_train_timesteps": 0}, "num_train_timesteps is 0, not within 1 and"),
+        ({"beta_start": -1}, "beta_start is -1, not within 0 and 1"),
+        ({"beta_schedule": "sigmoid"}, "beta schedule 'sigmoid' is not supported"),
+    ],
+)
+def test_a_noise_process_that_is_none_is_told_with_its_file(
+    tiny_checkpoint: Path, tmp_path: Path, values: dict[str, object], message: str
+) -> None:
+    folder = files.write_kxic(tmp_path / "zero123-xl")
+    nano = Path(shutil.copytree(tiny_checkpoint, tmp_path / "nano"))
+    for root, read in ((folder, checkpoint_facts), (nano, checkpoint_facts), (nano, load_view_model)):
+        path = root / "scheduler" / "scheduler_config.json"
+        change(path, **values)
+        with pytest.raises(CheckpointError, match=rf"scheduler_config\.json: {message}"):
+            read(root)
+
+
 @pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "cc_projection", "coarse"])
 def test_missing_parts_of_viewlooms_own_layout_are_told_before_anything_is_loaded(
     tiny_checkpoint: Path, tmp_path: Path, part: str
