@@ -150,7 +150,10 @@ def fourth_entry(found: Layout, pose: PoseEntry) -> FourthEntry:
     """
     if pose != "auto":
         return pose
-    names = [found.path.name, found.path.parent.name if isinstance(found, LdmFile) else ""]
+    names = [found.path.name]
+    # A folder may hold files of several models: its name counts only for a file that does not say which it is.
+    if isinstance(found, LdmFile) and re.search(r"zero[-_ ]?1[-_ ]?(2|to)", found.path.name, re.IGNORECASE) is None:
+        names.append(found.path.parent.name)
     names += [part for part in found.path.parts if part.startswith("models--")]  # of the hub's cache
     if isinstance(found, Zero123Folder):
         names.append(str(found.index.get("_name_or_path", "")))

@@ -20,7 +20,15 @@ from safetensors.torch import load_file, save_file
 from pipeline.diffusion import clip_encoder
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.checkpoints import checkpoint_facts, load_view_model
-from pipeline.diffusion.layouts import LdmFile, NanoFolder, Zero123Folder, Zero123PlusFolder, find_layout, licence_of
+from pipeline.diffusion.layouts import (
+    LdmFile,
+    NanoFolder,
+    Zero123Folder,
+    Zero123PlusFolder,
+    find_layout,
+    fourth_entry,
+    licence_of,
+)
 from pipeline.diffusion.sample import decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from scene.errors import CheckpointError, MissingBackendError
@@ -284,6 +292,22 @@ def test_the_fourth_entry_can_be_said(tmp_path: Path) -> None:
     stable = WRITERS["ckpt stable"](tmp_path)
     assert ViewDiffusion.from_pretrained(stable).conditioning.fourth == "polar"
     assert ViewDiffusion.from_pretrained(stable, pose="radius").conditioning.fourth == "radius"
+
+
+@pytest.mark.parametrize(
+    ("path", "fourth"),
+    [
+        ("stable-zero123/zero123-xl.ckpt", "radius"),
+        ("stable-zero123/zero-1-to-3.ckpt", "radius"),
+        ("stable-zero123/105000.ckpt", "polar"),
+        ("stable-zero123/stable_zero123.ckpt", "polar"),
+        ("zero123/stable_zero123.ckpt", "polar"),
+        ("zero123/105000.ckpt", "radius"),
+        ("models--stabilityai--stable-zero123/snapshots/0123/model.ckpt", "polar"),
+    ],
+)
+def test_the_name_of_a_folder_counts_for_files_without_a_telling_name(path: str, fourth: str) -> None:
+    assert fourth_entry(LdmFile(Path("weights") / path), "auto") == fourth
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
