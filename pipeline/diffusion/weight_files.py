@@ -150,7 +150,7 @@ def fill(
         ignored: pattern of keys that older libraries stored and nothing reads.
 
     Raises:
-        CheckpointError: keys are missing or left over, shapes differ, or numbers are not finite.
+        CheckpointError: keys are missing or left over, shapes differ, or numbers are not finite or all zero.
     """
     if ignored:
         for key in [key for key in weights if re.fullmatch(ignored, key)]:
@@ -160,6 +160,12 @@ def fill(
     filled = {}
     for key in wanted:
         stored = weights.pop(key)
+        # Downloaders may reserve the whole file at once; where they broke off, it has its full size and zeros to its
+        # end. The end alone does not tell: numbers may well be zero there, and biases all zero. But a whole matrix
+        # of zeros is in no trained model, not even where training began with it; and since the last one of a file
+        # is small beside a file, few of such ends have none.
+        if stored.ndim > 1 and stored.numel() > 1 and not stored.any():
+            raise CheckpointError(f"holds nothing but zeros in {key}: it was not filled", where=where, fix=AGAIN)
         kept = stored.to(dtype) if stored.is_floating_point() else stored
         if not torch.isfinite(kept).all():
             if torch.isfinite(stored).all():

@@ -28,6 +28,8 @@ from pipeline.diffusion.layouts import (
     find_layout,
     fourth_entry,
     licence_of,
+    load_unet,
+    load_vae,
 )
 from pipeline.diffusion.sample import decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
@@ -367,7 +369,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a projection of another width": (
         lambda f: save_file(
-            {"proj.weight": torch.zeros(48, 52), "proj.bias": torch.zeros(48)}, f / "clip_camera_projection" / MAIN
+            {"proj.weight": torch.ones(48, 52), "proj.bias": torch.zeros(48)}, f / "clip_camera_projection" / MAIN
         ),
         "embeddings of 32, tokens of 48, a U-Net that reads 32",
     ),
@@ -445,6 +447,21 @@ def test_missing_parts_of_a_single_file_are_told_before_anything_is_loaded(tmp_p
     save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=rf"lacks weights: none is called {re.escape(prefix)}\*"):
         checkpoint_facts(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("filled", [0.1, 0.6, 0.95])
+@pytest.mark.parametrize(("part", "load"), [("unet", load_unet), ("vae", load_vae)])
+def test_files_that_a_downloader_reserved_and_did_not_fill_are_refused(
+    tmp_path: Path, part: str, load: Callable[[Path, torch.dtype], torch.nn.Module], filled: float
+) -> None:
+    folder = files.write_bennyguo(tmp_path / "model", variants=("",)) / part
+    load(folder, torch.float32)
+    data = (folder / MAIN).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    kept = start + int(filled * (len(data) - start))
+    (folder / MAIN).write_bytes(data[:kept].ljust(len(data), b"\0"))
+    with pytest.raises(CheckpointError, match=f"{part}: holds nothing but zeros in .*weight: it was not filled"):
+        load(folder, torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -222,3 +222,12 @@ def test_numbers_that_a_half_cannot_hold_are_told_apart() -> None:
     assert fill(meta_linear(), dict(large), Path("here"), torch.bfloat16).bias[1].float() == pytest.approx(
         1e6, rel=0.01
     )
+
+
+def test_matrices_of_zeros_are_refused_and_biases_of_zeros_are_not() -> None:
+    with pytest.raises(CheckpointError, match=r"here: holds nothing but zeros in weight: it was not filled\. Download"):
+        fill(meta_linear(), {**sound(), "weight": torch.zeros(2, 3)}, Path("here"), torch.float32)
+    nearly = torch.zeros(2, 3)
+    nearly[0, 1] = 1e-7
+    layer = fill(meta_linear(), {"weight": nearly, "bias": torch.zeros(2)}, Path("here"), torch.float32)
+    assert not layer.bias.any()
