@@ -32,7 +32,7 @@ from pipeline.diffusion.layouts import (
     load_ldm_file,
     load_zero123_folder,
     part_config,
-    read_json,
+    scheduler_config,
 )
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.diffusion.settings import Memory, PoseEntry
@@ -176,7 +176,7 @@ class ViewDiffusion:
                 k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()
             }
             conditioning = Conditioning(**held)
-            scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+            scheduler = scheduler_config(folder)
         except (TypeError, AttributeError) as error:
             raise CheckpointError(f"cannot be read ({error})", where=folder / "model_index.json") from error
         parts = {

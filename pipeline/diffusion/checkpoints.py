@@ -18,12 +18,13 @@ from pipeline.diffusion.layouts import (
     fourth_entry,
     ldm_parameters,
     licence_of,
+    scheduler_config,
 )
 from pipeline.diffusion.settings import Memory, PoseEntry, Precision
 from pipeline.diffusion.zero123plus import SixViewDiffusion, ramp_of
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_NANO_PARTS = ("unet", "vae", "image_encoder", "cc_projection", "coarse")
+_NANO_PARTS = ("unet", "vae", "image_encoder", "cc_projection")
 _PLUS_PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
 
 
@@ -80,15 +81,20 @@ def checkpoint_facts(path: Path, pose: PoseEntry = "auto") -> CheckpointFacts:
     """What a folder or file holds; reads configs and the heads of weight files only.
 
     Raises:
-        CheckpointError: it is no checkpoint of a known layout, or its files are cut off.
+        CheckpointError: it is no checkpoint of a known layout, a part is missing, its noise process is not
+            supported, or its files are cut off.
     """
     found = find_layout(path)
+    if not isinstance(found, LdmFile):
+        scheduler_config(found.path)
     if isinstance(found, NanoFolder):
-        facts = found.index.get("viewloom", {})
-        licence = str(facts.get("licence", "unknown")) if isinstance(facts, dict) else "unknown"
-        return CheckpointFacts(
-            "viewloom", licence, folder_parameters(found.path, _NANO_PARTS), (), 0.02, 0.02, (16, 16, 16)
-        )
+        told = found.index.get("viewloom", {})
+        facts = told if isinstance(told, dict) else {}
+        licence, conditions = str(facts.get("licence", "unknown")), facts.get("conditioning")
+        coarse = isinstance(conditions, dict) and bool(conditions.get("coarse"))
+        parts = (*_NANO_PARTS, "coarse") if coarse or (path / "coarse").is_dir() else _NANO_PARTS
+        parameters = folder_parameters(path, parts)
+        return CheckpointFacts("viewloom", licence, parameters, (), 0.02, 0.02, (16, 16, 16))
     if isinstance(found, Zero123PlusFolder):
         version = "1.1" if float(ramp_of(found)[0]) == 0 else "1.2"
         return CheckpointFacts(

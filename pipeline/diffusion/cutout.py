@@ -6,6 +6,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -265,9 +266,7 @@ def rembg_model() -> str | None:
 
     Looks only where rembg keeps its files: nothing is downloaded.
     """
-    data = os.environ.get("XDG_DATA_HOME", "~")
-    folder = Path(os.environ.get("U2NET_HOME", f"{data}/.u2net")).expanduser()
-    found = next((name for name in REMBG_MODELS if (folder / f"{name}.onnx").is_file()), None)
+    found = next((name for name in REMBG_MODELS if _rembg_file(name) is not None), None)
     return found if found is not None and optional_module("rembg") is not None else None
 
 
@@ -276,12 +275,12 @@ def cut_out_by_rembg(rgb: UInt8[np.ndarray, "h w 3"], name: str) -> CutOut:
 
     Raises:
         InputError: no object was found.
-        ViewloomError: rembg failed.
+        ViewloomError: rembg failed, or its model is damaged.
     """
     rembg = optional_module("rembg")
     assert rembg is not None
     try:
-        mask = rembg.remove(Image.fromarray(rgb), session=rembg.new_session(name), only_mask=True)
+        mask = rembg.remove(Image.fromarray(rgb), session=_rembg_session(rembg, name), only_mask=True)
     except Exception as error:
         raise ViewloomError(
             f"rembg failed with its model {name} ({error})", fix="Choose another way with --prepare.cutout."
@@ -291,3 +290,27 @@ def cut_out_by_rembg(rgb: UInt8[np.ndarray, "h w 3"], name: str) -> CutOut:
     if not 0.001 < (soft > 0.5).mean() < 0.995:
         raise _nothing()
     return CutOut(alpha, _expected_overlap(soft), ())
+
+
+def _rembg_file(name: str) -> Path | None:
+    """Where rembg keeps a model: in a folder of its own since 2.0.80, before that beside the others."""
+    own, data = os.environ.get("U2NET_HOME"), os.environ.get("XDG_DATA_HOME")
+    home = own or os.environ.get("REMBG_HOME", f"{data}/rembg" if data else "~/.rembg")
+    shared = own or f"{data or '~'}/.u2net"
+    places = f"{home}/models/{name}/{name}.onnx", f"{shared}/{name}.onnx"
+    return next((path for path in (Path(place).expanduser() for place in places) if path.is_file()), None)
+
+
+def _rembg_session(rembg: Any, name: str) -> Any:
+    """A session of rembg that takes the file which is there.
+
+    rembg's own would compare its checksum, and download the model again if it is damaged.
+    """
+    path, onnxruntime = _rembg_file(name), optional_module("onnxruntime")
+    if path is None or onnxruntime is None:
+        raise FileNotFoundError("its model or onnxruntime is gone")
+    kind = next(kind for kind in rembg.sessions.sessions_class if kind.name() == name)
+    local = type(kind.__name__, (kind,), {"download_models": classmethod(lambda *_, **__: str(path))})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return local(name, options)

@@ -75,6 +75,7 @@ def wanted_files(names: Iterable[str]) -> list[str]:
 def _downloaded(name: str) -> Path:
     # A folder that was mistyped looks like a hub id, too.
     nothing = f"there is no folder {name} here"
+    files: list[str] | None = None
     try:
         files = huggingface_hub.HfApi().list_repo_files(name)
         wanted = wanted_files(files)
@@ -93,14 +94,23 @@ def _downloaded(name: str) -> Path:
         ) from error
     except CheckpointError as error:
         raise CheckpointError(error.what, where=f"{name} on the hub", fix=error.fix) from error
-    except Exception as error:  # noqa: BLE001 - a network fails in many ways
-        return _cached(name, nothing, error)
+    except Exception as error:  # a network fails in many ways
+        if files is None:
+            return _cached(name, nothing, error)
+        # The hub was there a moment ago: an older copy in its place would hide that the disk is full.
+        raise CheckpointError(
+            f"the download broke off ({_first_line(error)})",
+            where=f"{name} on the hub",
+            fix="Run it again; it continues.",
+        ) from error
 
 
 def _cached(name: str, nothing: str, error: Exception) -> Path:
     """What an earlier run downloaded."""
     try:
-        return Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+        # Newer huggingface-hubs want all files that are asked for to be there, and what is not read was not downloaded.
+        # Which files those are cannot be told without the list; the loader names a part that is missing.
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["model_index.json"], local_files_only=True))
     except Exception:  # noqa: BLE001 - the first error is the one to tell
         said = _first_line(error)
         raise CheckpointError(

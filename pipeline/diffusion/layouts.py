@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from pipeline.diffusion.clip_encoder import ClipPhotoEncoder, build_tower
 from pipeline.diffusion.conditioning import Conditioning, FourthEntry, PoseProjection
 from pipeline.diffusion.schedule import NoiseSchedule
 from pipeline.diffusion.settings import PoseEntry
-from pipeline.diffusion.weight_files import PICKLES, entries, fill, part_files, read_part, read_weights
-from scene.errors import CheckpointError
+from pipeline.diffusion.weight_files import PICKLES, entries, fill, part_files, read_part, read_state, some
+from scene.errors import CheckpointError, InputError
 
 INDEX = "model_index.json"
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -126,6 +126,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def scheduler_config(root: Path) -> dict[str, object]:
+    """The config of a folder's noise process.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, or of a process that is not supported.
+    """
+    path = root / "scheduler" / "scheduler_config.json"
+    config: dict[str, object] = read_json(path)
+    try:
+        NoiseSchedule.of_config(config)
+    except InputError as error:
+        raise CheckpointError(error.what, where=path, fix=error.fix) from error
+    return config
+
+
 def fourth_entry(found: Layout, pose: PoseEntry) -> FourthEntry:
     """What the fourth number of a pose is; no layout says so, hence by default its name tells.
 
@@ -135,7 +150,10 @@ def fourth_entry(found: Layout, pose: PoseEntry) -> FourthEntry:
     """
     if pose != "auto":
         return pose
-    names = [found.path.name, found.path.parent.name if isinstance(found, LdmFile) else ""]
+    names = [found.path.name]
+    # A folder may hold files of several models: its name counts only for a file that does not say which it is.
+    if isinstance(found, LdmFile) and re.search(r"zero[-_ ]?1[-_ ]?(2|to)", found.path.name, re.IGNORECASE) is None:
+        names.append(found.path.parent.name)
     names += [part for part in found.path.parts if part.startswith("models--")]  # of the hub's cache
     if isinstance(found, Zero123Folder):
         names.append(str(found.index.get("_name_or_path", "")))
@@ -165,8 +183,7 @@ def load_zero123_folder(found: Zero123Folder, dtype: torch.dtype, pose: PoseEntr
     """
     root = found.path
     encoder = root / "image_encoder"
-    scheduler: dict[str, object] = read_json(root / "scheduler" / "scheduler_config.json")
-    NoiseSchedule.of_config(scheduler)
+    scheduler = scheduler_config(root)
     projection = projection_from(read_part(root / found.projection), root / found.projection)
     tower = build_tower(read_json(part_config(encoder)), read_part(encoder), encoder, dtype)
     return _checked(
@@ -191,7 +208,7 @@ def load_ldm_file(found: LdmFile, dtype: torch.dtype, pose: PoseEntry) -> Parts:
         MissingBackendError: transformers is not installed.
     """
     where = found.path
-    state = _ldm_state(where)
+    state = read_state(where)
     ldm.check_noise(state, NoiseSchedule.of_config(ldm.SCHEDULER).abar, where)
     projection = projection_from(ldm.part(state, ldm.POSE), where)
     try:
@@ -286,23 +303,37 @@ def projection_from(weights: MutableMapping[str, Tensor], where: Path) -> PosePr
 
 
 def ldm_parameters(path: Path) -> tuple[dict[str, int], bool]:
-    """Numbers in each part of a file of the original code, and whether it holds averages."""
+    """Numbers in each part of a file of the original code, and whether it holds averages.
+
+    Raises:
+        CheckpointError: a part is missing, or the file cannot be read.
+    """
     sizes = entries(path)
     parts = {"unet": ldm.UNET, "vae": ldm.VAE, "image_encoder": ldm.CLIP + "visual.", "cc_projection": ldm.POSE}
     counts = {
         part: sum(e.count for k, e in sizes.items() if k.startswith(prefix) and not k.startswith(ldm.VAE + "loss."))
         for part, prefix in parts.items()
     }
+    missing = [prefix for part, prefix in parts.items() if not counts[part]]
+    if missing:
+        raise CheckpointError(
+            f"lacks weights: none is called {some(f'{prefix}*' for prefix in missing)}",
+            where=path,
+            fix="It is partial: download or copy it again.",
+        )
     return counts, any(key.startswith(ldm.EMA + "diffusion_model") for key in sizes)
 
 
-def folder_parameters(root: Path, parts: tuple[str, ...]) -> dict[str, int]:
-    """Numbers in each part of a folder; parts that are not there are left out."""
+def folder_parameters(root: Path, parts: Iterable[str]) -> dict[str, int]:
+    """Numbers in each part of a folder.
+
+    Raises:
+        CheckpointError: a part or its weights are missing, or a file is cut off.
+    """
     counts = {}
     for part in parts:
-        if (root / part).is_dir():
-            held = [item for file in part_files(root / part) for item in entries(file).items()]
-            counts[part] = sum(entry.count for key, entry in held if "position_ids" not in key)
+        held = [item for file in part_files(root / part) for item in entries(file).items()]
+        counts[part] = sum(entry.count for key, entry in held if "position_ids" not in key)
     return counts
 
 
@@ -314,12 +345,6 @@ def _single_file(path: Path) -> LdmFile:
             fix="Give such a file, or the whole folder of a checkpoint in diffusers layout.",
         )
     return LdmFile(path)
-
-
-def _ldm_state(path: Path) -> dict[str, Tensor]:
-    content = read_weights(path)
-    held = content.get("state_dict", content)
-    return {key: value for key, value in held.items() if isinstance(value, Tensor)}
 
 
 def _modern(key: str) -> str:

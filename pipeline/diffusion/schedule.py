@@ -39,10 +39,12 @@ class NoiseSchedule:
         """From the config of a diffusers scheduler (``beta_schedule``, ``rescale_betas_zero_snr``, ...).
 
         Raises:
-            InputError: the beta schedule or the prediction type is not supported.
+            InputError: the beta schedule or the prediction type is not supported, or its numbers make no schedule.
         """
-        count = int(config.get("num_train_timesteps", 1000))  # type: ignore[call-overload]
-        low, high = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))  # type: ignore[arg-type]
+        count = int(_number(config, "num_train_timesteps", 1000.0, 1.0, 1e5))
+        low, high = (
+            _number(config, name, usual, 0.0, 1.0) for name, usual in (("beta_start", 1e-4), ("beta_end", 0.02))
+        )
         kind = config.get("beta_schedule", "linear")
         if kind == "scaled_linear":
             betas = torch.linspace(low**0.5, high**0.5, count, dtype=torch.float64) ** 2
@@ -55,6 +57,8 @@ class NoiseSchedule:
             # Common Diffusion Noise Schedules and Sample Steps are Flawed, algorithm 1.
             root = abar.sqrt()
             abar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        if not torch.isfinite(abar).all():
+            raise InputError("the numbers of its betas make no noise schedule", fix="Copy its config again.")
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in ("epsilon", "v_prediction"):
             raise InputError(f"prediction type {prediction!r} is not supported", fix="Use epsilon or v_prediction.")
@@ -243,3 +247,19 @@ def leading_timesteps(steps: int, count: int = 1000, offset: int = 1) -> list[in
         raise InputError(f"the number of steps must lie in 1..{count - offset}, got {steps}")
     stride = count // steps
     return [k * stride + offset for k in reversed(range(steps))]
+
+
+def _number(config: dict[str, object], name: str, usual: float, low: float, high: float) -> float:
+    """A number of a config, which other tools or hands may have written.
+
+    Raises:
+        InputError: it is none, or out of its range.
+    """
+    value = config.get(name, usual)
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} is {value!r}, not a number", fix="Copy its config again.") from error
+    if not low <= number <= high:
+        raise InputError(f"{name} is {value!r}, not within {low:g} and {high:g}", fix="Copy its config again.")
+    return number

@@ -99,7 +99,20 @@ def read_weights(path: Path) -> dict[str, Any]:
     content = _reading(path, lambda: _unpickled(path))
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}, not named tensors", where=path)
-    return content
+    return {key: value for key, value in content.items() if isinstance(key, str)}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a single file, which training code may have put under ``state_dict``.
+
+    Raises:
+        CheckpointError: the file is cut off, damaged, or no file of weights.
+    """
+    content = read_weights(path)
+    held = content.get("state_dict", content)
+    if not isinstance(held, dict):
+        raise CheckpointError(f"its state_dict is a {type(held).__name__}, not named tensors", where=path)
+    return {key: value for key, value in held.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 def read_part(folder: Path) -> dict[str, Tensor]:
@@ -119,12 +132,8 @@ def entries(path: Path) -> dict[str, Entry]:
             for key, facts in header.items()
             if key != "__metadata__"
         }
-    content = read_weights(path)
-    held = content.get("state_dict", content)
     return {
-        key: Entry(tuple(value.shape), value.numel() * value.element_size())
-        for key, value in held.items()
-        if isinstance(value, Tensor)
+        key: Entry(tuple(value.shape), value.numel() * value.element_size()) for key, value in read_state(path).items()
     }
 
 
@@ -141,7 +150,7 @@ def fill(
         ignored: pattern of keys that older libraries stored and nothing reads.
 
     Raises:
-        CheckpointError: keys are missing or left over, shapes differ, or numbers are not finite.
+        CheckpointError: keys are missing or left over, shapes differ, or numbers are not finite or all zero.
     """
     if ignored:
         for key in [key for key in weights if re.fullmatch(ignored, key)]:
@@ -151,6 +160,12 @@ def fill(
     filled = {}
     for key in wanted:
         stored = weights.pop(key)
+        # Downloaders may reserve the whole file at once; where they broke off, it has its full size and zeros to its
+        # end. The end alone does not tell: numbers may well be zero there, and biases all zero. But a whole matrix
+        # of zeros is in no trained model, not even where training began with it; and since the last one of a file
+        # is small beside a file, few of such ends have none.
+        if stored.ndim > 1 and stored.numel() > 1 and not stored.any():
+            raise CheckpointError(f"holds nothing but zeros in {key}: it was not filled", where=where, fix=AGAIN)
         kept = stored.to(dtype) if stored.is_floating_point() else stored
         if not torch.isfinite(kept).all():
             if torch.isfinite(stored).all():

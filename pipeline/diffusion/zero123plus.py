@@ -36,6 +36,7 @@ from pipeline.diffusion.layouts import (
     load_vae,
     part_config,
     read_json,
+    scheduler_config,
 )
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.schedule import NoiseSchedule, timestep_pairs, trailing_timesteps
@@ -180,8 +181,7 @@ class SixViewDiffusion:
         """Load a folder that :func:`pipeline.diffusion.layouts.find_layout` found; as :meth:`from_pretrained`."""
         root = found.path
         ramp = ramp_of(found)
-        scheduler: dict[str, object] = read_json(root / "scheduler" / "scheduler_config.json")
-        NoiseSchedule.of_config(scheduler)
+        scheduler = scheduler_config(root)
         encoder = root / "vision_encoder"
         # Its processor reduces pictures with a filter, unlike Zero-1-to-3's.
         config = read_json(part_config(encoder))

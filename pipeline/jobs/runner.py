@@ -16,6 +16,7 @@ from typing import Any
 from scene.errors import OutputError
 
 _STAMP = "stage.json"
+_PIECE = 1 << 20
 
 
 def digest_of(*parts: Any) -> str:
@@ -24,13 +25,12 @@ def digest_of(*parts: Any) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content, which may be larger than memory."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def digest_of_folder(folder: Path, suffixes: Iterable[str] = ()) -> str:

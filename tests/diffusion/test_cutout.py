@@ -231,32 +231,120 @@ def test_missing_ways_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert len(told) == 1
 
 
-def test_rembg_is_used_with_a_model_on_the_disk_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+@pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home without models of rembg."""
+    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    return tmp_path
+
+
+def touched(path: Path) -> Path:
+    """A file that is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_rembg_is_used_with_a_model_on_the_disk_only(monkeypatch: pytest.MonkeyPatch, no_models: Path) -> None:
+    monkeypatch.setenv("U2NET_HOME", str(no_models))
     monkeypatch.setattr(cutout, "optional_module", lambda _: SimpleNamespace())
     assert rembg_model() is None
-    (tmp_path / "u2netp.onnx").touch()
+    touched(no_models / "u2netp.onnx")
     assert rembg_model() == "u2netp"
-    (tmp_path / "u2net.onnx").touch()
+    touched(no_models / "u2net.onnx")
     assert rembg_model() == "u2net"
     monkeypatch.setattr(cutout, "optional_module", lambda _: None)
     assert rembg_model() is None
 
 
-def test_rembg_is_asked_for_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    def remove(image: Image.Image, *, session: str, only_mask: bool) -> Image.Image:
-        assert (session, only_mask, image.size) == ("session of u2net", True, (120, 100))
+@pytest.mark.parametrize(
+    ("home", "place"),
+    [
+        ({}, ".u2net/u2net.onnx"),
+        ({}, ".rembg/models/u2net/u2net.onnx"),
+        ({"XDG_DATA_HOME": "~/data"}, "data/.u2net/u2net.onnx"),
+        ({"XDG_DATA_HOME": "~/data"}, "data/rembg/models/u2net/u2net.onnx"),
+        ({"REMBG_HOME": "~/here"}, "here/models/u2net/u2net.onnx"),
+        ({"REMBG_HOME": "~/here"}, ".u2net/u2net.onnx"),
+        ({"U2NET_HOME": "~/there", "REMBG_HOME": "~/here"}, "there/u2net.onnx"),
+        ({"U2NET_HOME": "~/there", "REMBG_HOME": "~/here"}, "there/models/u2net/u2net.onnx"),
+    ],
+)
+def test_models_are_found_where_old_and_new_releases_of_rembg_keep_them(
+    monkeypatch: pytest.MonkeyPatch, no_models: Path, home: dict[str, str], place: str
+) -> None:
+    for name, value in home.items():
+        monkeypatch.setenv(name, value)
+    assert cutout._rembg_file("u2net") is None
+    path = touched(no_models / place)
+    assert cutout._rembg_file("u2net") == path
+
+
+class U2net:
+    """As much of a session of rembg as is used; reads the file that it is told of."""
+
+    def __init__(self, name: str, options: SimpleNamespace) -> None:
+        assert (name, options.intra_op_num_threads) == ("u2net", torch.get_num_threads())
+        self.path = Path(self.download_models())
+        if self.path.read_bytes() != b"whole":
+            raise ValueError("Protobuf parsing failed")
+
+    @classmethod
+    def name(cls) -> str:
+        return "u2net"
+
+    @classmethod
+    def download_models(cls) -> str:
+        """What rembg does with a file of another checksum."""
+        raise AssertionError("the network was used")
+
+
+@pytest.fixture
+def rembg(monkeypatch: pytest.MonkeyPatch, no_models: Path) -> Path:
+    """rembg is there, and a model of it; the model's file."""
+
+    def remove(image: Image.Image, *, session: U2net, only_mask: bool) -> Image.Image:
+        assert (session.path, only_mask, image.size) == (model, True, (120, 100))
         if np.asarray(image).std() < 1:
             raise RuntimeError("no memory")
         return Image.fromarray(np.where(PHOTO_TRUTH, 255, 0).astype(np.uint8))
 
-    module = SimpleNamespace(remove=remove, new_session=lambda name: f"session of {name}")
-    monkeypatch.setattr(cutout, "optional_module", lambda _: module)
+    model = no_models / ".u2net" / "u2net.onnx"
+    touched(model).write_bytes(b"whole")
+    modules = {
+        "rembg": SimpleNamespace(
+            remove=remove,
+            new_session=lambda name: U2net(name, SimpleNamespace(intra_op_num_threads=torch.get_num_threads())),
+            sessions=SimpleNamespace(sessions_class=[SimpleNamespace(name=lambda: "isnet"), U2net]),
+        ),
+        "onnxruntime": SimpleNamespace(SessionOptions=lambda: SimpleNamespace(intra_op_num_threads=0)),
+    }
+    monkeypatch.setattr(cutout, "optional_module", modules.get)
+    return model
+
+
+def test_rembg_is_asked_for_a_mask(rembg: Path) -> None:
     found = cut_out_by_rembg(PHOTO, "u2net")
     assert np.array_equal(found.alpha >= 128, PHOTO_TRUTH)
     assert found.confidence == 1
     with pytest.raises(ViewloomError, match=r"model u2net \(no memory\)"):
         cut_out_by_rembg(np.zeros_like(PHOTO), "u2net")
+
+
+def test_a_damaged_model_of_rembg_is_passed_over_and_not_downloaded_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rembg: Path
+) -> None:
+    rembg.write_bytes(b"who")
+    monkeypatch.setattr(cutout, "shipped", lambda _: tmp_path)
+    alpha, told = find_object(PHOTO)
+    assert mask_iou(alpha >= 128, PHOTO_TRUTH) > 0.95
+    assert "GrabCut" in told[0]
+    assert "rembg was passed over: rembg failed with its model u2net (Protobuf parsing failed)." in told
+    with pytest.raises(ViewloomError, match="Protobuf parsing failed"):
+        find_object(PHOTO, "rembg")
 
 
 # --- the shipped weights ----------------------------------------------------------------------------------------------

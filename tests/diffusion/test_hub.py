@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 
 from pipeline.diffusion.hub import is_hub_id, local_checkpoint, wanted_files
 from scene.errors import CheckpointError
@@ -124,11 +125,68 @@ def test_what_cannot_be_fetched_says_why(monkeypatch: pytest.MonkeyPatch, error:
         local_checkpoint("owner/name")
 
 
-def test_without_a_network_the_cache_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cached(name: str, *, local_files_only: bool) -> str:
-        assert (name, local_files_only) == ("owner/name", True)
-        return str(tmp_path)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+
+def write_cache(root: Path, held: list[str], listed: list[str]) -> Path:
+    """A snapshot as the hub's library leaves it, with its list of all files of the repository; its folder."""
+    store = root / "models--owner--name"
+    for name in held:
+        path = store / "snapshots" / COMMIT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    for folder in ("refs", "trees"):
+        (store / folder).mkdir()
+    (store / "refs" / "main").write_text(COMMIT)
+    entries = {name: {"size": 2, "blob_id": "0" * 40} for name in (*held, *listed)}
+    (store / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": entries}))
+    return store / "snapshots" / COMMIT
+
+
+@pytest.mark.parametrize(
+    ("held", "left_out"),
+    [
+        (["model_index.json", "unet/config.json"], ["pipeline.py", "unet/other.bin"]),
+        (["stable_zero123.ckpt"], [".gitattributes", "picture.png"]),
+    ],
+    ids=["folders", "a single file"],
+)
+def test_without_a_network_the_cache_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: list[str], left_out: list[str]
+) -> None:
+    """Not all of a repository is ever downloaded; what was is enough."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", failing(ConnectionError("no route")))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
-    assert local_checkpoint("owner/name") == tmp_path
+    snapshot = write_cache(tmp_path, held, left_out)
+    assert local_checkpoint("owner/name").resolve() == snapshot.resolve()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (errors.LocalEntryNotFoundError("An error happened on the way\nmore"), "An error happened"),
+    ],
+)
+def test_a_download_that_breaks_off_says_so_whatever_the_cache_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def download(_: str, *, local_files_only: bool = False, **__: object) -> str:
+        if local_files_only:
+            return str(tmp_path)
+        raise error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_: ["model_index.json"])
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    message = rf"owner/name on the hub: the download broke off \(.*{said}.*\)\. Run it again; it continues\."
+    with pytest.raises(CheckpointError, match=message):
+        local_checkpoint("owner/name")
+
+
+def test_a_licence_that_is_asked_for_at_the_download_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of such a repository can be listed by anyone."""
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_: ["model_index.json"])
+    refused = errors.GatedRepoError("403", response=Answer())  # type: ignore[arg-type]
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", failing(refused))
+    with pytest.raises(CheckpointError, match=r"accepted its licence.*log in"):
+        local_checkpoint("owner/name")

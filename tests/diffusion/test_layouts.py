@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import runpy
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,17 @@ from safetensors.torch import load_file, save_file
 from pipeline.diffusion import clip_encoder
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.checkpoints import checkpoint_facts, load_view_model
-from pipeline.diffusion.layouts import LdmFile, NanoFolder, Zero123Folder, Zero123PlusFolder, find_layout, licence_of
+from pipeline.diffusion.layouts import (
+    LdmFile,
+    NanoFolder,
+    Zero123Folder,
+    Zero123PlusFolder,
+    find_layout,
+    fourth_entry,
+    licence_of,
+    load_unet,
+    load_vae,
+)
 from pipeline.diffusion.sample import decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from scene.errors import CheckpointError, MissingBackendError
@@ -285,6 +296,22 @@ def test_the_fourth_entry_can_be_said(tmp_path: Path) -> None:
     assert ViewDiffusion.from_pretrained(stable, pose="radius").conditioning.fourth == "radius"
 
 
+@pytest.mark.parametrize(
+    ("path", "fourth"),
+    [
+        ("stable-zero123/zero123-xl.ckpt", "radius"),
+        ("stable-zero123/zero-1-to-3.ckpt", "radius"),
+        ("stable-zero123/105000.ckpt", "polar"),
+        ("stable-zero123/stable_zero123.ckpt", "polar"),
+        ("zero123/stable_zero123.ckpt", "polar"),
+        ("zero123/105000.ckpt", "radius"),
+        ("models--stabilityai--stable-zero123/snapshots/0123/model.ckpt", "polar"),
+    ],
+)
+def test_the_name_of_a_folder_counts_for_files_without_a_telling_name(path: str, fourth: str) -> None:
+    assert fourth_entry(LdmFile(Path("weights") / path), "auto") == fourth
+
+
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -342,7 +369,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a projection of another width": (
         lambda f: save_file(
-            {"proj.weight": torch.zeros(48, 52), "proj.bias": torch.zeros(48)}, f / "clip_camera_projection" / MAIN
+            {"proj.weight": torch.ones(48, 52), "proj.bias": torch.zeros(48)}, f / "clip_camera_projection" / MAIN
         ),
         "embeddings of 32, tokens of 48, a U-Net that reads 32",
     ),
@@ -365,6 +392,76 @@ def test_damaged_folders_say_what_is_wrong(tmp_path: Path, damage: Callable[[Pat
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
         load_view_model(folder)
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault.startswith(("no ", "half ")) and "pose" not in fault]
+)
+def test_what_is_missing_is_told_before_anything_is_loaded(tmp_path: Path, fault: str) -> None:
+    folder = files.write_bennyguo(tmp_path / "model", variants=("",))
+    damage, message = FAULTS[fault]
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint_facts(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_train_timesteps": "many"}, "num_train_timesteps is 'many', not a number"),
+        ({"num_train_timesteps": 0}, "num_train_timesteps is 0, not within 1 and"),
+        ({"beta_start": -1}, "beta_start is -1, not within 0 and 1"),
+        ({"beta_schedule": "sigmoid"}, "beta schedule 'sigmoid' is not supported"),
+    ],
+)
+def test_a_noise_process_that_is_none_is_told_with_its_file(
+    tiny_checkpoint: Path, tmp_path: Path, values: dict[str, object], message: str
+) -> None:
+    folder = files.write_kxic(tmp_path / "zero123-xl")
+    nano = Path(shutil.copytree(tiny_checkpoint, tmp_path / "nano"))
+    for root, read in ((folder, checkpoint_facts), (nano, checkpoint_facts), (nano, load_view_model)):
+        path = root / "scheduler" / "scheduler_config.json"
+        change(path, **values)
+        with pytest.raises(CheckpointError, match=rf"scheduler_config\.json: {message}"):
+            read(root)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "cc_projection", "coarse"])
+def test_missing_parts_of_viewlooms_own_layout_are_told_before_anything_is_loaded(
+    tiny_checkpoint: Path, tmp_path: Path, part: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, folder)
+    assert part in checkpoint_facts(folder).parameters
+    shutil.rmtree(folder / part)
+    with pytest.raises(CheckpointError, match=f"{part}: a part of the checkpoint is missing"):
+        checkpoint_facts(folder)
+    change(folder / "model_index.json", viewloom={"conditioning": {}})
+    if part == "coarse":  # not every U-Net is shown one
+        assert part not in checkpoint_facts(folder).parameters
+
+
+@pytest.mark.parametrize("prefix", ["first_stage_model.", "cond_stage_model.model.visual."])
+def test_missing_parts_of_a_single_file_are_told_before_anything_is_loaded(tmp_path: Path, prefix: str) -> None:
+    state = {k: v.contiguous() for k, v in files.ldm_state(ema=False).items() if not k.startswith(prefix)}
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=rf"lacks weights: none is called {re.escape(prefix)}\*"):
+        checkpoint_facts(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("filled", [0.1, 0.6, 0.95])
+@pytest.mark.parametrize(("part", "load"), [("unet", load_unet), ("vae", load_vae)])
+def test_files_that_a_downloader_reserved_and_did_not_fill_are_refused(
+    tmp_path: Path, part: str, load: Callable[[Path, torch.dtype], torch.nn.Module], filled: float
+) -> None:
+    folder = files.write_bennyguo(tmp_path / "model", variants=("",)) / part
+    load(folder, torch.float32)
+    data = (folder / MAIN).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    kept = start + int(filled * (len(data) - start))
+    (folder / MAIN).write_bytes(data[:kept].ljust(len(data), b"\0"))
+    with pytest.raises(CheckpointError, match=f"{part}: holds nothing but zeros in .*weight: it was not filled"):
+        load(folder, torch.float32)
 
 
 @pytest.mark.parametrize(

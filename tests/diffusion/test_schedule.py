@@ -239,6 +239,15 @@ def test_leading_spacing_has_no_room_for_every_timestep() -> None:
         ({"beta_schedule": "squaredcos_cap_v2"}, "beta schedule 'squaredcos_cap_v2' is not supported"),
         ({"prediction_type": "sample"}, "prediction type 'sample' is not supported"),
         ({"rescale_betas_zero_snr": True}, "zero terminal SNR.*Use v_prediction"),
+        ({"num_train_timesteps": "many"}, "num_train_timesteps is 'many', not a number"),
+        ({"num_train_timesteps": None}, "num_train_timesteps is None, not a number"),
+        ({"num_train_timesteps": 0}, r"num_train_timesteps is 0, not within 1 and 100000\. Copy"),
+        ({"num_train_timesteps": 10**400}, "num_train_timesteps is 1000.*, not a number"),
+        ({"num_train_timesteps": math.inf}, "num_train_timesteps is inf, not within"),
+        ({"beta_start": -0.1}, r"beta_start is -0\.1, not within 0 and 1"),
+        ({"beta_end": [0.1]}, r"beta_end is \[0\.1\], not a number"),
+        ({"beta_end": math.nan}, "beta_end is nan, not within 0 and 1"),
+        ({"num_train_timesteps": 1, "rescale_betas_zero_snr": True}, "betas make no noise schedule"),
     ],
 )
 def test_unsupported_schedules(change: dict[str, Any], message: str) -> None:

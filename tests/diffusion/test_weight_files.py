@@ -19,6 +19,7 @@ from pipeline.diffusion.weight_files import (
     fill,
     part_files,
     read_part,
+    read_state,
     read_weights,
 )
 from scene.errors import CheckpointError
@@ -105,6 +106,21 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / PLAIN).write_bytes(b"GIF89a, and then more than eight bytes")
     with pytest.raises(CheckpointError, match=r"no safetensors file|half-downloaded"):
         read_weights(tmp_path / PLAIN)
+
+
+@pytest.mark.parametrize("held", [[torch.zeros(1)], None, torch.zeros(1)])
+def test_a_state_dict_that_is_none_is_refused(tmp_path: Path, held: object) -> None:
+    torch.save({"state_dict": held}, tmp_path / "a.ckpt")
+    message = f"a.ckpt: its state_dict is a {type(held).__name__}, not named tensors"
+    for read in (entries, read_state):
+        with pytest.raises(CheckpointError, match=message):
+            read(tmp_path / "a.ckpt")
+
+
+def test_tensors_without_a_name_are_left(tmp_path: Path) -> None:
+    torch.save({**sound(), 3: torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    torch.save({"state_dict": {**sound(), 3: torch.zeros(1)}}, tmp_path / "a.ckpt")
+    assert read_part(tmp_path).keys() == entries(tmp_path / "a.ckpt").keys() == sound().keys()
 
 
 def test_heads_tell_shapes_and_bytes(tmp_path: Path) -> None:
@@ -206,3 +222,12 @@ def test_numbers_that_a_half_cannot_hold_are_told_apart() -> None:
     assert fill(meta_linear(), dict(large), Path("here"), torch.bfloat16).bias[1].float() == pytest.approx(
         1e6, rel=0.01
     )
+
+
+def test_matrices_of_zeros_are_refused_and_biases_of_zeros_are_not() -> None:
+    with pytest.raises(CheckpointError, match=r"here: holds nothing but zeros in weight: it was not filled\. Download"):
+        fill(meta_linear(), {**sound(), "weight": torch.zeros(2, 3)}, Path("here"), torch.float32)
+    nearly = torch.zeros(2, 3)
+    nearly[0, 1] = 1e-7
+    layer = fill(meta_linear(), {"weight": nearly, "bias": torch.zeros(2)}, Path("here"), torch.float32)
+    assert not layer.bias.any()

@@ -280,6 +280,14 @@ def no_ramp(folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps({**index, "ramping_coefficients": "steep"}))
 
 
+@pytest.mark.parametrize("part", ["unet", "vae", "vision_encoder", "text_encoder"])
+def test_missing_parts_are_told_before_anything_is_loaded(tmp_path: Path, part: str) -> None:
+    folder = files.write_zero123plus(tmp_path)
+    shutil.rmtree(folder / part)
+    with pytest.raises(CheckpointError, match=f"{part}: a part of the checkpoint is missing"):
+        checkpoint_facts(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

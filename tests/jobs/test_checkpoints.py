@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,36 @@ def test_the_command_line_exits_with_2(
     weights = files.write_ldm(tmp_path / "a.ckpt", ema=False)
     assert main(["views", str(photo), *out, "--views.weights", str(weights), "--dtype", "float16"]) == 2
     assert "pip install viewloom[checkpoints]" in capsys.readouterr().err
+
+
+def nano(tiny: Path, root: Path) -> Path:
+    """A copy of viewloom's own layout."""
+    return Path(shutil.copytree(tiny, root / "nano"))
+
+
+FOLDERS: dict[str, Callable[[Path, Path], Path]] = {
+    "kxic": lambda _, root: files.write_kxic(root / "zero123-xl"),
+    "nano": nano,
+    "plus": lambda _, root: files.write_zero123plus(root / "zero123plus"),
+}
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+@pytest.mark.parametrize("write", FOLDERS.values(), ids=FOLDERS)
+def test_a_missing_part_ends_the_command_line_before_any_work(
+    photo: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write: Callable[[Path, Path], Path],
+    part: str,
+) -> None:
+    weights = write(tiny_checkpoint, tmp_path)
+    shutil.rmtree(weights / part)
+    out = tmp_path / "out"
+    assert main(["views", str(photo), "-o", str(out), "--views.weights", str(weights)]) == 2
+    assert f"{part}: a part of the checkpoint is missing. Copy the whole" in capsys.readouterr().err
+    assert not list(out.rglob("prepare*"))
 
 
 def test_the_embedded_model_is_not_announced(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -184,6 +187,19 @@ def test_digests_of_folders_see_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "a.json").rename(tmp_path / "c.json")
     assert digest_of_folder(tmp_path, (".json",)) != some
     assert digest_of_file(tmp_path / "c.json") == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+
+def test_files_are_digested_piece_by_piece_on_every_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(hashlib, "file_digest", raising=False)  # Python 3.10 has none
+    content = np.random.default_rng(0).bytes(9_000_001)
+    (tmp_path / "a.ckpt").write_bytes(content)
+    tracemalloc.start()
+    try:
+        found = digest_of_file(tmp_path / "a.ckpt")
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+    assert found == hashlib.sha256(content).hexdigest()
 
 
 # --- being killed -----------------------------------------------------------------------------------------------------
