@@ -42,13 +42,15 @@ class Arguments:
     """How photos are made of samples."""
     camera_channels: int = 16
     """Map that the camera is read from (see CoarseVolumeModel); a model resumed from grows one if it has none."""
+    sharpness: float = 3.0
+    """Factor on the logits of volumes in use, which a model resumed from keeps; training does not see it."""
 
 
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     seed = begin(settings)
-    model = CoarseVolumeModel(camera_channels=arguments.camera_channels)
+    model = CoarseVolumeModel(camera_channels=arguments.camera_channels, sharpness=arguments.sharpness)
     if settings.resume is not None:
         model = CoarseVolumeModel.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     with contextlib.ExitStack() as stack:

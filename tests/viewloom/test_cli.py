@@ -151,6 +151,21 @@ def test_flags_fill_the_settings() -> None:
     assert type(_parse("views", ["a.png", "-o", "out"])) is Views
 
 
+@pytest.mark.parametrize(
+    ("words", "filtering", "start"),
+    [
+        ([], "none", 0.35),
+        (["--filtering", "amf"], "amf", 1.0),
+        (["--filtering", "zero-to-hero", "--views.sampling.zero-to-hero.passes", "3"], "zero-to-hero", 1.0),
+        (["--filtering", "zero-to-hero", "--views.sampling.strength", "0.8"], "zero-to-hero", 0.8),
+    ],
+)
+def test_filtering_and_where_it_starts(words: list[str], filtering: str, start: float) -> None:
+    sampling = _parse("views", ["a.png", "-o", "out", *words]).settings.views.sampling
+    assert (sampling.filtering, sampling.start) == (filtering, start)
+    assert sampling.zero_to_hero.passes == (3 if "3" in words else 5)
+
+
 @pytest.mark.parametrize("preset", [["--preset", "draft"], ["--preset=draft"]])
 def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
     for words in ([*preset, "--mesh.texture", "32"], ["--mesh.texture", "32", *preset]):
