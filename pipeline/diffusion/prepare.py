@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from scene.framing import Framing, apply_framing, framing_of_mask
 from scene.photo import MAX_SIDE, load_mask, load_rgba
 from scene.segment import has_useful_alpha
 
+LEAST_SIDE = 512
+"""Photos that hold less of their object are enlarged to a frame of this side (or of the most, if that is less)."""
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedPhoto:
@@ -23,7 +27,7 @@ class PreparedPhoto:
 
     Args:
         cutout: the photo at its own size, its background transparent.
-        framed: the cut-out centred in a square frame.
+        framed: the cut-out centred in a square frame, as large as the photo itself.
         framing: how the frame was cut from the photo.
         warnings: what the user should look at.
     """
@@ -87,13 +91,19 @@ def prepare_photo(
             f"The cut-out is of {pieces} separate pieces, which are taken for one object. "
             "Give a mask with --mask to choose one."
         )
-    framing = framing_of_mask(solid, settings.side, settings.fill)
+    framing = _own_size(framing_of_mask(solid, settings.side, settings.fill))
     if framing.scale > 4:
         warnings.append(
-            f"The object is only {round(settings.fill * settings.side / framing.scale)} pixels large: "
+            f"The object is only {round(settings.fill * framing.size / framing.scale)} pixels large: "
             "expect a blurred result."
         )
     return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings))
+
+
+def _own_size(framing: Framing) -> Framing:
+    """The framing without pixels that the photo does not have, but for those of the least side."""
+    own = math.ceil(framing.size / framing.scale - 1e-6)
+    return framing.resized(min(framing.size, max(LEAST_SIDE, own)))
 
 
 def _on_white(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -34,7 +34,7 @@ from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
 
-STAGE_VERSIONS = {"prepare": 2, "views": 2, "surface": 6, "asset": 5}
+STAGE_VERSIONS = {"prepare": 3, "views": 2, "surface": 6, "asset": 6}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 

@@ -154,6 +154,22 @@ def test_small_objects_are_reported_with_their_size(tmp_path: Path) -> None:
     assert photo.warnings == ("The object is only 20 pixels large: expect a blurred result.",)
 
 
+@pytest.mark.parametrize(
+    ("large", "most", "expected"), [(100, 1024, 512), (600, 1024, 768), (600, 700, 700), (600, 512, 512), (600, 96, 96)]
+)
+def test_a_frame_has_the_photos_own_pixels_up_to_the_most(tmp_path: Path, large: int, most: int, expected: int) -> None:
+    """Stripes of one pixel: at the photo's own size they stay, reduced or enlarged they fade."""
+    pixels = np.zeros((800, 800, 4), np.uint8)
+    pixels[97 : 97 + large, 105 : 105 + large] = (0, 0, 0, 255)
+    pixels[97 : 97 + large : 2, 105 : 105 + large, :3] = 255
+    photo = prepare_photo(saved(tmp_path, pixels), PrepareSettings(side=most, fill=600 / 768))
+    assert photo.framed.shape == (expected, expected, 4)
+    assert photo.framing.size == expected
+    assert photo.resized(64).shape == (64, 64, 4)
+    middle = photo.framed[expected // 2 - 20 : expected // 2 + 20, expected // 2, 0].astype(int)
+    assert bool(np.abs(np.diff(middle)).min() == 255) is (expected == 768)
+
+
 def test_resized_frames_come_from_the_photo_itself(tmp_path: Path) -> None:
     mask = disc_mask(200, 200, 60, (100, 90))
     photo = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
