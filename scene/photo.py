@@ -30,6 +30,9 @@ _BROKEN = (
 )
 """What Pillow's readers raise when a file is not what its head promises."""
 
+Size = tuple[int, int]
+"""Width and height."""
+
 
 def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w 4"]:
     """Read a picture as 8-bit straight-alpha RGBA, upright.
@@ -43,18 +46,69 @@ def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w
     Raises:
         InputError: the file is missing, no picture, damaged, or too large to decode safely.
     """
+    return _load(path, max_side)[0]
+
+
+def load_masked(path: Path, mask_path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w 4"]:
+    """Read a picture as :func:`load_rgba` does, with a mask of its size as stored for its alpha.
+
+    Args:
+        path: the picture.
+        mask_path: its mask, see :func:`load_mask`.
+        max_side: reduce both to this longest side if they are larger.
+
+    Raises:
+        InputError: a file cannot be read, or their sizes differ.
+    """
+    rgba, size = _load(path, max_side)
+    rgba[..., 3] = load_mask(mask_path, size, rgba.shape[1::-1])
+    return rgba
+
+
+def load_mask(path: Path, size: Size, reduced: Size | None = None) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask for a picture of ``size`` (width, height): its alpha if it has one that varies, else its brightness.
+
+    Args:
+        path: the mask.
+        size: of the picture as stored.
+        reduced: the size to give the mask, if the picture has been reduced.
+
+    Raises:
+        InputError: the file cannot be read, or its size differs from the picture's.
+    """
+    rgba, own = _load(path, reduced=reduced)
+    if own != size:
+        raise InputError(
+            f"the mask is {own[0]}x{own[1]}, its picture {size[0]}x{size[1]}",
+            where=path,
+            fix="Save the mask at the picture's size.",
+        )
+    if rgba[..., 3].min() < 255:
+        return rgba[..., 3]
+    return np.round(rgba[..., :3].mean(axis=-1)).astype(np.uint8)
+
+
+def _load(
+    path: Path, max_side: int | None = None, reduced: Size | None = None
+) -> tuple[UInt8[np.ndarray, "h w 4"], Size]:
+    """A picture as :func:`load_rgba` gives it, or of the size ``reduced``; and its upright size as stored."""
     if not path.is_file():
         raise InputError("there is no such file" if not path.exists() else "is a folder, not a picture", where=path)
     try:
         with Image.open(path) as opened:
+            width, height = opened.size
             if max_side is not None:
                 opened.draft(None, (max_side, max_side))  # JPEG: decode at a fraction of the size
             opened.load()
+            lying = opened.size
             ImageOps.exif_transpose(opened, in_place=True)  # upright pictures are not copied: large ones take 700 MB
+            size = (width, height) if opened.size == lying else (height, width)
             image = _eight_bit(opened)
             if max_side is not None and max(image.size) > max_side:
                 image.thumbnail((max_side, max_side), Image.Resampling.BOX)
-            return np.array(image.convert("RGBA"))
+            elif reduced is not None and image.size != reduced:
+                image = image.resize(reduced, Image.Resampling.BOX)
+            return np.array(image.convert("RGBA")), size
     except Image.DecompressionBombError as error:
         raise InputError(
             "the picture has too many pixels", where=path, fix="Reduce it below 170 megapixels."
@@ -63,24 +117,6 @@ def load_rgba(path: Path, max_side: int | None = None) -> UInt8[np.ndarray, "h w
         raise InputError(
             f"cannot be read as a picture ({error})", where=path, fix="Save it again as PNG, JPEG or WebP."
         ) from error
-
-
-def load_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """Read a mask for a picture of ``size`` (width, height): its alpha if it has one that varies, else its brightness.
-
-    Raises:
-        InputError: the file cannot be read, or its size differs from the picture's.
-    """
-    rgba = load_rgba(path)
-    if rgba.shape[1::-1] != size:
-        raise InputError(
-            f"the mask is {rgba.shape[1]}x{rgba.shape[0]}, its picture {size[0]}x{size[1]}",
-            where=path,
-            fix="Save the mask at the picture's size.",
-        )
-    if rgba[..., 3].min() < 255:
-        return rgba[..., 3]
-    return np.round(rgba[..., :3].mean(axis=-1)).astype(np.uint8)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

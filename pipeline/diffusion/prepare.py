@@ -14,7 +14,7 @@ from pipeline.diffusion.cutout import find_object
 from pipeline.diffusion.settings import PrepareSettings
 from scene.errors import InputError
 from scene.framing import Framing, apply_framing, framing_of_mask
-from scene.photo import MAX_SIDE, load_mask, load_rgba
+from scene.photo import MAX_SIDE, load_masked, load_rgba
 from scene.segment import has_useful_alpha
 
 LEAST_SIDE = 512
@@ -58,14 +58,11 @@ def prepare_photo(
     Raises:
         InputError: the photo or mask cannot be read, or no object is found.
     """
-    rgba = load_rgba(path, MAX_SIDE)
+    rgba = load_rgba(path, MAX_SIDE) if mask_path is None else load_masked(path, mask_path, MAX_SIDE)
     warnings: list[str] = []
-    if mask_path is not None:
-        rgba = load_rgba(path)  # at full size, to fit the mask
-        rgba[..., 3] = load_mask(mask_path, rgba.shape[1::-1])
-    elif rgba[..., 3].max() < 128:
+    if mask_path is None and rgba[..., 3].max() < 128:
         raise InputError("the photo is fully transparent", where=path, fix="Export it with its object visible.")
-    elif not has_useful_alpha(rgba):
+    if mask_path is None and not has_useful_alpha(rgba):
         flat = _on_white(rgba)
         try:
             found, warnings = find_object(flat, settings.cutout)

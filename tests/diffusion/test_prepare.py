@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -105,9 +106,25 @@ def test_a_mask_fits_the_photo_as_stored_however_large(tmp_path: Path, monkeypat
     mask = disc_mask(100, 120, 30, (50, 60))
     mask_path = saved(tmp_path, np.where(mask, 255, 0).astype(np.uint8), "mask.png")
     photo = prepare_photo(saved(tmp_path, np.zeros((100, 120, 3), np.uint8)), SETTINGS, mask_path)
-    assert np.array_equal(photo.mask >= 128, mask)
     reduced = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
     assert reduced.cutout.shape == (53, 64, 4)
+    assert np.array_equal(photo.mask, reduced.mask)
+    small = saved(tmp_path, reduced.mask, "small.png")
+    with pytest.raises(InputError, match=r"small\.png: the mask is 64x53, its picture 120x100"):
+        prepare_photo(tmp_path / "photo.png", SETTINGS, small)
+
+
+def test_a_mask_takes_no_more_memory_than_the_reduced_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own pictures are not counted; arrays of the photo as stored would be."""
+    monkeypatch.setattr(prepare, "MAX_SIDE", 64)
+    mask_path = saved(tmp_path, disc_mask(1500, 1600, 500, (750, 800)).astype(np.uint8) * 255, "mask.png")
+    path = saved(tmp_path, np.zeros((1500, 1600, 3), np.uint8))
+    prepare_photo(path, SETTINGS, mask_path)  # what is imported at first use counts no more
+    tracemalloc.start()
+    prepare_photo(path, SETTINGS, mask_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scene.errors import InputError
-from scene.photo import load_mask, load_rgba
+from scene.photo import load_mask, load_masked, load_rgba
 
 SCENE = np.zeros((6, 8, 3), np.uint8)
 SCENE[:, :4], SCENE[:, 4:], SCENE[0, 0] = (200, 30, 60), (20, 120, 240), (255, 255, 255)
@@ -138,6 +138,23 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
 
 def test_a_single_pixel(tmp_path: Path) -> None:
     assert load_rgba(saved(tmp_path / "a.png", Image.new("RGB", (1, 1), (1, 2, 3)))).tolist() == [[[1, 2, 3, 255]]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_masks_fit_turned_and_reduced_pictures(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = np.zeros((70, 131, 3), np.uint8)
+    lying[:, :65] = 255
+    path = saved(tmp_path / name, Image.fromarray(lying), exif=exif)
+    mask_path = saved(tmp_path / "mask.png", Image.fromarray(np.rot90(lying[..., 0], -1)))
+    for max_side, shape in ((None, (131, 70)), (40, (40, 21)), (30, (30, 16))):
+        rgba = load_masked(path, mask_path, max_side)
+        assert rgba.shape == (*shape, 4)
+        assert np.abs(rgba[..., 3].astype(int) - rgba[..., 0]).mean() < 4
+    flat = saved(tmp_path / "flat.png", Image.fromarray(lying))
+    with pytest.raises(InputError, match="the mask is 131x70, its picture 70x131"):
+        load_masked(path, flat, 40)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
