@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,9 @@ _BROKEN = (
     zlib.error,
 )
 """What Pillow's readers raise when a file is not what its head promises."""
+
+_BLOCK = 1 << 18
+"""Pixels of a picture that are converted at a time."""
 
 Size = tuple[int, int]
 """Width and height."""
@@ -122,11 +126,27 @@ def _load(
 def _eight_bit(image: Image.Image) -> Image.Image:
     """The picture in a mode that Pillow can both reduce by averaging and convert to RGBA."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):
-        values = np.asarray(image).astype(np.float64)
-        grey = np.clip(values / (65535 if values.max() > 255 else 255) * 255, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(grey)
+        most = max(int(rows.max()) for _, rows in _blocks(image))
+        scale = 65535 if most > 255 else 255
+        return _grey(image, lambda rows: (rows.astype(np.float64) / scale * 255).round())
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image))
-        return Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
+        factor = 255 if max(float(np.nan_to_num(rows).max()) for _, rows in _blocks(image)) <= 1 else 1
+        return _grey(image, lambda rows: np.nan_to_num(rows) * factor)
     plain = image.mode in ("L", "LA", "RGB", "CMYK") and "transparency" not in image.info
     return image if plain else image.convert("RGBA")
+
+
+def _grey(image: Image.Image, shade: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """The picture in shades of grey, made of its values by a function."""
+    grey = np.empty(image.size[::-1], np.uint8)
+    for first, rows in _blocks(image):
+        grey[first : first + len(rows)] = np.clip(shade(rows), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey)
+
+
+def _blocks(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """The picture's values, some rows at a time, each block with its first row: large ones take gigabytes as floats."""
+    width, height = image.size
+    count = max(1, _BLOCK // width)
+    for first in range(0, height, count):
+        yield first, np.asarray(image.crop((0, first, width, min(height, first + count))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from scene import photo
 from scene.errors import InputError
 from scene.photo import load_mask, load_masked, load_rgba
 
@@ -120,6 +122,38 @@ def test_sixteen_bit_grey(tmp_path: Path) -> None:
 def test_floating_point_tiff(tmp_path: Path) -> None:
     rgba = load_rgba(saved(tmp_path / "a.tif", Image.fromarray(np.array([[0.0, 1.0, 0.5]], np.float32))))
     assert rgba[0, :, 0] == pytest.approx([0, 255, 127], abs=1)
+
+
+DEEP = [np.uint16, np.dtype(">u2"), np.int32, np.float32]
+
+
+@pytest.mark.parametrize("kind", DEEP, ids=str)
+@pytest.mark.parametrize("most", [1, 255, 60_000])
+def test_deep_pictures_are_one_picture_however_many_blocks_they_take(
+    tmp_path: Path, kind: np.dtype, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The brightest pixel, which sets the scale, lies in the last block."""
+    values = np.zeros((23, 17), kind)
+    values[:] = np.linspace(0, most / 2, 17).astype(kind)
+    values[-1, -1] = most
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    whole = load_rgba(path)
+    monkeypatch.setattr(photo, "_BLOCK", 40)
+    assert np.array_equal(load_rgba(path), whole)
+    scale = 65535 if most > 255 else 255
+    expected = values * (255.0 if most == 1 else 1.0) if kind is np.float32 else values / scale * 255
+    assert whole[..., 0].astype(float) == pytest.approx(np.clip(expected, 0, 255).astype(float), abs=1)
+
+
+@pytest.mark.parametrize("kind", DEEP, ids=str)
+def test_deep_pictures_take_little_memory(tmp_path: Path, kind: np.dtype) -> None:
+    """A byte a pixel, beside Pillow's own picture and what one block takes."""
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((2000, 1500), kind)))
+    tracemalloc.start()
+    load_rgba(path, 16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 2000 * 1500 + 4e6
 
 
 def test_one_bit(tmp_path: Path) -> None:
