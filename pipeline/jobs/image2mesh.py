@@ -33,8 +33,9 @@ from scene.backends import pick_device, version_of
 from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import write_text
 from scene.resources import default_weights
+from scene.viewset import ViewSet
 
-STAGE_VERSIONS = {"prepare": 3, "views": 2, "surface": 6, "asset": 6}
+STAGE_VERSIONS = {"prepare": 3, "views": 3, "surface": 6, "asset": 6}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 
@@ -228,12 +229,15 @@ def _one_photo(
         [STAGE_VERSIONS["views"], prepared_run.key, keyed, model.digest, pick_device(settings.device).type, *model.key],
         lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step),
     )
+    drawn: list[str] = ViewSet.load(views.folder).facts.get("warnings", [])
+    for warning in drawn:
+        tell.note(warning)
     manifest: dict[str, Any] = {
         "photo": {"name": photo.name, "sha256": photo_digest},
         "weights": {"sha256": model.digest, **model.facts.as_dict()},
         "settings": {**settings_as_dict(settings), "views": chosen},
         "versions": versions(),
-        "warnings": list(prepared.warnings),
+        "warnings": [*prepared.warnings, *drawn],
     }
     asset = rest(runner, name, views, manifest, tell)
     if asset is None:

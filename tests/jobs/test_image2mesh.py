@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.diffusion import generate
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.jobs.image2mesh import _Model, _names, image2mesh, make_views, versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
@@ -442,6 +443,35 @@ def test_a_model_that_draws_nothing_is_our_fault(
     assert result.error.exit_code == 1
     assert "empty views only" in str(result.error)
     assert "--views.sampling.seed" in str(result.error)
+
+
+def test_empty_views_are_left_out_with_a_warning(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = generate.generate_views
+
+    def second_is_empty(*given: Any, **named: Any) -> generate.GeneratedViews:
+        made = real(*given, **named)
+        rgba = made.rgba.copy()
+        rgba[..., 3] = 255
+        rgba[1] = 0
+        return replace(made, rgba=rgba)
+
+    monkeypatch.setattr(generate, "generate_views", second_is_empty)
+    for _ in range(2):
+        (result,) = image2mesh([photo], tmp_path / "out", settings, reporter=heard)
+        assert result.error is None
+    views = ViewSet.load(result.folder / "views")
+    assert [view.name for view in views] == ["photo", "view_00", "view_02"]
+    azimuths = [math.degrees(math.atan2(*view.camera.centre[1::-1])) % 360 for view in list(views)[1:]]
+    assert azimuths == pytest.approx([45, 285], abs=1e-3)
+    told = [note for note in heard.notes if "left out" in note]
+    assert (
+        told
+        == ["1 of 3 generated views are empty and were left out: view_01. Another --views.sampling.seed may fill them."]
+        * 2
+    )
+    assert json.loads((result.folder / "manifest.json").read_text())["warnings"] == told[:1]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
