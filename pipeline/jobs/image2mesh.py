@@ -31,7 +31,7 @@ from recon.usdz import has_usd
 from recon.validate import find_khronos_validator
 from scene.backends import pick_device, version_of
 from scene.errors import InputError, OutputError, ViewloomError, unexpected
-from scene.files import write_text
+from scene.files import reading, write_text
 from scene.resources import default_weights
 from scene.viewset import ViewSet
 
@@ -72,11 +72,12 @@ class _Model:
 
     def __post_init__(self) -> None:
         self.path = local_checkpoint(self.weights)
-        self.digest = (
-            digest_of_file(self.path)
-            if self.path.is_file()
-            else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
-        )
+        with reading(self.path):
+            self.digest = (
+                digest_of_file(self.path)
+                if self.path.is_file()
+                else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
+            )
 
     def check(self) -> None:
         """Raise for files that cannot be loaded before any work is done."""
@@ -207,15 +208,12 @@ def _one_photo(
         raise InputError("there is no such photo" if not photo.exists() else "is a folder, not a photo", where=photo)
     if mask is not None and not mask.is_file():
         raise InputError("there is no such mask", where=mask)
-    photo_digest = digest_of_file(photo)
+    with reading(photo):
+        photo_digest = digest_of_file(photo)
+        mask_key = _finder_key(settings.prepare.cutout) if mask is None else digest_of_file(mask)
     prepared_run = runner.run(
         "prepare",
-        [
-            STAGE_VERSIONS["prepare"],
-            photo_digest,
-            settings_as_dict(settings.prepare),
-            _finder_key(settings.prepare.cutout) if mask is None else digest_of_file(mask),
-        ],
+        [STAGE_VERSIONS["prepare"], photo_digest, settings_as_dict(settings.prepare), mask_key],
         lambda folder: prepare_stage(folder, photo, settings.prepare, mask),
     )
     prepared = load_prepared(prepared_run.folder)

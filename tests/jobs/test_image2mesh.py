@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -20,6 +21,7 @@ from PIL import Image
 
 from pipeline.diffusion import generate
 from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.jobs import runner
 from pipeline.jobs.image2mesh import _Model, _names, image2mesh, make_views, versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
 from pipeline.jobs.stages import prepare_stage
@@ -371,6 +373,38 @@ def test_a_single_bad_photo_is_reported_once(settings: Image2MeshSettings, heard
     (result,) = image2mesh([tmp_path / "gone.png"], tmp_path / "out", settings, reporter=heard)
     assert isinstance(result.error, InputError)
     assert heard.notes == []
+
+
+@pytest.mark.parametrize("which", ["photo", "mask", "weights"])
+def test_files_that_may_not_be_read_are_the_inputs_fault(
+    which: str,
+    photo: Path,
+    settings: Image2MeshSettings,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask = tmp_path / "mask.png"
+    shutil.copy(photo, mask)
+    locked = {"photo": photo, "mask": mask, "weights": next(tiny_checkpoint.rglob("*.safetensors"))}[which]
+    real = runner.digest_of_file
+
+    def refusing(path: Path) -> str:
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    def make() -> None:
+        (result,) = make_views([photo], tmp_path / "out", settings, mask=mask)
+        if result.error is not None:
+            raise result.error
+
+    monkeypatch.setattr(runner, "digest_of_file", refusing)
+    monkeypatch.setattr("pipeline.jobs.image2mesh.digest_of_file", refusing)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)") as caught:
+        make()
+    assert caught.value.where == str(locked)
+    assert caught.value.exit_code == 2
 
 
 def test_faults_that_are_ours_fail_alone_too_and_are_not_swallowed(
