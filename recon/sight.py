@@ -17,6 +17,8 @@ HIDDEN, PARTLY, WHOLE = 0, 1, 2
 """How much of a face a view sees."""
 _ASKANCE = 0.1
 """Least cosine between a normal and the direction to a camera that sees the point."""
+_FINEST = 4.0
+"""Times the usual view's pixels a unit of length, beyond which a view with more makes the others count no less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,8 @@ def look(
     middle = vertices.mean(axis=0)
     # Pixels a unit of length at the object: a view from far away shows less.
     focus = [p.camera.fx / max(float(np.linalg.norm(p.camera.centre - middle)), 1e-9) for p in pictures]
+    # A large photo beside small generated views must not leave these with the weight of what nobody sees.
+    finest = min(float(np.max(focus)), _FINEST * float(np.median(focus)))
     for k, picture in enumerate(pictures):
         cosine, _ = _facing(picture.camera, vertices, normals)
         seen = visible(picture.camera, vertices, cosine > _ASKANCE, caster)
@@ -70,7 +74,7 @@ def look(
         extent[k] = np.where(count == 4, WHOLE, np.where(count == 0, HIDDEN, PARTLY))
         index = np.nonzero(seen)[0]
         pixels, _ = picture.camera.project(vertices[index])
-        scale = min(1.0, focus[k] / float(np.max(focus))) ** 2
+        scale = min(1.0, focus[k] / finest) ** 2
         weight[k, index] = confidence[k] * scale * cosine[index] ** sharpness * picture.core_at(pixels)
         colour[k, index] = picture.soft_at(pixels)
     return Sight(weight, colour, extent)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from scene.errors import OutputError
+from scene.errors import InputError, OutputError
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        if error.filename is not None and Path(os.fsdecode(error.filename)) not in (partial, path, path.parent):
+        if file_of(error) not in (None, partial, path, path.parent):
             raise
         raise OutputError(
             f"cannot be written ({error.strerror or error})",
@@ -35,6 +35,33 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A block that reads ``path``, or what lies in it.
+
+    Raises:
+        InputError: the system does not let it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(error, path) from error
+
+
+def unreadable(error: OSError, path: Path | None = None) -> InputError:
+    """What stands for an error of the system while the file that it names, or else ``path``, was read."""
+    return InputError(
+        f"cannot be read ({error.strerror or error})",
+        where=file_of(error) or path,
+        fix="Check that it is there, and that you may read it.",
+    )
+
+
+def file_of(error: OSError) -> Path | None:
+    """The file that an error of the system names, if it names one."""
+    return Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -73,24 +73,31 @@ def apply_framing(rgba: UInt8[np.ndarray, "h w 4"], framing: Framing) -> UInt8[n
 
     Colour is premultiplied while resampling, so that hidden background colours do not bleed over the edge.
     """
-    height, width = rgba.shape[:2]
     left, top = -framing.offset[0] / framing.scale, -framing.offset[1] / framing.scale
     side = framing.size / framing.scale
-    premultiplied = rgba.astype(np.float32)
-    premultiplied[..., :3] *= premultiplied[..., 3:] / 255
+    # Large photos take gigabytes as floats, so only what the frame shows becomes that, with a margin for the filter.
+    margin = math.ceil(2 * max(1.0, 1 / framing.scale)) + 1
+    spans = [
+        slice(max(0, math.floor(low) - margin), max(0, min(extent, math.ceil(low + side) + margin)))
+        for low, extent in ((left, rgba.shape[1]), (top, rgba.shape[0]))
+    ]
+    shown = rgba[spans[1], spans[0]]
+    left, top = left - spans[0].start, top - spans[1].start
+    height, width = shown.shape[:2]
     # Pillow resamples boxes inside the image only, so pad to hold the box (with a margin for the filter).
     pad = [max(0, math.ceil(2 - low)) if low < 0 else 0 for low in (left, top)]
     pad_high = [max(0, math.ceil(low + side - extent) + 2) for low, extent in ((left, width), (top, height))]
-    padded = np.pad(premultiplied, ((pad[1], pad_high[1]), (pad[0], pad_high[0]), (0, 0)))
     box = (left + pad[0], top + pad[1], left + pad[0] + side, top + pad[1] + side)
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(padded[..., k])).resize(
-                (framing.size, framing.size), Image.Resampling.BICUBIC, box=box
-            )
+    padded = np.zeros((pad[1] + height + pad_high[1], pad[0] + width + pad_high[0]), np.float32)
+    inside = padded[pad[1] : pad[1] + height, pad[0] : pad[0] + width]
+    planes = []
+    for k in range(4):
+        inside[:] = shown[..., k]
+        if k < 3:
+            inside *= shown[..., 3] / np.float32(255)
+        planes.append(
+            np.asarray(Image.fromarray(padded).resize((framing.size, framing.size), Image.Resampling.BICUBIC, box=box))
         )
-        for k in range(4)
-    ]
     alpha = planes[3]
     # The unclipped alpha overshoots just as the colour does, so that their quotient does not ring along edges.
     colour = np.stack(planes[:3], axis=-1) / np.maximum(alpha[..., None] / 255, 1e-3)

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pipeline.diffusion.settings import Memory
+from scene.errors import ViewloomError
 
 
 def images_from_rgba(rgba: UInt8[Tensor, "b h w 4"], channels: int) -> Float[Tensor, "b c h w"]:
@@ -35,6 +36,22 @@ def rgba_from_images(images: Float[Tensor, "b c h w"], *, white_threshold: float
     return torch.cat([colour, alpha], dim=1).permute(0, 2, 3, 1)
 
 
+def checked_finite(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """A VAE's output as it is, in the precision that it was made in.
+
+    Raises:
+        ViewloomError: some of it is not finite, which would pass for an empty picture, or a white one.
+    """
+    if not torch.isfinite(images).all():
+        name = str(images.dtype).removeprefix("torch.")
+        others = {"float16": "Use --dtype bfloat16 or float32.", "bfloat16": "Use --dtype float32."}
+        raise ViewloomError(
+            f"the model produced numbers that are not finite in {name}",
+            fix=others.get(name, "Try another --views.sampling.seed, less guidance, or other weights."),
+        )
+    return images
+
+
 class LatentCodec:
     """Encodes to and decodes from the latents that a diffusion model denoises.
 
@@ -59,9 +76,13 @@ class LatentCodec:
         return (raw - self._mean.to(raw.device)) / self._std.to(raw.device)
 
     def decode(self, latents: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b h w 4"]:
-        """Diffusion latents to straight-alpha pictures in [0, 1]."""
+        """Diffusion latents to straight-alpha pictures in [0, 1].
+
+        Raises:
+            ViewloomError: the pictures are not finite.
+        """
         raw = latents * self._std.to(latents.device) + self._mean.to(latents.device)
-        return rgba_from_images(self.vae.decode(raw.to(self.vae.dtype)).sample)
+        return rgba_from_images(checked_finite(self.vae.decode(raw.to(self.vae.dtype)).sample))
 
 
 def save_decoder_memory(vae: AutoencoderKL, memory: Memory) -> None:

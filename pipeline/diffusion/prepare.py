@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from pipeline.diffusion.cutout import find_object
 from pipeline.diffusion.settings import PrepareSettings
 from scene.errors import InputError
 from scene.framing import Framing, apply_framing, framing_of_mask
-from scene.photo import MAX_SIDE, load_mask, load_rgba
+from scene.photo import MAX_SIDE, load_masked, load_rgba
 from scene.segment import has_useful_alpha
+
+LEAST_SIDE = 512
+"""Photos that hold less of their object are enlarged to a frame of this side (or of the most, if that is less)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +27,7 @@ class PreparedPhoto:
 
     Args:
         cutout: the photo at its own size, its background transparent.
-        framed: the cut-out centred in a square frame.
+        framed: the cut-out centred in a square frame, as large as the photo itself.
         framing: how the frame was cut from the photo.
         warnings: what the user should look at.
     """
@@ -54,14 +58,11 @@ def prepare_photo(
     Raises:
         InputError: the photo or mask cannot be read, or no object is found.
     """
-    rgba = load_rgba(path, MAX_SIDE)
+    rgba = load_rgba(path, MAX_SIDE) if mask_path is None else load_masked(path, mask_path, MAX_SIDE)
     warnings: list[str] = []
-    if mask_path is not None:
-        rgba = load_rgba(path)  # at full size, to fit the mask
-        rgba[..., 3] = load_mask(mask_path, rgba.shape[1::-1])
-    elif rgba[..., 3].max() < 128:
+    if mask_path is None and rgba[..., 3].max() < 128:
         raise InputError("the photo is fully transparent", where=path, fix="Export it with its object visible.")
-    elif not has_useful_alpha(rgba):
+    if mask_path is None and not has_useful_alpha(rgba):
         flat = _on_white(rgba)
         try:
             found, warnings = find_object(flat, settings.cutout)
@@ -87,13 +88,19 @@ def prepare_photo(
             f"The cut-out is of {pieces} separate pieces, which are taken for one object. "
             "Give a mask with --mask to choose one."
         )
-    framing = framing_of_mask(solid, settings.side, settings.fill)
+    framing = _own_size(framing_of_mask(solid, settings.side, settings.fill))
     if framing.scale > 4:
         warnings.append(
-            f"The object is only {round(settings.fill * settings.side / framing.scale)} pixels large: "
+            f"The object is only {round(settings.fill * framing.size / framing.scale)} pixels large: "
             "expect a blurred result."
         )
     return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings))
+
+
+def _own_size(framing: Framing) -> Framing:
+    """The framing without pixels that the photo does not have, but for those of the least side."""
+    own = math.ceil(framing.size / framing.scale - 1e-6)
+    return framing.resized(min(framing.size, max(LEAST_SIDE, own)))
 
 
 def _on_white(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:

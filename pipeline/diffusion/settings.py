@@ -25,8 +25,9 @@ class PrepareSettings:
 
     fill: float = DEFAULT_FILL
     """Longest side of the object over the side of the frame."""
-    side: int = 512
-    """Side of the framed cut-out in pixels (texturing uses it; the model gets a smaller copy)."""
+    side: int = 1024
+    """Side of the framed cut-out in pixels at most (texturing uses it; the model gets a smaller copy). It is as large
+    as the photo itself, but 512 at least."""
     cutout: CutoutWay = "auto"
     """What finds the object in photos without alpha or mask: rembg, the nano segmenter, or colours (GrabCut).
     By default the first of these that is there and finds one."""

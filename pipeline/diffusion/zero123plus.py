@@ -27,7 +27,7 @@ from pipeline.diffusion.clip_encoder import (
     with_positions,
 )
 from pipeline.diffusion.hub import local_checkpoint
-from pipeline.diffusion.latents import save_decoder_memory
+from pipeline.diffusion.latents import checked_finite, save_decoder_memory
 from pipeline.diffusion.layouts import (
     Zero123PlusFolder,
     find_layout,
@@ -210,9 +210,13 @@ class SixViewDiffusion:
         return posterior.mean.float() + posterior.std.float() * noise
 
     def decode(self, latents: Float[Tensor, "1 c h w"]) -> Float[Tensor, "6 3 t t"]:
-        """The six tiles of denoised latents, row by row, in [0, 1]."""
+        """The six tiles of denoised latents, row by row, in [0, 1].
+
+        Raises:
+            ViewloomError: the pictures are not finite.
+        """
         raw = (latents / LATENT_SCALE + LATENT_SHIFT) / float(self.vae.config["scaling_factor"])
-        picture = self.vae.decode(raw.to(self.vae.dtype)).sample.float() * IMAGE_STD / 0.5
+        picture = checked_finite(self.vae.decode(raw.to(self.vae.dtype)).sample).float() * IMAGE_STD / 0.5
         return split_tiles((picture[0] * 0.5 + 0.5).clamp(0, 1))
 
 

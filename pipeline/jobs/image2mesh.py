@@ -31,10 +31,11 @@ from recon.usdz import has_usd
 from recon.validate import find_khronos_validator
 from scene.backends import pick_device, version_of
 from scene.errors import InputError, OutputError, ViewloomError, unexpected
-from scene.files import write_text
+from scene.files import reading, write_text
 from scene.resources import default_weights
+from scene.viewset import ViewSet
 
-STAGE_VERSIONS = {"prepare": 2, "views": 2, "surface": 6, "asset": 5}
+STAGE_VERSIONS = {"prepare": 3, "views": 3, "surface": 6, "asset": 6}
 """Raised when a stage's code changes its result, so that earlier results are not kept."""
 
 
@@ -71,11 +72,12 @@ class _Model:
 
     def __post_init__(self) -> None:
         self.path = local_checkpoint(self.weights)
-        self.digest = (
-            digest_of_file(self.path)
-            if self.path.is_file()
-            else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
-        )
+        with reading(self.path):
+            self.digest = (
+                digest_of_file(self.path)
+                if self.path.is_file()
+                else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
+            )
 
     def check(self) -> None:
         """Raise for files that cannot be loaded before any work is done."""
@@ -206,15 +208,12 @@ def _one_photo(
         raise InputError("there is no such photo" if not photo.exists() else "is a folder, not a photo", where=photo)
     if mask is not None and not mask.is_file():
         raise InputError("there is no such mask", where=mask)
-    photo_digest = digest_of_file(photo)
+    with reading(photo):
+        photo_digest = digest_of_file(photo)
+        mask_key = _finder_key(settings.prepare.cutout) if mask is None else digest_of_file(mask)
     prepared_run = runner.run(
         "prepare",
-        [
-            STAGE_VERSIONS["prepare"],
-            photo_digest,
-            settings_as_dict(settings.prepare),
-            _finder_key(settings.prepare.cutout) if mask is None else digest_of_file(mask),
-        ],
+        [STAGE_VERSIONS["prepare"], photo_digest, settings_as_dict(settings.prepare), mask_key],
         lambda folder: prepare_stage(folder, photo, settings.prepare, mask),
     )
     prepared = load_prepared(prepared_run.folder)
@@ -228,12 +227,15 @@ def _one_photo(
         [STAGE_VERSIONS["views"], prepared_run.key, keyed, model.digest, pick_device(settings.device).type, *model.key],
         lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step),
     )
+    drawn: list[str] = ViewSet.load(views.folder).facts.get("warnings", [])
+    for warning in drawn:
+        tell.note(warning)
     manifest: dict[str, Any] = {
         "photo": {"name": photo.name, "sha256": photo_digest},
         "weights": {"sha256": model.digest, **model.facts.as_dict()},
         "settings": {**settings_as_dict(settings), "views": chosen},
         "versions": versions(),
-        "warnings": list(prepared.warnings),
+        "warnings": [*prepared.warnings, *drawn],
     }
     asset = rest(runner, name, views, manifest, tell)
     if asset is None:

@@ -29,7 +29,7 @@ from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from recon.upright import upright_transform
 from scene.camera import Mat4, apply_transform
 from scene.errors import InputError, OutputError
-from scene.files import write_bytes, write_text
+from scene.files import reading, write_bytes, write_text
 
 _VERSIONS = {"photos": 1, "features": 1, "matches": 1, "cameras": 1, "capture": 1}
 """Raised when a stage's code changes its result."""
@@ -109,9 +109,13 @@ def pose(
     _refuse_foreign(out)
     tell.item(f"{len(files)} photos -> {out}")
     runner = Runner(out / "colmap", tell.stage)
+    digests = []
+    for file in files:
+        with reading(file):
+            digests.append((file.name, digest_of_file(file)))
     prepared = runner.run(
         "photos",
-        [_VERSIONS["photos"], [(p.name, digest_of_file(p)) for p in files], settings.max_side, settings.shared_camera],
+        [_VERSIONS["photos"], digests, settings.max_side, settings.shared_camera],
         lambda folder: save_photo_set(folder, files, settings.max_side, settings.shared_camera, tell.step),
     )
     chosen = load_photo_set(prepared.folder, files)

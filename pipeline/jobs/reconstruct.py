@@ -20,6 +20,7 @@ from recon.normalise import normalise_capture, normalise_scene
 from scene.camera import Mat4
 from scene.captures import load_capture, threshold_masks, world_from_original
 from scene.errors import InputError
+from scene.files import reading
 from scene.viewset import ViewSet
 
 _VERSION = 4
@@ -51,7 +52,8 @@ def reconstruct(
     pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
     cameras = _camera_files(capture, folder, out)
     _refuse_own_results([*cameras, *pictures], out)
-    digest = [*[digest_of_file(p) for p in cameras], *[digest_of_file(p) if p.is_file() else None for p in pictures]]
+    with reading(capture):
+        digest = [digest_of_file(p) if p.is_file() else None for p in (*cameras, *pictures)]
     for note in views.facts.get("notes", ()):
         tell.note(str(note))
     warnings: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from scene.errors import OutputError
+from scene.files import file_of, unreadable
 
 _STAMP = "stage.json"
 _PIECE = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EROFS)
+"""What the system says of files that were to be written, wherever they lie."""
 
 
 def digest_of(*parts: Any) -> str:
@@ -79,6 +83,7 @@ class Runner:
 
         Raises:
             OutputError: the folder cannot be written, or a folder of that name holds something else.
+            InputError: a file that lies elsewhere cannot be read.
         """
         key, target = digest_of(name, key_parts), self.folder / name
         partial, old = self.folder / f".{name}.part", self.folder / f".{name}.old"
@@ -100,9 +105,13 @@ class Runner:
                     target.replace(old)  # at once: half deleted, it could no longer be told from a foreign folder
                 partial.replace(target)
             except OSError as error:
+                named = file_of(error)
+                ours = named is None or any(_same_branch(named, folder) for folder in (partial, target, old))
+                if not ours and error.errno not in _NO_ROOM:
+                    raise unreadable(error) from error
                 raise OutputError(
                     f"cannot be written ({error.strerror or error})",
-                    where=target,
+                    where=target if ours else named,
                     fix="Check free space and permissions, or choose another output folder.",
                 ) from error
             finally:
@@ -131,6 +140,12 @@ def _refuse_foreign(folder: Path) -> None:
     """Raise if a folder has files and was not written by a stage: a capture of the user's may be called ``views``."""
     if folder.exists() and not (folder / _STAMP).is_file() and any(folder.iterdir()):
         raise OutputError("holds files of another origin", where=folder, fix="Choose another output folder.")
+
+
+def _same_branch(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder, lies in it, or holds it (and had to be made first)."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
 def _remove(*folders: Path) -> None:

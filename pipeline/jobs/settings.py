@@ -68,6 +68,18 @@ class ViewsSettings:
     back_weight: float = 0.5
     """Confidence in generated views opposite to it."""
 
+    def __post_init__(self) -> None:
+        if self.elevation_deg is not None and not -90 <= self.elevation_deg <= 90:
+            raise SettingsError(
+                f"a camera cannot stand {self.elevation_deg:g} degrees above the horizon",
+                fix="Give an elevation from -90 to 90.",
+            )
+        for name in ("photo_weight", "front_weight", "back_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SettingsError(
+                    f"{name} {getattr(self, name):g} is no weight", fix="Give 0 or more; 1 is full confidence."
+                )
+
 
 @dataclass(frozen=True)
 class MeshSettings:

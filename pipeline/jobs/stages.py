@@ -105,6 +105,7 @@ def views_stage(
 ) -> None:
     """Write a capture folder with the photo and the generated views, and the coarse volume if there is one.
 
+    Empty views are left out, with a warning in the capture's facts; the others keep their numbers.
     A model of six views has a rig of its own, which takes the place of the rings.
     """
     import torch
@@ -123,12 +124,17 @@ def views_stage(
         )
     side = prepared.framed.shape[0]
     views = [View("photo", generated.photo_camera.resized(side, side), prepared.framed, weight=settings.photo_weight)]
+    empty = []
     for k, (rgba, orbit) in enumerate(zip(generated.rgba, orbits, strict=True)):
+        name = f"view_{k:02d}"
+        if not (rgba[..., 3] >= 128).any():
+            empty.append(name)
+            continue
         weight = view_confidence(settings, orbit, generated.elevation)
-        views.append(View(f"view_{k:02d}", generated.cameras[k], rgba, weight=weight))
-    if not any((view.rgba()[..., 3] >= 128).any() for view in views[1:]):
+        views.append(View(name, generated.cameras[k], rgba, weight=weight))
+    if len(views) == 1:
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
-    facts = {
+    facts: dict[str, Any] = {
         "source_elevation_deg": round(math.degrees(generated.elevation), 3),
         "normalised": True,
         "elevation": "given"
@@ -137,6 +143,10 @@ def views_stage(
         if generated.occupancy is not None
         else "assumed",
     }
+    if empty:
+        # As masks they would say that nothing is there, with the weight of a view.
+        warning = f"{len(empty)} of {len(orbits)} generated views are empty and were left out: {', '.join(empty)}."
+        facts["warnings"] = [f"{warning} Another --views.sampling.seed may fill them."]
     ViewSet(tuple(views), True, facts).save(folder)
     if generated.occupancy is not None and generated.colours is not None:
         with (folder / "coarse.npz").open("wb") as file:

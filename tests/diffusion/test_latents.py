@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.diffusion.latents import LatentCodec, images_from_rgba, rgba_from_images
+from scene.errors import ViewloomError
 
 
 def vae(channels: int = 4, **config: object) -> AutoencoderKL:
@@ -93,6 +94,30 @@ def test_decoding_undoes_the_normalisation(config: dict[str, object]) -> None:
     with torch.no_grad():
         direct = rgba_from_images(codec.vae.decode(raw).sample)
         assert torch.allclose(codec.decode(codec.normalise(raw)), direct, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("dtype", "fix"),
+    [
+        (torch.float16, "Use --dtype bfloat16 or float32."),
+        (torch.bfloat16, "Use --dtype float32."),
+        (torch.float32, "Try another --views.sampling.seed"),
+    ],
+)
+@torch.no_grad()
+def test_pictures_that_are_not_finite_are_no_empty_pictures(
+    channels: int, wrong: float, dtype: torch.dtype, fix: str
+) -> None:
+    codec = LatentCodec(vae(channels).to(dtype))
+    latents = torch.randn(2, 4, 8, 8)
+    codec.decode(latents)
+    latents[1, 0, 3, 3] = wrong
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ViewloomError, match=f"produced numbers that are not finite in {name}") as caught:
+        codec.decode(latents)
+    assert str(caught.value.fix).startswith(fix)
 
 
 def test_encoding_is_the_unscaled_mode_and_does_not_flicker() -> None:

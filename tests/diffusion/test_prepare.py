@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -105,9 +106,25 @@ def test_a_mask_fits_the_photo_as_stored_however_large(tmp_path: Path, monkeypat
     mask = disc_mask(100, 120, 30, (50, 60))
     mask_path = saved(tmp_path, np.where(mask, 255, 0).astype(np.uint8), "mask.png")
     photo = prepare_photo(saved(tmp_path, np.zeros((100, 120, 3), np.uint8)), SETTINGS, mask_path)
-    assert np.array_equal(photo.mask >= 128, mask)
     reduced = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
     assert reduced.cutout.shape == (53, 64, 4)
+    assert np.array_equal(photo.mask, reduced.mask)
+    small = saved(tmp_path, reduced.mask, "small.png")
+    with pytest.raises(InputError, match=r"small\.png: the mask is 64x53, its picture 120x100"):
+        prepare_photo(tmp_path / "photo.png", SETTINGS, small)
+
+
+def test_a_mask_takes_no_more_memory_than_the_reduced_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own pictures are not counted; arrays of the photo as stored would be."""
+    monkeypatch.setattr(prepare, "MAX_SIDE", 64)
+    mask_path = saved(tmp_path, disc_mask(1500, 1600, 500, (750, 800)).astype(np.uint8) * 255, "mask.png")
+    path = saved(tmp_path, np.zeros((1500, 1600, 3), np.uint8))
+    prepare_photo(path, SETTINGS, mask_path)  # what is imported at first use counts no more
+    tracemalloc.start()
+    prepare_photo(path, SETTINGS, mask_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
 
 
 @pytest.mark.parametrize(
@@ -152,6 +169,22 @@ def test_small_objects_are_reported_with_their_size(tmp_path: Path) -> None:
     mask[40:60, 45:60] = True
     photo = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
     assert photo.warnings == ("The object is only 20 pixels large: expect a blurred result.",)
+
+
+@pytest.mark.parametrize(
+    ("large", "most", "expected"), [(100, 1024, 512), (600, 1024, 768), (600, 700, 700), (600, 512, 512), (600, 96, 96)]
+)
+def test_a_frame_has_the_photos_own_pixels_up_to_the_most(tmp_path: Path, large: int, most: int, expected: int) -> None:
+    """Stripes of one pixel: at the photo's own size they stay, reduced or enlarged they fade."""
+    pixels = np.zeros((800, 800, 4), np.uint8)
+    pixels[97 : 97 + large, 105 : 105 + large] = (0, 0, 0, 255)
+    pixels[97 : 97 + large : 2, 105 : 105 + large, :3] = 255
+    photo = prepare_photo(saved(tmp_path, pixels), PrepareSettings(side=most, fill=600 / 768))
+    assert photo.framed.shape == (expected, expected, 4)
+    assert photo.framing.size == expected
+    assert photo.resized(64).shape == (64, 64, 4)
+    middle = photo.framed[expected // 2 - 20 : expected // 2 + 20, expected // 2, 0].astype(int)
+    assert bool(np.abs(np.diff(middle)).min() == 255) is (expected == 768)
 
 
 def test_resized_frames_come_from_the_photo_itself(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from pipeline.diffusion.zero123plus import (
     sample_six_views,
     split_tiles,
 )
-from scene.errors import CheckpointError
+from scene.errors import CheckpointError, ViewloomError
 
 files = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layout_files.py"))))
 
@@ -155,6 +155,14 @@ def test_decoding_undoes_the_scales_of_latents_and_of_pictures(model: SixViewDif
     tiles = model.decode(latents)
     assert tiles.shape == (6, 3, 8, 8)
     assert torch.allclose(tiles[3], expected[:, 8:16, 8:], atol=1e-5)
+
+
+@torch.no_grad()
+def test_tiles_that_are_not_finite_are_refused(model: SixViewDiffusion) -> None:
+    latents = torch.randn(1, 4, 12, 8)
+    latents[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ViewloomError, match="not finite in float32"):
+        model.decode(latents)
 
 
 @torch.no_grad()

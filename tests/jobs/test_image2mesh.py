@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -18,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.diffusion import generate
 from pipeline.diffusion.backbone import ViewDiffusion
+from pipeline.jobs import runner
 from pipeline.jobs.image2mesh import _Model, _names, image2mesh, make_views, versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
 from pipeline.jobs.stages import prepare_stage
@@ -372,6 +375,38 @@ def test_a_single_bad_photo_is_reported_once(settings: Image2MeshSettings, heard
     assert heard.notes == []
 
 
+@pytest.mark.parametrize("which", ["photo", "mask", "weights"])
+def test_files_that_may_not_be_read_are_the_inputs_fault(
+    which: str,
+    photo: Path,
+    settings: Image2MeshSettings,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask = tmp_path / "mask.png"
+    shutil.copy(photo, mask)
+    locked = {"photo": photo, "mask": mask, "weights": next(tiny_checkpoint.rglob("*.safetensors"))}[which]
+    real = runner.digest_of_file
+
+    def refusing(path: Path) -> str:
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    def make() -> None:
+        (result,) = make_views([photo], tmp_path / "out", settings, mask=mask)
+        if result.error is not None:
+            raise result.error
+
+    monkeypatch.setattr(runner, "digest_of_file", refusing)
+    monkeypatch.setattr("pipeline.jobs.image2mesh.digest_of_file", refusing)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)") as caught:
+        make()
+    assert caught.value.where == str(locked)
+    assert caught.value.exit_code == 2
+
+
 def test_faults_that_are_ours_fail_alone_too_and_are_not_swallowed(
     photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +477,35 @@ def test_a_model_that_draws_nothing_is_our_fault(
     assert result.error.exit_code == 1
     assert "empty views only" in str(result.error)
     assert "--views.sampling.seed" in str(result.error)
+
+
+def test_empty_views_are_left_out_with_a_warning(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = generate.generate_views
+
+    def second_is_empty(*given: Any, **named: Any) -> generate.GeneratedViews:
+        made = real(*given, **named)
+        rgba = made.rgba.copy()
+        rgba[..., 3] = 255
+        rgba[1] = 0
+        return replace(made, rgba=rgba)
+
+    monkeypatch.setattr(generate, "generate_views", second_is_empty)
+    for _ in range(2):
+        (result,) = image2mesh([photo], tmp_path / "out", settings, reporter=heard)
+        assert result.error is None
+    views = ViewSet.load(result.folder / "views")
+    assert [view.name for view in views] == ["photo", "view_00", "view_02"]
+    azimuths = [math.degrees(math.atan2(*view.camera.centre[1::-1])) % 360 for view in list(views)[1:]]
+    assert azimuths == pytest.approx([45, 285], abs=1e-3)
+    told = [note for note in heard.notes if "left out" in note]
+    assert (
+        told
+        == ["1 of 3 generated views are empty and were left out: view_01. Another --views.sampling.seed may fill them."]
+        * 2
+    )
+    assert json.loads((result.folder / "manifest.json").read_text())["warnings"] == told[:1]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -135,6 +135,40 @@ def test_a_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
         Runner(tmp_path).run("one", [1], fail)
 
 
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["text", "bytes"])
+def test_a_file_elsewhere_that_cannot_be_read_is_not_the_output_folders_fault(tmp_path: Path, as_bytes: bool) -> None:
+    weights = tmp_path / "elsewhere" / "weights.bin"
+
+    def fail(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", os.fsencode(weights) if as_bytes else str(weights))
+
+    with pytest.raises(InputError, match=r"weights\.bin: cannot be read \(Permission denied\)") as caught:
+        Runner(tmp_path / "out").run("one", [1], fail)
+    assert caught.value.where == str(weights)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", [".one.part/deep/a.txt", ".one.part", "one/a.txt", ".one.old", ""])
+def test_a_file_of_the_stage_that_cannot_be_written_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def fail(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out" / name))
+
+    with pytest.raises(OutputError, match=r"one: cannot be written \(Permission denied\)"):
+        Runner(Path("out")).run("one", [1], fail)
+
+
+def test_a_full_disk_elsewhere_is_named(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "cache" / "x"))
+
+    with pytest.raises(OutputError, match=r"cache.x: cannot be written \(No space left"):
+        Runner(tmp_path / "out").run("one", [1], fail)
+
+
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import typing
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pipeline.jobs.settings import (
     MeshSettings,
     ReconstructSettings,
     RingSettings,
+    ViewsSettings,
     settings_as_dict,
     settings_from_yaml,
 )
@@ -140,6 +142,11 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
         ),
         ("views: {rings: {views: [], elevations_deg: [], offsets_deg: []}}", r"views\.rings: there are 0 rings"),
         ("views: {rings: {views: [8, 0, 2]}}", r"views\.rings: a ring cannot have 0 views"),
+        ("views: {elevation_deg: 90.5}", r"views: a camera cannot stand 90\.5 degrees above.*from -90 to 90"),
+        ("views: {elevation_deg: -500}", r"views: a camera cannot stand -500 degrees above"),
+        ("views: {photo_weight: -0.1}", r"views: photo_weight -0\.1 is no weight\. Give 0 or more"),
+        ("views: {front_weight: -1}", r"views: front_weight -1 is no weight"),
+        ("views: {back_weight: -1}", r"views: back_weight -1 is no weight"),
         ("- fit", "the file must hold keys and values, not list"),
         ("draft", "the file must hold keys and values, not str"),
         ("0", "the file must hold keys and values, not int"),
@@ -293,6 +300,10 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
         values["timesteps"] = st.none() | st.sets(st.integers(), min_size=1).map(lambda t: tuple(sorted(t)[::-1]))
         values |= {"passes": st.integers(1), "msa_levels": st.integers(0)}
         values["heads_at_once"] = st.none() | st.integers(1)
+    if kind is ViewsSettings:
+        values["elevation_deg"] = st.none() | st.floats(-90, 90)
+        weights = st.floats(0, allow_infinity=False)
+        values |= dict.fromkeys(("photo_weight", "front_weight", "back_weight"), weights)
     if kind is RingSettings:
         angles = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
         values = {"views": st.tuples(st.integers(1), st.integers(1)), "elevations_deg": angles, "offsets_deg": angles}
@@ -303,6 +314,13 @@ def made(kind: type, values: dict[str, Any]) -> Any:
     """Settings of values."""
     hints = typing.get_type_hints(kind)
     return kind(**{k: made(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()})
+
+
+@pytest.mark.parametrize("name", ["elevation_deg", "photo_weight", "front_weight", "back_weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_elevations_and_weights_are_finite(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=r"is no weight|cannot stand"):
+        ViewsSettings(**{name: value})
 
 
 @given(settings_of(Image2MeshSettings))

@@ -127,6 +127,23 @@ def test_views_from_far_away_weigh_less(ball: Callable[..., Part]) -> None:
     assert weight[1, front] / weight[0, front] == pytest.approx(0.25, rel=0.02)
 
 
+def test_one_large_picture_leaves_the_others_the_weight_they_have_beside_one_of_four_times_their_size(
+    ball: Callable[..., Part],
+) -> None:
+    vertices, faces = ball(0.1)
+    small = [plain(orbit_camera(k, 0.0, size=32)) for k in (1.0, 2.0, 3.0)]
+    weights = [
+        look(
+            *(vertices, faces, vertices / 0.1, [plain(orbit_camera(0.0, 0.0, size=size)), *small], [1.0] * 4),
+            *(mesh_caster(vertices, faces), 1.0),
+        ).weight
+        for size in (64, 128, 512)
+    ]
+    assert weights[0][1:].max() == pytest.approx(1 / 4, rel=0.05)
+    assert weights[1][1:].max() == pytest.approx(1 / 16, rel=0.05)
+    assert np.array_equal(weights[2][1:], weights[1][1:])
+
+
 def test_points_behind_things_or_outside_the_picture_are_not_visible(ball: Callable[..., Part]) -> None:
     points = np.array([[0.0, 0, 0], [0.45, 0, 0], [0, 3, 0], [5, 0, 0], [0, 0.3, 0.3]])
     caster = mesh_caster(*ball(0.1, (0.3, 0, 0)))

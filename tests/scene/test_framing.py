@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from scene.camera import orbit_camera
 from scene.errors import InputError
@@ -116,6 +118,32 @@ def test_reducing_averages_every_pixel() -> None:
     rgba[::20, :, :3] = 255
     framed = apply_framing(rgba, Framing(0.05, (0.0, 0.0), 10))
     assert np.abs(framed[2:-2, 2:-2, 0].astype(int) - 255 / 20).max() < 6
+
+
+@given(st.floats(0.06, 4), st.floats(0, 1), st.floats(0, 1))
+def test_a_part_of_a_photo_is_what_resampling_the_whole_gives(scale: float, x: float, y: float) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (300, 300, 4), dtype=np.uint8)
+    rgba[..., 3] = 255
+    side = 16 / scale
+    left, top = 3 + x * (294 - side), 3 + y * (294 - side)
+    framed = apply_framing(rgba, Framing(scale, (-left * scale, -top * scale), 16))
+    box = (left, top, left + side, top + side)
+    plane = Image.fromarray(rgba[..., 1].astype(np.float32)).resize((16, 16), Image.Resampling.BICUBIC, box=box)
+    assert np.abs(framed[..., 1] - np.clip(plane, 0, 255)).max() <= 1
+    assert (framed[..., 3] == 255).all()
+
+
+def test_framing_a_small_part_takes_little_memory() -> None:
+    rgba = np.full((1000, 1000, 4), 200, np.uint8)
+    tracemalloc.start()
+    apply_framing(rgba, Framing(0.5, (-200.0, -200.0), 50))
+    part = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    apply_framing(rgba, Framing(0.05, (0.0, 0.0), 50))
+    whole = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert part < 1e6
+    assert whole < 14 * 1000 * 1000
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from scene import photo
 from scene.errors import InputError
-from scene.photo import load_mask, load_rgba
+from scene.photo import load_mask, load_masked, load_rgba
 
 SCENE = np.zeros((6, 8, 3), np.uint8)
 SCENE[:, :4], SCENE[:, 4:], SCENE[0, 0] = (200, 30, 60), (20, 120, 240), (255, 255, 255)
@@ -122,6 +124,38 @@ def test_floating_point_tiff(tmp_path: Path) -> None:
     assert rgba[0, :, 0] == pytest.approx([0, 255, 127], abs=1)
 
 
+DEEP = [np.uint16, np.dtype(">u2"), np.int32, np.float32]
+
+
+@pytest.mark.parametrize("kind", DEEP, ids=str)
+@pytest.mark.parametrize("most", [1, 255, 60_000])
+def test_deep_pictures_are_one_picture_however_many_blocks_they_take(
+    tmp_path: Path, kind: np.dtype, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The brightest pixel, which sets the scale, lies in the last block."""
+    values = np.zeros((23, 17), kind)
+    values[:] = np.linspace(0, most / 2, 17).astype(kind)
+    values[-1, -1] = most
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    whole = load_rgba(path)
+    monkeypatch.setattr(photo, "_BLOCK", 40)
+    assert np.array_equal(load_rgba(path), whole)
+    scale = 65535 if most > 255 else 255
+    expected = values * (255.0 if most == 1 else 1.0) if kind is np.float32 else values / scale * 255
+    assert whole[..., 0].astype(float) == pytest.approx(np.clip(expected, 0, 255).astype(float), abs=1)
+
+
+@pytest.mark.parametrize("kind", DEEP, ids=str)
+def test_deep_pictures_take_little_memory(tmp_path: Path, kind: np.dtype) -> None:
+    """A byte a pixel, beside Pillow's own picture and what one block takes."""
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((2000, 1500), kind)))
+    tracemalloc.start()
+    load_rgba(path, 16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 2000 * 1500 + 4e6
+
+
 def test_one_bit(tmp_path: Path) -> None:
     image = Image.new("1", (9, 2), 0)
     image.putpixel((8, 0), 1)
@@ -138,6 +172,23 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
 
 def test_a_single_pixel(tmp_path: Path) -> None:
     assert load_rgba(saved(tmp_path / "a.png", Image.new("RGB", (1, 1), (1, 2, 3)))).tolist() == [[[1, 2, 3, 255]]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_masks_fit_turned_and_reduced_pictures(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = np.zeros((70, 131, 3), np.uint8)
+    lying[:, :65] = 255
+    path = saved(tmp_path / name, Image.fromarray(lying), exif=exif)
+    mask_path = saved(tmp_path / "mask.png", Image.fromarray(np.rot90(lying[..., 0], -1)))
+    for max_side, shape in ((None, (131, 70)), (40, (40, 21)), (30, (30, 16))):
+        rgba = load_masked(path, mask_path, max_side)
+        assert rgba.shape == (*shape, 4)
+        assert np.abs(rgba[..., 3].astype(int) - rgba[..., 0]).mean() < 4
+    flat = saved(tmp_path / "flat.png", Image.fromarray(lying))
+    with pytest.raises(InputError, match="the mask is 131x70, its picture 70x131"):
+        load_masked(path, flat, 40)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])

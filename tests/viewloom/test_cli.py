@@ -395,8 +395,10 @@ def test_interrupts_and_bugs_are_told_in_a_line(
         (["--mesh.texture", "8"], "a texture of 8 pixels holds nothing"),
         (["--views.sampling.steps", "0"], "views cannot be sampled in 0 steps"),
         (["--views.rings.views", "4", "4"], "there are 2 rings with 3 elevations and 3 offsets"),
+        (["--elevation", "nan"], "a camera cannot stand nan degrees above the horizon"),
+        (["--views.photo-weight", "inf"], "photo_weight inf is no weight"),
     ],
-    ids=["texture", "steps", "rings"],
+    ids=["texture", "steps", "rings", "elevation", "weight"],
 )
 def test_values_out_of_range_exit_with_2_before_anything_runs(
     flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
