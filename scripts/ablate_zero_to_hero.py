@@ -44,6 +44,7 @@ from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.oracle import true_maps
 from pipeline.diffusion.sample import decode_views, sample_latents, with_broad_colours
 from pipeline.diffusion.settings import Precision, SamplingSettings
+from pipeline.jobs.runner import digest_of_folder
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.objects import ObjectPool
@@ -148,14 +149,6 @@ class Row:
     def digest(self) -> str:
         """Tells rows apart whose scores differ."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def digest_of_folder(folder: Path) -> str:
-    """Of a checkpoint's networks."""
-    found = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return found.hexdigest()[:12]
 
 
 class Results:
@@ -494,7 +487,7 @@ def main(arguments: Arguments) -> None:
     weights = arguments.weights or default_weights()
     facts = {
         "sampling": asdict(arguments.sampling),
-        "weights": digest_of_folder(weights) if weights.is_dir() else str(weights),
+        "weights": digest_of_folder(weights, (".json", ".safetensors")) if weights.is_dir() else str(weights),
         "meshes": hashlib.sha256(
             "/".join(p.name for _, p in sorted(glb_paths(arguments, every=True))).encode()
         ).hexdigest(),
