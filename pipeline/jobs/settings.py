@@ -45,6 +45,12 @@ class RingSettings:
             )
         if min(self.views) < 1:
             raise SettingsError(f"a ring cannot have {min(self.views)} views", fix="Give each ring one view at least.")
+        if not all(abs(angle) <= 90 for angle in self.elevations_deg):
+            raise SettingsError(
+                f"rings cannot stand at {self.elevations_deg} degrees", fix="Give elevations from -90 to 90."
+            )
+        if not all(math.isfinite(angle) for angle in self.offsets_deg):
+            raise SettingsError(f"rings cannot be turned by {self.offsets_deg} degrees", fix="Give finite offsets.")
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,7 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
         ("0", "the file must hold keys and values, not int"),
         ("fit: 3", "fit must hold keys and values, not int"),
         ("fit:", "fit must hold keys and values, not NoneType"),
+        ("views: {rings: {elevations_deg: [10, 40, -91]}}", r"rings cannot stand at \(10\.0, 40\.0, -91\.0\) degrees"),
         ("views: {rings: [1]}", r"views\.rings must hold keys and values, not list"),
         ("fit: [", "is not readable YAML"),
         ("fit: !!python/object:os.system {}", "is not readable YAML"),
@@ -290,7 +291,7 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
         values |= {"fill": st.floats(0, 1, exclude_min=True), "side": st.integers(16)}
     if kind is SamplingSettings:
         values |= {"steps": st.integers(1), "guidance": st.floats(0, allow_infinity=False), "eta": st.floats(0, 1)}
-        values["strength"] = st.floats(0, 1, exclude_min=True)
+        values["strength"] = st.none() | st.floats(0, 1, exclude_min=True)
     if kind is ZeroToHeroSettings:
         span, share = st.tuples(st.integers(0), st.integers(0)).map(sorted).map(tuple), st.floats(0, 1)
         values |= dict.fromkeys(("resample", "in_step", "cross_step", "msa_range"), span)
@@ -305,8 +306,9 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
         weights = st.floats(0, allow_infinity=False)
         values |= dict.fromkeys(("photo_weight", "front_weight", "back_weight"), weights)
     if kind is RingSettings:
-        angles = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)
-        values = {"views": st.tuples(st.integers(1), st.integers(1)), "elevations_deg": angles, "offsets_deg": angles}
+        angles, turns = st.floats(-90, 90), st.floats(allow_nan=False, allow_infinity=False)
+        values = {"views": st.tuples(*[st.integers(1)] * 2)}
+        values |= {"elevations_deg": st.tuples(angles, angles), "offsets_deg": st.tuples(turns, turns)}
     return st.fixed_dictionaries(values)
 
 
@@ -314,6 +316,13 @@ def made(kind: type, values: dict[str, Any]) -> Any:
     """Settings of values."""
     hints = typing.get_type_hints(kind)
     return kind(**{k: made(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()})
+
+
+@pytest.mark.parametrize("name", ["elevations_deg", "offsets_deg"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_angles_of_rings_are_finite(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=r"rings cannot"):
+        RingSettings(**{name: (0.0, value, 0.0)})
 
 
 @pytest.mark.parametrize("name", ["elevation_deg", "photo_weight", "front_weight", "back_weight"])
