@@ -457,14 +457,23 @@ def test_a_missing_mask_and_a_wrong_device(photo: Path, settings: Image2MeshSett
     assert "device 'abacus' cannot be used here" in error_of(replace(settings, device="abacus"))
 
 
-def test_a_damaged_checkpoint_is_the_inputs_fault(
+def test_a_missing_part_of_a_checkpoint_is_told_before_any_work(
     photo: Path, settings: Image2MeshSettings, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_checkpoint, tmp_path / "half", ignore=shutil.ignore_patterns("vae"))
     half = replace(settings, views=replace(settings.views, weights=tmp_path / "half"))
-    (result,) = make_views([photo], tmp_path / "out", half)
+    with pytest.raises(CheckpointError, match=r"half.vae: a part of the checkpoint is missing"):
+        make_views([photo], tmp_path / "out", half)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint_is_the_inputs_fault(
+    photo: Path, settings: Image2MeshSettings, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    damaged = changed_copy(tiny_checkpoint, tmp_path / "damaged", lambda m: m.unet.conv_in.bias[0].fill_(math.nan))
+    (result,) = make_views([photo], tmp_path / "out", replace(settings, views=replace(settings.views, weights=damaged)))
     assert isinstance(result.error, CheckpointError)
-    assert str(tmp_path / "half" / "vae") in str(result.error)
+    assert str(damaged / "unet") in str(result.error)
     assert {p.name for p in (tmp_path / "out" / "toy").iterdir()} == {"prepare"}
 
 
