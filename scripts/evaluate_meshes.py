@@ -34,6 +34,7 @@ from torch import Tensor
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.coarse import CoarseVolume
 from pipeline.diffusion.generate import source_camera
+from pipeline.diffusion.prepare import LEAST_SIDE
 from pipeline.diffusion.sample import (
     coarse_volume,
     decode_views,
@@ -42,7 +43,6 @@ from pipeline.diffusion.sample import (
     view_conditions,
     with_broad_colours,
 )
-from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.samples import SampleSettings, claimed_camera, to_bytes
@@ -77,8 +77,8 @@ class Arguments:
     """Checkpoint; the embedded one by default."""
     count: int | None = None
     """So many objects, spread evenly over the list; all by default."""
-    photo: int = PrepareSettings().side
-    """Side of the photo in pixels; generated views are as large as the model makes them."""
+    photo: int = LEAST_SIDE
+    """Side of the photo in pixels, by default what jobs keep at the least; generated views have the model's size."""
     views: ViewsSettings = ViewsSettings()
     """Cameras, sampling and confidences of generated views."""
     fit: FitSettings = GENERATED_FIT
@@ -99,6 +99,10 @@ class Bench:
         self.sample = subject.sample(SampleSettings(size=model.image_size, targets=1, volume=0))
         # The model sees a small copy; the fit gets the photo as `prepare` leaves it.
         self.photo = subject.sample(SampleSettings(size=arguments.photo, targets=1, volume=0)).source
+        self.small = torch.from_numpy(self.sample.source[None])
+        true = torch.from_numpy(self.sample.source_camera[None]).to(model.device)
+        # The photo's camera by whether it is predicted.
+        self.sources = {False: true, True: source_camera(model, self.small)}
         self.orbits = ring_orbits(arguments.views.rings)
         self.cameras = [orbit_camera(*orbit, size=model.image_size) for orbit in self.orbits]
         renderer = MeshRenderer(self.mesh)
@@ -179,10 +183,8 @@ class Bench:
 
     def _told(self, predict: bool) -> tuple[Tensor, Tensor, CoarseVolume | None]:
         """The photo, its camera and the coarse volume."""
-        photo = torch.from_numpy(self.sample.source[None])
-        true = torch.from_numpy(self.sample.source_camera[None]).to(self.model.device)
-        source = source_camera(self.model, photo) if predict else true
-        return photo, source, coarse_volume(self.model, photo, source)
+        source = self.sources[predict]
+        return self.small, source, coarse_volume(self.model, self.small, source)
 
     def hull(self) -> Surface:
         """The hull of the true masks."""
@@ -222,7 +224,7 @@ class Bench:
 
     def outline(self, vertices: Vertices, faces: Faces, *, predict: bool) -> float:
         """The mask IoU of a mesh and the photo, at the photo's true or predicted camera."""
-        drawn = MeshRenderer(ColouredMesh(vertices, faces)).render(self._photo_camera(self._told(predict)[1])).rgba
+        drawn = MeshRenderer(ColouredMesh(vertices, faces)).render(self._photo_camera(self.sources[predict])).rgba
         return mask_iou(drawn[..., 3] >= 0.5, self.photo[..., 3] >= 128)
 
     def _photo_camera(self, source: Tensor) -> Camera:
