@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL
 
 from pipeline.training.data import open_data
 from pipeline.training.samples import SampleSettings
+from pipeline.training.store import SampleStore
 from pipeline.training.trainer import TrainSettings, begin, train
 from pipeline.training.vae import VaeLoss, VaeTask, nano_vae
 
@@ -36,6 +37,14 @@ class Arguments:
     """Rendering processes when rendering on the fly."""
     held: int = 2000
     """Samples kept in memory when rendering on the fly."""
+    more_samples: tuple[Path, ...] = ()
+    """Further folders of stored samples of the same size."""
+    latent_channels: int = 8
+    """Channels of a fresh model's latents."""
+    fold: int = 4
+    """Side of the pixel blocks that a fresh model takes as channels."""
+    widths: tuple[int, ...] = (96, 160)
+    """Channels of a fresh model's levels; pictures are fold * 2^(levels - 1) times larger than latents."""
     loss: VaeLoss = VaeLoss()
     """Weights of the loss."""
 
@@ -45,7 +54,7 @@ def main(arguments: Arguments) -> None:
     settings = arguments.train
     seed = begin(settings)
     vae = (
-        nano_vae()
+        nano_vae(arguments.latent_channels, arguments.fold, arguments.widths)
         if settings.resume is None
         else AutoencoderKL.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     )
@@ -61,7 +70,8 @@ def main(arguments: Arguments) -> None:
         )
         held = held_out.batch_all()
         images = np.concatenate([held.source, held.targets[:, 0], held.targets[:, 4]])
-        train(vae, lambda device: VaeTask(vae, store, images, settings.batch, device, arguments.loss, seed), settings)
+        stores = [store, *(SampleStore.open(folder) for folder in arguments.more_samples)]
+        train(vae, lambda device: VaeTask(vae, stores, images, settings.batch, device, arguments.loss, seed), settings)
 
 
 if __name__ == "__main__":

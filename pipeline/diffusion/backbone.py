@@ -22,7 +22,7 @@ from pipeline.diffusion.clip_encoder import ClipPhotoEncoder
 from pipeline.diffusion.coarse import CoarseVolumeModel
 from pipeline.diffusion.conditioning import LATENTS, Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.hub import local_checkpoint
-from pipeline.diffusion.latents import LatentCodec, save_decoder_memory
+from pipeline.diffusion.latents import LatentCodec, save_decoder_memory, vae_factor
 from pipeline.diffusion.layouts import (
     Layout,
     LdmFile,
@@ -100,7 +100,7 @@ class ViewDiffusion:
     @property
     def image_size(self) -> int:
         """Side of the pictures."""
-        return self.latent_size * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return self.latent_size * vae_factor(self.vae)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> ViewDiffusion:
         """Move every part, in place; pose projection and coarse volume stay in single precision."""

@@ -14,7 +14,7 @@ from pipeline.diffusion.attention import AttentionHook, Step, hooked
 from pipeline.diffusion.backbone import ViewDiffusion
 from pipeline.diffusion.coarse import CoarseVolume, picture_volume
 from pipeline.diffusion.conditioning import Conditions, fold_visibility
-from pipeline.diffusion.latents import images_from_rgba, rgba_from_images
+from pipeline.diffusion.latents import encode_images, images_from_rgba, rgba_from_images
 from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.poses import Poses, identity_poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
@@ -41,8 +41,8 @@ def coarse_pictures(
     latents, visible = [], []
     for k in range(len(photo)):
         white, seen = _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])
-        white = (white * 2 - 1)[:, : model.codec.channels].to(model.vae.dtype)
-        latents.append(model.vae.encode(white).latent_dist.mode().float())
+        white = (white * 2 - 1)[:, : model.codec.channels]
+        latents.append(encode_images(model.vae, white).mode().float())
         visible.append(fold_visibility(seen, model.latent_size))
     return torch.stack(latents), torch.stack(visible)
 

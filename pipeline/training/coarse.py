@@ -17,6 +17,7 @@ from pipeline.diffusion.coarse import CAMERA_SCALE, CoarseVolumeModel
 from pipeline.diffusion.latents import images_from_rgba
 from pipeline.training.photos import PhotoBatch, PhotoSettings, draw_photos
 from pipeline.training.store import SampleBatch, SampleStore
+from pipeline.training.trainer import Task
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CoarseLoss:
     camera_jitter: float = 0.15
 
 
-class CoarseTask:
+class CoarseTask(Task[PhotoBatch]):
     """Solid from photo; see :class:`pipeline.training.trainer.Task`.
 
     Args:

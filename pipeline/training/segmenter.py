@@ -20,6 +20,7 @@ from pipeline.training.compose import ComposeSettings, Objects, compose
 from pipeline.training.foregrounds import ForegroundStore, render_foreground
 from pipeline.training.objects import ObjectPool
 from pipeline.training.samples import heldout_mesh
+from pipeline.training.trainer import Task
 from scene.procedural import generate_any
 
 
@@ -79,7 +80,7 @@ def held_out_photos(objects: Path, count: int = 256, size: int = 128) -> PhotoBa
     return composed([(2**31 + 11, k) for k in range(count)], store, HELD_OUT, settings)
 
 
-class SegmenterTask:
+class SegmenterTask(Task[PhotoBatch]):
     """Mask from photo; see :class:`pipeline.training.trainer.Task`.
 
     Args:

@@ -7,11 +7,13 @@ import csv
 import json
 import math
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,7 +33,8 @@ class TrainSettings:
     out: Path
     """Folder for checkpoints, curve.csv and curve.png."""
     resume: Path | None = None
-    """Model folder to start from (for instance one under weights/); its training log continues, on new data."""
+    """Model folder to start from (for instance one under weights/); its training log continues, on new data. If the
+    run's state lies beside it (``state.pt``, written with every checkpoint), the optimiser goes on too."""
     minutes: float | None = None
     """Wall-clock budget of this run."""
     samples: int | None = None
@@ -43,9 +46,10 @@ class TrainSettings:
     optimiser: Literal["adamw", "muon"] = "adamw"
     """muon: kernels of convolutions and layers by Muon, at a rate that means the same; the rest by AdamW."""
     warmup: int = 200
-    """Steps of linear warm-up."""
-    decay: float = 0.3
-    """Last share of the budget over which the rate falls to zero."""
+    """Steps of linear warm-up of a fresh optimiser."""
+    decay: float = 0.0
+    """Last fraction of the budget over which the rate falls to zero. 0 keeps it: a run that may go on. To ship, branch
+    a short run off with ``--resume RUN/model --decay 1``."""
     ema: int = 20_000
     """The moving average forgets half within this many samples (less early on)."""
     every_minutes: float = 5.0
@@ -143,6 +147,27 @@ class Optimiser:
                 torch.optim.Muon(twins, lr=settings.lr, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw")
             )
 
+    def state_dict(self) -> list[dict[str, Any]]:
+        """State of both optimisers, in order."""
+        return [part.state_dict() for part in self._parts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        """Go on from a state.
+
+        Raises:
+            InputError: it is another optimiser's, or another model's.
+        """
+        try:
+            if len(state) != len(self._parts):
+                raise ValueError("another optimiser")
+            for part, held in zip(self._parts, state, strict=True):
+                part.load_state_dict(held)
+        except ValueError as error:
+            raise InputError(
+                f"the optimiser's state does not fit ({error})",
+                fix="Use the --optimiser of the run before, or delete its state.pt for a fresh one.",
+            ) from error
+
     def set_rate(self, rate: float) -> None:
         """Use this learning rate from now on."""
         for part in self._parts:
@@ -176,6 +201,18 @@ class Task(Protocol[Batch]):
 
     def save(self, folder: Path) -> None:
         """Write the model as it stands into an empty folder."""
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on must know besides weights and optimiser, numbers and texts only; nothing here."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such a state.
+
+        Raises:
+            InputError: the run before trained something else, for instance on other fixed parts.
+        """
+        return None
 
 
 def begin(settings: TrainSettings) -> int:
@@ -222,8 +259,8 @@ def learning_rate(settings: TrainSettings, step: int, share: float) -> float:
     """Warm up, hold, and fall to zero linearly over the last part of the budget.
 
     Args:
-        step: steps done in this run.
-        share: share of the budget that is used up, in [0, 1].
+        step: steps that the optimiser has done, over all runs that share its state.
+        share: fraction of this run's budget that is used up, in [0, 1].
     """
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     fall = min(1.0, max(0.0, (1 - share) / settings.decay)) if settings.decay > 0 else 1.0
@@ -235,18 +272,117 @@ def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> torch.
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], settings: TrainSettings) -> Progress:
-    """Train until the budget is spent.
+STATE = "state.pt"
+"""Beside ``model/``: live weights, their average, the optimiser and counts; not shipped."""
 
-    At every measurement, writes the averaged weights to ``out/model``, which is replaced as a whole, and then
-    ``out/curve.csv`` and, where matplotlib is, ``out/curve.png``. The optimiser's state is not kept.
+
+@dataclass
+class RunState:
+    """All that changes while a model is trained.
+
+    Args:
+        model: live weights.
+        optimiser, ema: what goes with them.
+        task: its own state.
+        done: over all runs.
+        steps: of this optimiser.
+    """
+
+    model: nn.Module
+    optimiser: Optimiser
+    ema: Ema
+    task: Task[Any]
+    done: Progress
+    steps: int = 0
+
+    def save(self, path: Path) -> None:
+        """Write aside and rename: a kill or a full disk leaves the state before."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        held = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.average,
+            "optimiser": self.optimiser.state_dict(),
+            "task": self.task.state(),
+            "samples": self.done.samples,
+            "minutes": self.done.minutes,
+            "steps": self.steps,
+        }
+        try:
+            torch.save(held, partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise ViewloomError(
+                f"the training state cannot be written ({error}); the checkpoint before it is whole",
+                where=path,
+                fix="Make room on the disk and go on with --resume.",
+            ) from error
+
+    def load(self, path: Path) -> bool:
+        """Go on from the state beside the checkpoint that was resumed from; False if there is none, or an older one.
+
+        Raises:
+            InputError: it is damaged, or belongs to another model or optimiser.
+        """
+        if not path.is_file():
+            return False
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+            samples = held["samples"]
+        except Exception as error:
+            raise InputError(
+                f"the training state cannot be read ({error})", where=path, fix="Delete it for a fresh optimiser."
+            ) from error
+        if samples < self.done.samples:
+            return False
+        self.task.load_state(held["task"])
+        try:
+            self.model.load_state_dict(held["model"])
+        except RuntimeError as error:
+            raise InputError(
+                f"the training state is of another model ({error})", where=path, fix="Delete it for a fresh optimiser."
+            ) from error
+        self.ema.average = {k: v.to(self.ema.average[k].device) for k, v in held["ema"].items()}
+        self.ema.seen = samples
+        self.optimiser.load_state_dict(held["optimiser"])
+        self.done.samples, self.done.minutes, self.steps = samples, held["minutes"], held["steps"]
+        return True
+
+
+class _Terminated:
+    """Notes SIGTERM within a ``with`` block instead of dying of it, where signals can be caught at all."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Terminated:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], settings: TrainSettings) -> Progress:
+    """Train until the budget is spent or SIGTERM asks to stop.
+
+    At every measurement, writes the averaged weights to ``out/model``, which is replaced as a whole, the state of the
+    run to ``out/state.pt``, and then ``out/curve.csv`` and, where matplotlib is, ``out/curve.png``. SIGTERM writes the
+    state and the averaged weights without measuring, and ends the run as a spent budget does.
 
     Returns:
         Progress over all runs.
 
     Raises:
-        InputError: no budget was given.
-        ViewloomError: the loss is not finite.
+        InputError: no budget was given, or the state beside the checkpoint resumed from does not fit.
+        ViewloomError: the loss is not finite, or the state cannot be written.
     """
     if (settings.minutes or 0) <= 0 and (settings.samples or 0) <= 0:
         raise InputError("training needs a budget", fix="Give --minutes or --samples.")
@@ -257,56 +393,64 @@ def train(model: nn.Module, make_task: Callable[[torch.device], Task[Batch]], se
     model.to(device)
     task = make_task(device)
     done = Progress.of(settings.resume)
-    before = Progress(done.samples, done.minutes)
-    optimiser = Optimiser(model, settings)
-    ema = Ema(model, settings.ema, done.samples)
+    run = RunState(model, Optimiser(model, settings), Ema(model, settings.ema, done.samples), task, done)
     console = Console()
+    if settings.resume is not None and not run.load(settings.resume.parent / STATE):
+        console.print(f"no training state of this checkpoint beside {settings.resume}: the optimiser starts fresh")
+    before = Progress(done.samples, done.minutes)
     curve = Curve(settings.out, settings.resume)
     start = measured = time.monotonic()
     logs = _Means()
 
-    def measure() -> None:
-        with ema.applied():
+    def checkpoint(*, measured: bool) -> None:
+        numbers: dict[str, float] = {}
+        run.save(settings.out / STATE)  # first, so that it is never behind the weights beside it
+        with run.ema.applied():
             model.eval()
-            with torch.no_grad(), autocast(device, settings.precision):
-                numbers = task.evaluate()
+            if measured:
+                with torch.no_grad(), autocast(device, settings.precision):
+                    numbers = task.evaluate()
             with replaced_at_once(settings.out / "model") as folder:
                 task.save(folder)
-                done.save(folder, held_out=numbers)
+                done.save(folder, **({"held_out": numbers} if measured else {}))
         model.train()
-        curve.add({"samples": done.samples, "minutes": round(done.minutes, 2), **logs.take(), **numbers})
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items())
+        if measured:
+            curve.add({"samples": done.samples, "minutes": round(done.minutes, 2), **logs.take(), **numbers})
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()) if measured else "stopped, checkpoint written"
         console.print(f"{done.samples:>9} samples  {done.minutes:7.1f} min  {shown}")
 
     model.train()
-    for step, batch in enumerate(task.batches()):
-        elapsed = (time.monotonic() - start) / 60
-        share = max(
-            elapsed / settings.minutes if settings.minutes else 0.0,
-            (done.samples - before.samples) / settings.samples if settings.samples else 0.0,
-        )
-        if share >= 1:
-            break
-        optimiser.set_rate(learning_rate(settings, step, share))
-        with autocast(device, settings.precision):
-            loss, count, numbers = task.loss(batch)
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if not math.isfinite(float(norm)):
-            raise ViewloomError(
-                f"the gradient is not finite at step {step}", fix="Resume from the last checkpoint with a lower --lr."
+    with _Terminated() as terminated:
+        for batch in task.batches():
+            elapsed = (time.monotonic() - start) / 60
+            share = max(
+                elapsed / settings.minutes if settings.minutes else 0.0,
+                (done.samples - before.samples) / settings.samples if settings.samples else 0.0,
             )
-        optimiser.step()
-        ema.update(count)
-        done.samples += count
-        done.minutes = before.minutes + (time.monotonic() - start) / 60
-        logs.add({"loss": float(loss.detach()), **numbers})
-        if time.monotonic() - measured > settings.every_minutes * 60:
-            measure()
-            measured = time.monotonic()
-    if logs:
-        measure()
+            if share >= 1 or terminated.asked:
+                break
+            run.optimiser.set_rate(learning_rate(settings, run.steps, share))
+            with autocast(device, settings.precision):
+                loss, count, numbers = task.loss(batch)
+            model.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            if not math.isfinite(float(norm)):
+                raise ViewloomError(
+                    f"the gradient is not finite at step {run.steps}",
+                    fix="Resume from the last checkpoint with a lower --lr.",
+                )
+            run.optimiser.step()
+            run.ema.update(count)
+            run.steps += 1
+            done.samples += count
+            done.minutes = before.minutes + (time.monotonic() - start) / 60
+            logs.add({"loss": float(loss.detach()), **numbers})
+            if time.monotonic() - measured > settings.every_minutes * 60:
+                checkpoint(measured=True)
+                measured = time.monotonic()
+    if logs or terminated.asked:
+        checkpoint(measured=not terminated.asked)
     return done
 
 

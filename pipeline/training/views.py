@@ -23,7 +23,7 @@ from pipeline.diffusion.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.sample import coarse_pictures, coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.training.store import SampleBatch, SampleStore
-from pipeline.training.trainer import autocast
+from pipeline.training.trainer import Task, autocast
 from scene.metrics import view_scores
 
 NANO_SCHEDULER: dict[str, object] = {
@@ -197,7 +197,7 @@ class ViewModules(nn.Module):
         self.unet, self.image_encoder, self.cc_projection = model.unet, model.image_encoder, model.cc_projection
 
 
-class ViewTask:
+class ViewTask(Task[EncodedBatch]):
     """v-prediction on target views; see :class:`pipeline.training.trainer.Task`."""
 
     def __init__(

@@ -20,6 +20,7 @@ from pipeline.training.trainer import (
     Ema,
     Optimiser,
     Progress,
+    Task,
     TrainSettings,
     begin,
     learning_rate,
@@ -30,7 +31,7 @@ from pipeline.training.trainer import (
 from scene.errors import InputError, ViewloomError
 
 
-class Line:
+class Line(Task[torch.Tensor]):
     """Fit y = 3 x - 1."""
 
     def __init__(

@@ -56,7 +56,7 @@ def make_task(small_store: SampleStore) -> Callable[..., VaeTask]:
     """A task on the made-up samples."""
 
     def make(**weights: float) -> VaeTask:
-        return VaeTask(small_vae(), small_store, small_store.batch_all().source, 4, CPU, VaeLoss(**weights))
+        return VaeTask(small_vae(), [small_store], small_store.batch_all().source, 4, CPU, VaeLoss(**weights))
 
     return make
 
@@ -106,7 +106,7 @@ def test_saved_latents_are_normalised_by_their_statistics(make_task: Callable[..
     assert len(loaded.config["latents_mean"]) == 4
     codec = LatentCodec(loaded)
     with torch.no_grad():
-        pictures = torch.from_numpy(task.store.images(np.random.default_rng(5), 64))
+        pictures = torch.from_numpy(task.stores[0].images(np.random.default_rng(5), 64))
         latents = codec.normalise(codec.encode_raw(pictures))
     assert torch.allclose(latents.mean(dim=(0, 2, 3)), torch.zeros(4), atol=0.15)
     assert torch.allclose(latents.std(dim=(0, 2, 3)), torch.ones(4), atol=0.15)
