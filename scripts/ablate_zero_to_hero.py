@@ -1,6 +1,6 @@
 r"""What Zero-to-Hero is worth: ablations on known meshes, an upper bound, controls, the final mesh.
 
-Protocol. Every mesh of the folders is photographed as in pipeline/training/pairs.py, at the model's image size; 12
+Protocol. Every mesh of the folders is photographed as in pipeline/training/data/pairs.py, at the model's image size; 12
 ordered pairs of cameras an object, 3 or 6 where time is short, or all 56. The true camera of the source is given.
 Scores are means over an object's pairs, then over objects, with 95 % bootstrap intervals over objects; gains are those
 over the base row on the same pairs. foreground_psnr and iou are those of scene.metrics.view_scores, iou_white compares
@@ -39,20 +39,20 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from pipeline.diffusion.attention import Step
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.oracle import true_maps
+from pipeline.diffusion.methods.oracle import true_maps
+from pipeline.diffusion.modules.attention import Step
 from pipeline.diffusion.sample import decode_views, sample_latents, with_broad_colours
 from pipeline.diffusion.settings import Precision, SamplingSettings
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.runner import digest_of_folder
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
-from pipeline.training.objects import ObjectPool
-from pipeline.training.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
-from pipeline.training.samples import heldout_mesh, source_view, to_bytes
-from recon.fit import fit_surface
-from recon.mesh import drop_specks, extract_mesh, taubin
-from recon.metrics import compare_meshes
+from pipeline.training.data.objects import ObjectPool
+from pipeline.training.data.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
+from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes
+from recon.mesh.marching_cubes import drop_specks, extract_mesh, taubin
+from recon.mesh.metrics import compare_meshes
+from recon.sdf_grid.fit import fit_surface
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError

@@ -3,8 +3,8 @@
 Protocol. Every mesh of the data folder is normalised to the bounding sphere and rendered under the one light by 24
 cameras spread evenly over the sphere (radius 1.5, 256 px, with masks); every third view, 8 in all, is held out and 16
 are fitted. Lengths are in % of the true mesh's longest side, without registration; scores are those of
-recon.metrics.compare_surfaces, of the exported mesh. Pictures: foreground PSNR of the held-out views, of the textured
-mesh drawn without light (its texture holds the light), and of the fit's own volume rendering; objects with textures
+recon.mesh.metrics.compare_surfaces, of the exported mesh. Pictures: foreground PSNR of the held-out views, of the
+textured mesh drawn without light (its texture holds the light), and of the fit's own volume rendering; objects with textures
 or vertex colours only. Time: from views in memory to the mesh with its texture, plus export and check as a column of
 its own. Kernels are compiled before the clock starts.
 
@@ -32,14 +32,14 @@ from rich.table import Table
 from scipy.spatial import cKDTree
 
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
-from recon.export import export_mesh
-from recon.field import Surface
-from recon.fit import fit_surface, hull_surface
-from recon.mesh import asset_mesh
-from recon.metrics import compare_surfaces
+from recon.export.export_mesh import export_mesh
+from recon.mesh.marching_cubes import asset_mesh
+from recon.mesh.metrics import compare_surfaces
+from recon.sdf_grid.fit import fit_surface, hull_surface
+from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
-from recon.texture import TexturedMesh, bake
-from recon.volume_view import render_surface
+from recon.surface import Surface
+from recon.texture.bake import TexturedMesh, bake
 from scene.camera import z_up_from_y_up
 from scene.errors import InputError
 from scene.mesh import ColouredMesh

@@ -28,15 +28,15 @@ from rich.table import Table
 
 from pipeline.jobs.reconstruct import normalised, with_masks
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
-from recon.check import check_capture
-from recon.check_turned import turned
-from recon.field import Surface
-from recon.fit import fit_surface
-from recon.mesh import asset_mesh
-from recon.metrics import compare_surfaces
-from recon.rays import RaySet
-from recon.scene_fit import fit_unmasked
-from recon.texture import TexturedMesh, bake
+from recon.checks.capture import check_capture
+from recon.checks.orientation import turned
+from recon.mesh.marching_cubes import asset_mesh
+from recon.mesh.metrics import compare_surfaces
+from recon.sdf_grid.fit import fit_surface
+from recon.surface import Surface
+from recon.texture.bake import TexturedMesh, bake
+from recon.unmasked.radiance_fit import fit_unmasked
+from recon.views.ray_set import RaySet
 from scene.camera import z_up_from_y_up
 from scene.captures import load_capture
 from scene.metrics import psnr, view_scores

@@ -5,8 +5,8 @@ views with the photo's true and with its predicted camera; views of a second rou
 draft fitted to the first round's; and for comparison the hull of the true masks, the coarse volume alone, the true
 solid in its place, an extruded outline of the photo, and a sphere.
 
-Meshes are scored by the protocol of recon/metrics.py: longest side 1, centred, no registration, 20,000 points a side,
-distances to triangles, IoU of solids (37 voxels along the longest side); by SyncDreamer's Chamfer distance, of points
+Meshes are scored by the protocol of recon/mesh/metrics.py: longest side 1, centred, no registration, 20,000 points a
+side, distances to triangles, IoU of solids (37 voxels along the longest side); by SyncDreamer's Chamfer distance, of points
 that cameras see; and by *outline*, the mask IoU of mesh and photo at the photo's camera, predicted where the row has
 it so. Means over objects with 95 % bootstrap intervals; leads are those of the first row computed.
 Objects are those of the pool's val split, or GLB files. A run goes on from the file given as --out.
@@ -31,10 +31,9 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.coarse import CoarseVolume
 from pipeline.diffusion.generate import source_camera
-from pipeline.diffusion.prepare import LEAST_SIDE
+from pipeline.diffusion.modules.coarse_volume import CoarseVolume
+from pipeline.diffusion.preparation.prepare import LEAST_SIDE
 from pipeline.diffusion.sample import (
     coarse_volume,
     decode_views,
@@ -43,21 +42,22 @@ from pipeline.diffusion.sample import (
     view_conditions,
     with_broad_colours,
 )
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
-from pipeline.training.samples import SampleSettings, claimed_camera, to_bytes
-from recon.field import Surface
-from recon.fit import fit_surface, hull_surface, prior_surface
-from recon.mesh import Faces, Vertices, drop_specks, extract_mesh, taubin
-from recon.metrics import compare_meshes
+from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
+from pipeline.training.procedural import superellipsoid
+from recon.mesh.marching_cubes import Faces, Vertices, drop_specks, extract_mesh, taubin
+from recon.mesh.metrics import compare_meshes
+from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
+from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
-from recon.volume_view import render_surface
+from recon.surface import Surface
 from scene.backends import pick_device
 from scene.camera import OBJECT_RADIUS, Camera, orbit_camera
 from scene.files import write_text
 from scene.mesh import ColouredMesh
 from scene.metrics import mask_iou
-from scene.procedural import superellipsoid
 from scene.render import MeshRenderer
 from scene.resources import default_weights
 from scene.viewset import View, ViewSet
@@ -199,7 +199,7 @@ class Bench:
         grid = np.zeros((64, 64, 64), np.float32)
         low = max(1, 32 - shorter // 2)
         grid[:, :, low : 64 - low] = mask[:, :, None]
-        from recon.hull import signed_distance
+        from recon.views.visual_hull import signed_distance
 
         vertices, faces = extract_mesh(
             Surface.cube(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0, {})

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from rich.progress import track
 
-from pipeline.diffusion.cutout import (
+from pipeline.diffusion.preparation.cutout import (
     cut_out,
     cut_out_by_rembg,
     fitted_to_edges,
@@ -32,8 +32,8 @@ from pipeline.diffusion.cutout import (
     rembg_model,
     segmenter_folder,
 )
-from pipeline.diffusion.segmenter import SegmenterModel
-from pipeline.training.segmenter import held_out_photos
+from pipeline.diffusion.preparation.segmenter import SegmenterModel
+from pipeline.training.tasks.segmenter import held_out_photos
 from scene.errors import InputError
 from scene.metrics import mask_iou
 from scene.photo import load_rgba

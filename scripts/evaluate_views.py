@@ -25,16 +25,16 @@ import tyro
 from jaxtyping import Bool, Float
 from rich.progress import track
 
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.coarse import picture_volume
 from pipeline.diffusion.generate import source_camera
-from pipeline.diffusion.latents import images_from_rgba
-from pipeline.diffusion.poses import Poses
+from pipeline.diffusion.modules.coarse_volume import picture_volume
+from pipeline.diffusion.modules.latents import images_from_rgba
+from pipeline.diffusion.modules.poses import Poses
 from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.settings import SamplingSettings
-from pipeline.training.objects import ObjectPool, ObjectSource
-from pipeline.training.samples import Sample, SampleSettings, evaluation_sample, headed, heldout_mesh
-from pipeline.training.store import SampleBatch, SampleStore
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.training.data.objects import ObjectPool, ObjectSource
+from pipeline.training.data.samples import Sample, SampleSettings, evaluation_sample, headed, heldout_mesh
+from pipeline.training.data.store import SampleBatch, SampleStore
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError

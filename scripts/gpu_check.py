@@ -15,21 +15,28 @@ import numpy as np
 import torch
 import tyro
 
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.coarse import CoarseVolumeModel
-from pipeline.diffusion.conditioning import Conditioning
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
+from pipeline.diffusion.modules.conditioning import Conditioning
 from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
-from pipeline.training.samples import SampleSettings, SampleStream, to_bytes
-from pipeline.training.store import SampleStore
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.training.data.samples import SampleSettings, SampleStream, to_bytes
+from pipeline.training.data.store import SampleStore
+from pipeline.training.procedural import random_object
+from pipeline.training.tasks.vae import nano_vae
+from pipeline.training.tasks.views import (
+    NANO_SCHEDULER,
+    EncodedBatch,
+    ViewModules,
+    ViewTask,
+    encode_samples,
+    nano_parts,
+)
 from pipeline.training.trainer import TrainSettings, train
-from pipeline.training.vae import nano_vae
-from pipeline.training.views import NANO_SCHEDULER, EncodedBatch, ViewModules, ViewTask, encode_samples, nano_parts
-from recon.fit import fit_surface
+from recon.sdf_grid.fit import fit_surface
 from recon.settings import FitSettings
 from scene.backends import pick_device
 from scene.camera import orbit_camera
-from scene.procedural import random_object
 from scene.render import MeshRenderer
 from scene.viewset import View, ViewSet
 

@@ -12,10 +12,10 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from pipeline.training.samples import to_bytes
+from pipeline.training.data.samples import to_bytes
+from pipeline.training.procedural import random_object
 from scene.camera import orbit_camera
 from scene.files import written_aside
-from scene.procedural import random_object
 from scene.render import MeshRenderer
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import tyro
 from PIL import Image, ImageDraw
 
+from pipeline.training.procedural.generate import THINGS, generate
 from scene.camera import orbit_camera
 from scene.errors import InputError
 from scene.files import written_aside
-from scene.procedural.generate import THINGS, generate
 from scene.render import MeshRenderer, over_white
 
 

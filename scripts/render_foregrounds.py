@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 from rich.progress import track
 
-from pipeline.training.foregrounds import ForegroundStore, random_foregrounds
+from pipeline.training.data.foregrounds import ForegroundStore, random_foregrounds
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import tyro
 from rich.progress import track
 
-from pipeline.training.samples import SampleSettings, SampleStream
-from pipeline.training.store import SampleStore
+from pipeline.training.data.samples import SampleSettings, SampleStream
+from pipeline.training.data.store import SampleStore
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ import torch
 import tyro
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from pipeline.diffusion.attention import AttentionHook, Heads, Layer, Step
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection
-from pipeline.diffusion.ldm import SCHEDULER
+from pipeline.diffusion.checkpoints.ldm import SCHEDULER
+from pipeline.diffusion.modules.attention import AttentionHook, Heads, Layer, Step
+from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.sample import sample_latents
 from pipeline.diffusion.settings import SamplingSettings, ZeroToHeroSettings
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from scene.backends import pick_device
 from scene.resources import default_weights
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 import tyro
 
-from pipeline.diffusion.coarse import CoarseVolumeModel
-from pipeline.training.coarse import CoarseLoss, CoarseTask
-from pipeline.training.data import open_data
-from pipeline.training.photos import PhotoSettings
-from pipeline.training.store import SampleStore
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
+from pipeline.training.data.open_data import open_data
+from pipeline.training.data.photos import PhotoSettings
+from pipeline.training.data.store import SampleStore
+from pipeline.training.tasks.coarse_volume import CoarseLoss, CoarseTask
 from pipeline.training.trainer import TrainSettings, begin, train
 
 

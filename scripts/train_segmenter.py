@@ -10,11 +10,11 @@ from pathlib import Path
 
 import tyro
 
-from pipeline.diffusion.segmenter import SegmenterModel
-from pipeline.training.backdrops import TEXTURES, Paint, Patches
-from pipeline.training.foregrounds import ForegroundStore
-from pipeline.training.objects import ObjectPool
-from pipeline.training.segmenter import SegmenterLoss, SegmenterTask, held_out_photos
+from pipeline.diffusion.preparation.segmenter import SegmenterModel
+from pipeline.training.data.backdrops import TEXTURES, Paint, Patches
+from pipeline.training.data.foregrounds import ForegroundStore
+from pipeline.training.data.objects import ObjectPool
+from pipeline.training.tasks.segmenter import SegmenterLoss, SegmenterTask, held_out_photos
 from pipeline.training.trainer import TrainSettings, begin, train
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import tyro
 from diffusers import AutoencoderKL
 
-from pipeline.training.data import open_data
-from pipeline.training.samples import SampleSettings
-from pipeline.training.store import SampleStore
+from pipeline.training.data.open_data import open_data
+from pipeline.training.data.samples import SampleSettings
+from pipeline.training.data.store import SampleStore
+from pipeline.training.tasks.vae import VaeLoss, VaeTask, nano_vae
 from pipeline.training.trainer import TrainSettings, begin, train
-from pipeline.training.vae import VaeLoss, VaeTask, nano_vae
 
 
 @dataclass(frozen=True)

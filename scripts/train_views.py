@@ -18,12 +18,11 @@ from pathlib import Path
 import torch
 import tyro
 
-from pipeline.diffusion.backbone import ViewDiffusion, load_part
-from pipeline.diffusion.coarse import CoarseVolumeModel
-from pipeline.diffusion.conditioning import Conditioning
-from pipeline.training.data import open_data
-from pipeline.training.trainer import TrainSettings, begin, train
-from pipeline.training.views import (
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
+from pipeline.diffusion.modules.conditioning import Conditioning
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion, load_part
+from pipeline.training.data.open_data import open_data
+from pipeline.training.tasks.views import (
     NANO_SCHEDULER,
     EncodedStore,
     ViewLoss,
@@ -33,6 +32,7 @@ from pipeline.training.views import (
     encode_store,
     nano_parts,
 )
+from pipeline.training.trainer import TrainSettings, begin, train
 from scene.backends import pick_device
 from scene.errors import InputError
 

@@ -25,7 +25,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 @pytest.mark.slow
 def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recon.validate import validate_glb
+    from recon.export.validate import validate_glb
 
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "docs").symlink_to(ROOT / "docs")

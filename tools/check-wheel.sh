@@ -43,7 +43,7 @@ PHOTO
 "$bin/python" - <<'RESULT'
 from pathlib import Path
 
-from recon.validate import validate_glb
+from recon.export.validate import validate_glb
 
 report = validate_glb(Path("out/ball/ball.glb"))
 print(f"ball.glb: {report.errors} errors, {report.warnings} warnings ({report.tool})")

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.diffusion.backbone import ViewDiffusion
-    from pipeline.diffusion.checkpoints import load_view_model
     from pipeline.diffusion.generate import GeneratedViews, generate_views
-    from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
+    from pipeline.diffusion.preparation.prepare import PreparedPhoto, prepare_photo
     from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
-    from pipeline.diffusion.zero123plus import SixViewDiffusion
+    from pipeline.diffusion.view_models.load import load_view_model
+    from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+    from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
     from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
-    from pipeline.jobs.pose import pose
+    from pipeline.jobs.posing.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
         Image2MeshSettings,
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
         RingSettings,
         ViewsSettings,
     )
-    from recon.check import CaptureReport, check_capture
-    from recon.export import export_mesh
-    from recon.field import Surface
-    from recon.fit import fit_surface
-    from recon.glb import write_glb
-    from recon.mesh import extract_mesh
-    from recon.metrics import MeshScores, compare_meshes
+    from recon.checks.capture import CaptureReport, check_capture
+    from recon.export.export_mesh import export_mesh
+    from recon.export.glb import write_glb
+    from recon.export.validate import GlbReport, validate_glb
+    from recon.mesh.marching_cubes import extract_mesh
+    from recon.mesh.metrics import MeshScores, compare_meshes
+    from recon.sdf_grid.fit import fit_surface
     from recon.settings import FitSettings, GlbSettings
-    from recon.texture import TexturedMesh, bake
-    from recon.validate import GlbReport, validate_glb
+    from recon.surface import Surface
+    from recon.texture.bake import TexturedMesh, bake
     from scene.camera import Camera, look_at, orbit_camera
     from scene.captures import load_capture
     from scene.errors import InputError, ViewloomError
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "pipeline.diffusion.backbone": ("ViewDiffusion",),
-    "pipeline.diffusion.checkpoints": ("load_view_model",),
+    "pipeline.diffusion.view_models.zero123": ("ViewDiffusion",),
+    "pipeline.diffusion.view_models.load": ("load_view_model",),
     "pipeline.diffusion.generate": ("GeneratedViews", "generate_views"),
-    "pipeline.diffusion.prepare": ("PreparedPhoto", "prepare_photo"),
+    "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
-    "pipeline.diffusion.zero123plus": ("SixViewDiffusion",),
+    "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
     "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
-    "pipeline.jobs.pose": ("pose",),
+    "pipeline.jobs.posing.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
         "Image2MeshSettings",
@@ -59,16 +59,16 @@ _HOMES = {
         "RingSettings",
         "ViewsSettings",
     ),
-    "recon.check": ("CaptureReport", "check_capture"),
-    "recon.export": ("export_mesh",),
-    "recon.field": ("Surface",),
-    "recon.fit": ("fit_surface",),
-    "recon.glb": ("write_glb",),
-    "recon.mesh": ("extract_mesh",),
-    "recon.metrics": ("MeshScores", "compare_meshes"),
+    "recon.checks.capture": ("CaptureReport", "check_capture"),
+    "recon.export.export_mesh": ("export_mesh",),
+    "recon.surface": ("Surface",),
+    "recon.sdf_grid.fit": ("fit_surface",),
+    "recon.export.glb": ("write_glb",),
+    "recon.mesh.marching_cubes": ("extract_mesh",),
+    "recon.mesh.metrics": ("MeshScores", "compare_meshes"),
     "recon.settings": ("FitSettings", "GlbSettings"),
-    "recon.texture": ("TexturedMesh", "bake"),
-    "recon.validate": ("GlbReport", "validate_glb"),
+    "recon.texture.bake": ("TexturedMesh", "bake"),
+    "recon.export.validate": ("GlbReport", "validate_glb"),
     "scene.camera": ("Camera", "look_at", "orbit_camera"),
     "scene.captures": ("load_capture",),
     "scene.errors": ("InputError", "ViewloomError"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import viewloom
-from pipeline.jobs.mapping import PoseSettings
+from pipeline.jobs.posing.mapping import PoseSettings
 from pipeline.jobs.progress import ConsoleReporter, hello
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_from_yaml
 from recon.profiles import PROFILES, ProfileName
@@ -267,7 +267,7 @@ def _summary(results: list[Any], debug: bool) -> int:
 
 def _export(command: Export) -> int:
     hello(f"viewloom {viewloom.__version__}: export")
-    from recon.export import export_glb
+    from recon.export.export_mesh import export_glb
 
     profile = None if command.profile is None else PROFILES[command.profile]
     with ConsoleReporter() as reporter:
@@ -282,7 +282,7 @@ def _export(command: Export) -> int:
 
 def _pose(command: Pose) -> int:
     hello(f"viewloom {viewloom.__version__}: pose")
-    from pipeline.jobs.pose import pose
+    from pipeline.jobs.posing.pose import pose
 
     with ConsoleReporter() as reporter:
         result = pose(command.photos, command.out, command.settings, reporter=reporter)
@@ -293,7 +293,7 @@ def _pose(command: Pose) -> int:
 def _check(command: Check) -> int:
     hello(f"viewloom {viewloom.__version__}: check")
     from pipeline.jobs.reconstruct import with_masks
-    from recon.check import check_capture
+    from recon.checks.capture import check_capture
     from scene.captures import load_capture
 
     report = check_capture(with_masks(load_capture(command.capture), command.masks))

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pipeline.diffusion.attention import Step
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.latents import images_from_rgba
+from pipeline.diffusion.modules.attention import Step
+from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.settings import SamplingSettings
-from pipeline.diffusion.zero123plus import FOV, SixViewDiffusion, sample_six_views
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.diffusion.view_models.zero123plus import FOV, SixViewDiffusion, sample_six_views
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera, orbit_camera
 from scene.errors import InputError
 from scene.segment import segment_object

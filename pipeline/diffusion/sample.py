@@ -10,16 +10,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pipeline.diffusion.attention import AttentionHook, Step, hooked
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.coarse import CoarseVolume, picture_volume
-from pipeline.diffusion.conditioning import Conditions, fold_visibility
-from pipeline.diffusion.latents import encode_images, images_from_rgba, rgba_from_images
-from pipeline.diffusion.loop import RowNoise, denoise, view_seeds
-from pipeline.diffusion.poses import Poses, identity_poses, pluecker_maps, pose_tokens
-from pipeline.diffusion.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
+from pipeline.diffusion.denoising.loop import RowNoise, denoise, view_seeds
+from pipeline.diffusion.denoising.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
+from pipeline.diffusion.methods.zero_to_hero import (
+    ZeroToHero,
+    plan_zero_to_hero,
+    shared_seeds,
+    source_seeds,
+    with_source_view,
+)
+from pipeline.diffusion.modules.attention import AttentionHook, Step, hooked
+from pipeline.diffusion.modules.coarse_volume import CoarseVolume, picture_volume
+from pipeline.diffusion.modules.conditioning import Conditions, fold_visibility
+from pipeline.diffusion.modules.latents import encode_images, images_from_rgba, rgba_from_images
+from pipeline.diffusion.modules.poses import Poses, identity_poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.settings import SamplingSettings
-from pipeline.diffusion.zero_to_hero import ZeroToHero, plan_zero_to_hero, shared_seeds, source_seeds, with_source_view
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from scene.errors import SettingsError
 
 

@@ -51,7 +51,7 @@ def examine() -> list[Finding]:
         broken = import_failure(backend.module)
         lack = backend.purpose if broken is None else f"installed, but: {broken}"
         findings.append(Finding(backend.module, False, f"{lack}; {backend.without}. {backend.install}"))
-    from recon.validate import find_khronos_validator
+    from recon.export.validate import find_khronos_validator
 
     validator = find_khronos_validator()
     findings.append(

@@ -14,21 +14,21 @@ from typing import Any
 
 import torch
 
-from pipeline.diffusion.backbone import ViewDiffusion
-from pipeline.diffusion.checkpoints import CheckpointFacts, checkpoint_facts, load_view_model
-from pipeline.diffusion.cutout import finder_files
-from pipeline.diffusion.hub import local_checkpoint
+from pipeline.diffusion.checkpoints.hub import local_checkpoint
+from pipeline.diffusion.checkpoints.weight_files import PICKLES
+from pipeline.diffusion.preparation.cutout import finder_files
 from pipeline.diffusion.settings import CutoutWay, Memory, PoseEntry, Precision
-from pipeline.diffusion.weight_files import PICKLES
-from pipeline.diffusion.zero123plus import SixViewDiffusion
+from pipeline.diffusion.view_models.load import CheckpointFacts, checkpoint_facts, load_view_model
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 from pipeline.jobs.delivery import deliver, withdraw, withdrawing
 from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun, digest_of_file, digest_of_folder
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages import asset_stage, load_prepared, prepare_stage, surface_stage, views_stage
-from recon.usdz import has_usd
-from recon.validate import find_khronos_validator
+from recon.export.usdz import has_usd
+from recon.export.validate import find_khronos_validator
 from scene.backends import pick_device, version_of
 from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import reading, write_text

@@ -14,9 +14,9 @@ from pipeline.jobs.progress import Reporter, Silent
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
-from recon.check import Caution, check_capture
-from recon.check_turned import turned
-from recon.normalise import normalise_capture, normalise_scene
+from recon.checks.capture import Caution, check_capture
+from recon.checks.orientation import turned
+from recon.views.normalise import normalise_capture, normalise_scene
 from scene.camera import Mat4
 from scene.captures import load_capture, threshold_masks, world_from_original
 from scene.errors import InputError

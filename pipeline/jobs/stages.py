@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from pipeline.diffusion.prepare import PreparedPhoto, prepare_photo
+from pipeline.diffusion.preparation.prepare import PreparedPhoto, prepare_photo
 from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.settings import MeshSettings, RingSettings, ViewsSettings
-from recon.asset import placed
-from recon.export import export_mesh
-from recon.field import Surface
-from recon.fit import fit_surface, prior_surface
-from recon.mesh import asset_mesh
-from recon.scene_fit import fit_unmasked
+from recon.export.asset import placed
+from recon.export.export_mesh import export_mesh
+from recon.mesh.marching_cubes import asset_mesh
+from recon.sdf_grid.fit import fit_surface, prior_surface
 from recon.settings import FitSettings, GlbSettings
-from recon.texture import TexturedMesh, bake
+from recon.surface import Surface
+from recon.texture.bake import TexturedMesh, bake
+from recon.unmasked.radiance_fit import fit_unmasked
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
 from scene.errors import InputError, ViewloomError
@@ -33,8 +33,8 @@ from scene.viewset import View, ViewSet
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.diffusion.backbone import ViewDiffusion
-    from pipeline.diffusion.zero123plus import SixViewDiffusion
+    from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+    from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 
 Progress = Callable[[int, int], None]
 
@@ -111,7 +111,7 @@ def views_stage(
     import torch
 
     from pipeline.diffusion.generate import generate_six_views, generate_views
-    from pipeline.diffusion.zero123plus import SixViewDiffusion
+    from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 
     photo, elevation = prepared.resized(model.image_size), settings.elevation_deg
     if isinstance(model, SixViewDiffusion):

@@ -14,12 +14,12 @@ import torch
 import tyro
 import yaml
 
-from recon.field import Surface
-from recon.glb import write_glb
-from recon.hash_field import HashField
-from recon.mesh import decimate, drop_specks, extract_mesh, taubin
+from recon.export.glb import write_glb
+from recon.hash_sdf.field import HashField
+from recon.mesh.marching_cubes import decimate, drop_specks, extract_mesh, taubin
 from recon.settings import GlbSettings
-from recon.texture import bake
+from recon.surface import Surface
+from recon.texture.bake import bake
 from scene.camera import Camera, Mat4
 from scene.errors import CheckpointError, InputError
 from scene.viewset import View, ViewSet

@@ -1,6 +1,6 @@
 """NeuS on hash grids as a nerfstudio model: signed distances, mask loss, finite-difference gradients, no CUDA needed.
 
-Source: NeuS (Wang et al. 2021) and Neuralangelo (Li et al. 2023), as in recon/neus.py and recon/hash_field.py.
+Source: NeuS (Wang et al. 2021) and Neuralangelo (Li et al. 2023), as in recon/neus.py and recon/hash_sdf/field.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nerfstudio.utils import colormaps
 from torch import Tensor
 from torch.nn import Parameter
 
-from recon.hash_field import HashField
+from recon.hash_sdf.field import HashField
 from recon.nerfstudio.sections import draw_sections
 from recon.neus import neus_alpha, render_weights
 from scene.hashgrid import HashLayout

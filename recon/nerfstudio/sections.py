@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.hash_field import HashField
+from recon.hash_sdf.field import HashField
 from recon.neus import neus_alpha, render_weights
 
 

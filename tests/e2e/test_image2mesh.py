@@ -14,9 +14,9 @@ import trimesh
 import yaml
 from PIL import Image
 
-from recon.validate import validate_glb
+from pipeline.training.procedural import assemble, box, moved
+from recon.export.validate import validate_glb
 from scene.camera import orbit_camera
-from scene.procedural import assemble, box, moved
 from scene.render import MeshRenderer
 from scene.resources import default_weights
 

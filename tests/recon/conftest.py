@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from recon.fit import fit_surface
+from pipeline.training.procedural import Part
+from recon.sdf_grid.fit import fit_surface
 from recon.settings import FitSettings
 from scene.camera import Camera
 from scene.mesh import ColouredMesh
-from scene.procedural import Part
 from scene.render import Light, MeshRenderer
 from scene.viewset import View, ViewSet
 from scene.voxels import sphere_cameras

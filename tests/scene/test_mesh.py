@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pipeline.training.procedural import Pattern, Recolour
 from scene.camera import OBJECT_RADIUS
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, sample_image
-from scene.procedural import Pattern, Recolour
 
 TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
 FACE = np.array([[0, 1, 2]], np.int32)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from pipeline.training.procedural import Pattern, rotation
 from scene.camera import Camera, orbit_camera
 from scene.mesh import ColouredMesh
-from scene.procedural import Pattern, rotation
 from scene.render import WORLD_LIGHT, Light, MeshRenderer, over_white, render_mesh
 
 WHITE_LIGHT = Light(ambient=1.0, diffuse=0.0)

@@ -9,9 +9,9 @@ import pytest
 import trimesh
 from scipy.spatial import cKDTree
 
+from pipeline.training.procedural import box, lathe
 from scene.camera import OBJECT_RADIUS, orbit_of
 from scene.mesh import ColouredMesh
-from scene.procedural import box, lathe
 from scene.render import Light, MeshRenderer
 from scene.voxels import carve_solid, sphere_cameras, voxel_centres
 

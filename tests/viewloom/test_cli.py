@@ -19,9 +19,9 @@ import yaml
 import viewloom
 from pipeline.jobs.image2mesh import ItemResult
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
+from pipeline.training.procedural import random_object
 from scene.camera import orbit_camera
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
-from scene.procedural import random_object
 from scene.render import MeshRenderer
 from scene.resources import shipped
 from scene.viewset import View, ViewSet

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from recon.glb import write_glb
-from recon.glb_read import read_glb
-from recon.mesh import vertex_normals
-from recon.texture import TexturedMesh
+from recon.export.glb import write_glb
+from recon.export.glb_read import read_glb
+from recon.mesh.marching_cubes import vertex_normals
+from recon.texture.bake import TexturedMesh
 from viewloom.cli import main
 
 

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from recon.normalise import transformed
+from recon.views.normalise import transformed
 from scene.camera import Camera, look_at
 from scene.viewset import ViewSet
 

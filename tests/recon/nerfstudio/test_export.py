@@ -12,7 +12,7 @@ import trimesh
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import Trainer
 
-from recon.hash_field import HashField
+from recon.hash_sdf.field import HashField
 from recon.nerfstudio.export import export_run, field_surface, parsed_views, training_from_original
 from scene.camera import apply_transform
 from scene.errors import InputError

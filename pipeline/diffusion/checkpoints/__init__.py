@@ -1,0 +1,1 @@
+"""Files of weights: found, told apart, and read without running code."""

@@ -1,0 +1,268 @@
+"""Checkpoints of the original latent-diffusion code: their names, translated to those of diffusers and transformers.
+
+Sizes are read off the weights; what weights do not show (heads, groups, the noise) is Zero-1-to-3's configuration,
+sd-objaverse-finetune-c_concat-256.yaml.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.diffusion.checkpoints.weight_files import some
+from scene.errors import CheckpointError
+
+UNET, EMA, VAE, CLIP, POSE = (
+    "model.diffusion_model.",
+    "model_ema.",
+    "first_stage_model.",
+    "cond_stage_model.model.",
+    "cc_projection.",
+)
+HEADS = 8
+LATENT_SIDE = 32
+SCALE = 0.18215
+SCHEDULER: dict[str, object] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
+_UNET_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "middle_block.0": "mid_block.resnets.0",
+    "middle_block.1": "mid_block.attentions.0",
+    "middle_block.2": "mid_block.resnets.1",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+_UNET_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+_CLIP_ENDS = {
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
+    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
+}
+_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def is_ldm(keys: Mapping[str, object] | set[str]) -> bool:
+    """Whether the names are those of a Zero-1-to-3 checkpoint of the original code."""
+    return any(key.startswith(UNET) for key in keys) and any(key.startswith(POSE) for key in keys)
+
+
+def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights of one part, without its prefix."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def unet_part(state: Mapping[str, Tensor], where: Path) -> tuple[dict[str, Tensor], bool]:
+    """The U-Net's weights under their original names, averaged if the file holds averages; and whether it does.
+
+    Raises:
+        CheckpointError: only some of the averages are there.
+    """
+    plain = part(state, UNET)
+    # The averages are buffers, whose names may hold no dots.
+    names = {key: EMA + (UNET.removeprefix("model.") + key).replace(".", "") for key in plain}
+    missing = [name for name in names.values() if name not in state]
+    if len(missing) == len(names):
+        return plain, False
+    if missing:
+        raise CheckpointError(
+            f"lacks {len(missing)} of {len(names)} averaged weights: {some(missing)}",
+            where=where,
+            fix="It is partial: download or copy it again.",
+        )
+    return {key: state[name] for key, name in names.items()}, True
+
+
+def unet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config of diffusers' U-Net, read off weights under their original names."""
+    depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("input_blocks."))
+    steps = [k for k in range(depth) if f"input_blocks.{k}.0.op.weight" in weights]
+    layers = (steps[0] if steps else depth) - 1
+    firsts = [1 + level * (layers + 1) for level in range(len(steps) + 1)]
+    attended = [f"input_blocks.{k}.1.norm.weight" in weights for k in firsts]
+    crossed = next(key for key in sorted(weights) if key.endswith("attn2.to_k.weight"))
+    return {
+        "sample_size": LATENT_SIDE,
+        "in_channels": weights["input_blocks.0.0.weight"].shape[1],
+        "out_channels": weights["out.2.weight"].shape[0],
+        "layers_per_block": layers,
+        "block_out_channels": tuple(weights[f"input_blocks.{k}.0.out_layers.3.weight"].shape[0] for k in firsts),
+        "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
+        "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
+        "cross_attention_dim": weights[crossed].shape[1],
+        # diffusers' name is old: it means the number of heads here.
+        "attention_head_dim": HEADS,
+        "use_linear_projection": False,
+    }
+
+
+def unet_names(levels: int, layers: int) -> dict[str, str]:
+    """Original module names of a U-Net to diffusers' names; those of attentions that a level lacks do no harm."""
+    names = dict(_UNET_ENDS)
+    for level in range(levels):
+        first = 1 + level * (layers + 1)
+        for k in range(layers):
+            names[f"input_blocks.{first + k}.0"] = f"down_blocks.{level}.resnets.{k}"
+            names[f"input_blocks.{first + k}.1"] = f"down_blocks.{level}.attentions.{k}"
+        names[f"input_blocks.{first + layers}.0.op"] = f"down_blocks.{level}.downsamplers.0.conv"
+        up = level * (layers + 1)
+        for k in range(layers + 1):
+            names[f"output_blocks.{up + k}.0"] = f"up_blocks.{level}.resnets.{k}"
+            names[f"output_blocks.{up + k}.1"] = f"up_blocks.{level}.attentions.{k}"
+        # After the attention if the level has one, else in its place.
+        for place in (1, 2):
+            names[f"output_blocks.{up + layers}.{place}.conv"] = f"up_blocks.{level}.upsamplers.0.conv"
+    return names
+
+
+def unet_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The U-Net's weights under diffusers' names."""
+    names = unet_names(len(config["block_out_channels"]), config["layers_per_block"])
+    return {_renamed(key, names, _UNET_RESNET, {}): value for key, value in weights.items()}
+
+
+def vae_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config of diffusers' VAE, read off weights under their original names."""
+    levels = 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("encoder.down."))
+    layers = 1 + max(int(key.split(".")[4]) for key in weights if key.startswith("encoder.down.0.block."))
+    widths = tuple(weights[f"encoder.down.{k}.block.0.conv1.weight"].shape[0] for k in range(levels))
+    return {
+        "in_channels": weights["encoder.conv_in.weight"].shape[1],
+        "out_channels": weights["decoder.conv_out.weight"].shape[0],
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": widths,
+        "layers_per_block": layers,
+        "latent_channels": weights["post_quant_conv.weight"].shape[0],
+        "sample_size": LATENT_SIDE * 2 ** (levels - 1),
+        "scaling_factor": SCALE,
+    }
+
+
+def vae_names(levels: int, layers: int) -> dict[str, str]:
+    """Original module names of a VAE to diffusers' names."""
+    names = {}
+    for side in ("encoder", "decoder"):
+        names[f"{side}.norm_out"] = f"{side}.conv_norm_out"
+        names[f"{side}.mid.attn_1"] = f"{side}.mid_block.attentions.0"
+        for k in (0, 1):
+            names[f"{side}.mid.block_{k + 1}"] = f"{side}.mid_block.resnets.{k}"
+    for level in range(levels):
+        names[f"encoder.down.{level}.downsample.conv"] = f"encoder.down_blocks.{level}.downsamplers.0.conv"
+        # The original counts the decoder's levels from the finest, diffusers in the order of computation.
+        up = levels - 1 - level
+        names[f"decoder.up.{level}.upsample.conv"] = f"decoder.up_blocks.{up}.upsamplers.0.conv"
+        for k in range(layers + 1):
+            names[f"encoder.down.{level}.block.{k}"] = f"encoder.down_blocks.{level}.resnets.{k}"
+            names[f"decoder.up.{level}.block.{k}"] = f"decoder.up_blocks.{up}.resnets.{k}"
+    return names
+
+
+def vae_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The VAE's weights under diffusers' names; its attention's 1x1 convolutions become matrices."""
+    names = vae_names(len(config["block_out_channels"]), config["layers_per_block"])
+    out = {}
+    for key, value in weights.items():
+        if key.startswith("loss."):
+            continue
+        name = _renamed(key, names, {"nin_shortcut": "conv_shortcut"}, _VAE_ATTENTION)
+        out[name] = value[:, :, 0, 0] if ".attentions." in name and value.ndim == 4 else value
+    return out
+
+
+def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config of transformers' vision tower, read off OpenAI's weights."""
+    width, _, patch, _ = weights["visual.conv1.weight"].shape
+    grid = math.isqrt(weights["visual.positional_embedding"].shape[0] - 1)
+    layers = 1 + max(int(key.split(".")[3]) for key in weights if key.startswith("visual.transformer.resblocks."))
+    return {
+        "hidden_size": width,
+        "intermediate_size": weights["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "projection_dim": weights["visual.proj"].shape[1],
+        "hidden_act": "quick_gelu",
+    }
+
+
+def clip_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """OpenAI's vision tower under transformers' names; the text tower, which Zero123 does not use, is left out."""
+    out = {}
+    for key, value in weights.items():
+        layer = re.fullmatch(r"visual\.transformer\.resblocks\.(\d+)\.(.+)", key)
+        if key == "visual.proj":
+            out["visual_projection.weight"] = value.T.contiguous()
+        elif layer is not None:
+            to, inner = f"vision_model.encoder.layers.{layer[1]}", layer[2]
+            if inner.startswith("attn.in_proj_"):
+                kind = inner.removeprefix("attn.in_proj_")
+                for name, third in zip("qkv", value.chunk(3), strict=True):
+                    out[f"{to}.self_attn.{name}_proj.{kind}"] = third
+            else:
+                module, _, kind = inner.rpartition(".")
+                out[f"{to}.{_CLIP_LAYER.get(module, module)}.{kind}"] = value
+        elif key.startswith("visual."):
+            out[_CLIP_ENDS.get(key, key)] = value
+    return out
+
+
+def check_noise(state: Mapping[str, Tensor], abar: Tensor, where: Path) -> None:
+    """Compare the noise schedule, which the original code stores, with the one that is going to be used.
+
+    Raises:
+        CheckpointError: it is another.
+    """
+    stored = state.get("alphas_cumprod")
+    if stored is not None and (stored.shape != abar.shape or not torch.allclose(stored.float(), abar, atol=1e-4)):
+        raise CheckpointError("was trained with another noise schedule than Zero-1-to-3's", where=where)
+
+
+def _renamed(key: str, modules: Mapping[str, str], resnet: Mapping[str, str], attention: Mapping[str, str]) -> str:
+    """A key with its module's name, and inside resnets and attentions the layer's name, translated."""
+    at = len(key)
+    while (at := key.rfind(".", 0, at)) > 0:
+        new = modules.get(key[:at])
+        if new is None:
+            continue
+        inner, _, kind = key[at + 1 :].rpartition(".")
+        table = resnet if ".resnets." in new else attention if ".attentions." in new else {}
+        return ".".join(word for word in (new, table.get(inner, inner), kind) if word)
+    return key

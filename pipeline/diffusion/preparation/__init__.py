@@ -1,0 +1,1 @@
+"""From a photo to the centred cut-out that the models expect."""

@@ -1,0 +1,1 @@
+"""View models: Zero123-type (nano and public) and Zero123++."""

@@ -1,0 +1,347 @@
+"""The view model: U-Net, VAE, photo encoder, pose projection and, if trained with one, the coarse volume."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import logging
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder
+from pipeline.diffusion.checkpoints.hub import local_checkpoint
+from pipeline.diffusion.checkpoints.layouts import (
+    Layout,
+    LdmFile,
+    NanoFolder,
+    Zero123PlusFolder,
+    find_layout,
+    load_ldm_file,
+    load_zero123_folder,
+    part_config,
+    scheduler_config,
+)
+from pipeline.diffusion.checkpoints.weight_files import check_whole, part_files, some
+from pipeline.diffusion.denoising.schedule import NoiseSchedule
+from pipeline.diffusion.modules.attention import HookedAttention, SharedViews
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
+from pipeline.diffusion.modules.conditioning import LATENTS, Conditioning, Conditions, PhotoEncoder, PoseProjection
+from pipeline.diffusion.modules.latents import LatentCodec, save_decoder_memory, vae_factor
+from pipeline.diffusion.settings import Memory, PoseEntry
+from scene.errors import CheckpointError
+
+_PARTS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "image_encoder": PhotoEncoder,
+    "cc_projection": PoseProjection,
+    "coarse": CoarseVolumeModel,
+}
+_ALWAYS_SINGLE = ("cc_projection", "coarse")
+"""Small, and poses and coordinates need the digits."""
+
+
+@dataclass(eq=False)
+class ViewDiffusion:
+    """A Zero123-type view model.
+
+    Args:
+        unet: denoises latents; its input channels are those of ``conditioning``.
+        vae: pictures to latents and back.
+        image_encoder: photo to embedding.
+        cc_projection: embedding and pose to token.
+        conditioning: what the U-Net was trained to be told.
+        scheduler: config of the noise process, in diffusers' terms.
+        coarse: photo to coarse volume; needed if the conditioning has a coarse picture.
+        licence: of the weights.
+        rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    image_encoder: PhotoEncoder | ClipPhotoEncoder
+    cc_projection: PoseProjection
+    conditioning: Conditioning
+    scheduler: dict[str, object]
+    coarse: CoarseVolumeModel | None = None
+    licence: str = "unknown"
+    rows_at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        wanted, found = self.conditioning.channels, self.unet.config["in_channels"]
+        if wanted != found:
+            raise CheckpointError(f"the U-Net has {found} input channels, its conditioning needs {wanted}")
+        if self.conditioning.coarse and self.coarse is None:
+            raise CheckpointError(
+                "the U-Net was trained with a coarse picture, but the checkpoint has no coarse volume"
+            )
+        self.codec = LatentCodec(self.vae)
+        self.schedule = NoiseSchedule.of_config(self.scheduler)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.unet.device
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the latents."""
+        return int(self.unet.config["sample_size"])
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures."""
+        return self.latent_size * vae_factor(self.vae)
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> ViewDiffusion:
+        """Move every part, in place; pose projection and coarse volume stay in single precision."""
+        with _quiet_diffusers():
+            for name in _PARTS:
+                part = getattr(self, name)
+                if part is not None:
+                    kept = torch.float32 if name in _ALWAYS_SINGLE else dtype
+                    part.to(device=device, dtype=kept).eval().requires_grad_(False)
+        return self
+
+    def use_memory(self, memory: Memory) -> ViewDiffusion:
+        """Trade time for memory, in place.
+
+        ``low`` runs view by view and decodes in tiles, ``normal`` four views at once, ``high`` all. Models whose views
+        read each other, as the nano models' do, always run all views together.
+        """
+        c = self.conditioning
+        meet = c.source_row or bool(c.joint)
+        self.rows_at_once = None if meet or memory == "high" else 4 if memory == "normal" else 1
+        save_decoder_memory(self.vae, memory)
+        return self
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, *, dtype: torch.dtype = torch.float32, pose: PoseEntry = "auto"
+    ) -> ViewDiffusion:
+        """Load a checkpoint onto the CPU, in any layout that makes one view per row.
+
+        Args:
+            source: a folder in diffusers layout (viewloom's own, or Zero123's), a file of the original code, or the
+                ``owner/name`` of such a repository on the hub. The network is used for the last only.
+            dtype: of U-Net, VAE and image encoder.
+            pose: fourth number of Zero123's poses; by default told from the checkpoint's name.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, unreadable, incomplete, or of another kind.
+            MissingBackendError: the checkpoint needs transformers, which is not installed.
+        """
+        return cls.of_layout(find_layout(local_checkpoint(source)), dtype=dtype, pose=pose)
+
+    @classmethod
+    def of_layout(cls, found: Layout, *, dtype: torch.dtype = torch.float32, pose: PoseEntry = "auto") -> ViewDiffusion:
+        """Load what :func:`pipeline.diffusion.checkpoints.layouts.find_layout` found; as :meth:`from_pretrained`."""
+        if isinstance(found, Zero123PlusFolder):
+            raise CheckpointError(
+                "is Zero123++, which makes six views at once",
+                where=found.path,
+                fix="Load it with load_view_model, or with SixViewDiffusion.from_pretrained.",
+            )
+        if isinstance(found, NanoFolder):
+            model = cls._of_nano(found)
+            return model if dtype == torch.float32 else model.to(torch.device("cpu"), dtype)
+        load = (
+            load_ldm_file(found, dtype, pose) if isinstance(found, LdmFile) else load_zero123_folder(found, dtype, pose)
+        )
+        return cls(
+            unet=load.unet,
+            vae=load.vae,
+            image_encoder=load.image_encoder,
+            cc_projection=load.cc_projection,
+            conditioning=load.conditioning,
+            scheduler=load.scheduler,
+            licence=load.licence,
+        )
+
+    @classmethod
+    def _of_nano(cls, found: NanoFolder) -> ViewDiffusion:
+        folder = found.path
+        try:
+            facts = found.index.get("viewloom", {})
+            held: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()
+            }
+            conditioning = Conditioning(**held)
+            scheduler = scheduler_config(folder)
+        except (TypeError, AttributeError) as error:
+            raise CheckpointError(f"cannot be read ({error})", where=folder / "model_index.json") from error
+        parts = {
+            name: load_part(kind, folder / name)
+            for name, kind in _PARTS.items()
+            if name != "coarse" or (folder / name).is_dir()
+        }
+        return cls(conditioning=conditioning, scheduler=scheduler, licence=facts.get("licence", "unknown"), **parts)
+
+    def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
+        """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture.
+
+        Raises:
+            CheckpointError: the image encoder is CLIP, which viewloom's own layout does not hold.
+        """
+        if isinstance(self.image_encoder, ClipPhotoEncoder):
+            raise CheckpointError("public checkpoints are loaded, not written", fix="Keep the files it came from.")
+        folder.mkdir(parents=True, exist_ok=True)
+        index: dict[str, object] = {"_class_name": "ViewDiffusion"}
+        for name in _PARTS:
+            part = getattr(self, name)
+            if part is not None:
+                save_part(part, folder / name, max_shard=max_shard, dtype=dtype)
+                library = "diffusers" if name in ("unet", "vae") else "viewloom"
+                index[name] = [library, type(part).__name__]
+        index["scheduler"] = ["diffusers", "DDIMScheduler"]
+        index["viewloom"] = {"conditioning": asdict(self.conditioning), "licence": self.licence}
+        (folder / "scheduler").mkdir(exist_ok=True)
+        for path, content in (
+            (folder / "scheduler" / "scheduler_config.json", self.scheduler),
+            (folder / "model_index.json", index),
+        ):
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def tokens(self, embedding: Float[Tensor, "o d"], poses: Float[Tensor, "o v 4"]) -> Float[Tensor, "o v d"]:
+        """Image-and-pose tokens of views."""
+        return self.cc_projection(embedding[:, None].expand(-1, poses.shape[1], -1), poses)
+
+    def shared_views(self, views: int, *, joint: bool) -> SharedViews | None:
+        """The hook that this model's rows need, for objects with ``views`` views each; None for plain Zero123."""
+        c = self.conditioning
+        resolutions = c.joint if joint else ()
+        if not c.source_row and not resolutions:
+            return None
+        return SharedViews(views + int(c.source_row), c.source_row, resolutions)
+
+    def predict(
+        self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions, rows_at_once: int | None = None
+    ) -> Float[Tensor, "o v c h w"]:
+        """The U-Net's raw prediction for the views of each object; hooks must be installed by the caller.
+
+        Args:
+            z: noisy normalised latents.
+            t: timestep of every row.
+            given: the conditions.
+        """
+        objects, views = z.shape[:2]
+        c = self.conditioning
+        wide = given.source[:, None].expand(-1, views, -1, -1, -1)
+        planes: list[Tensor] = [z, wide]
+        first: list[Tensor] = [given.source_clean, given.source]
+        if c.coarse:
+            if given.coarse is None or given.visible is None:
+                raise CheckpointError("this model needs the coarse picture of every view")
+            planes += [given.coarse, given.visible]
+            # The source row sees its own latents where other rows see the coarse picture's.
+            first += [given.source, torch.ones_like(given.visible[:, 0])]
+        if c.pluecker:
+            if given.rays is None or given.source_rays is None:
+                raise CheckpointError("this model needs the rays of every view")
+            planes.append(given.rays)
+            first.append(given.source_rays)
+        rows, tokens, times = torch.cat(planes, 2), given.tokens, t
+        if c.source_row:
+            rows = torch.cat([torch.cat(first, 1)[:, None], rows], 1)
+            tokens = torch.cat([given.source_token[:, None], tokens], 1)
+            times = torch.cat([torch.zeros_like(t[:, :1]), t], 1)
+        dtype = self.unet.dtype
+        flat = rows.flatten(0, 1).to(dtype), times.flatten(), tokens.flatten(0, 1)[:, None].to(dtype)
+        count = len(flat[0]) if self.rows_at_once is None or self._rows_meet() else self.rows_at_once
+        passes = zip(*(part.split(count) for part in flat), strict=True)
+        outs = [self.unet(*one).sample for one in passes]
+        out = outs[0] if len(outs) == 1 else torch.cat(outs)
+        return out.float().unflatten(0, (objects, -1))[:, int(c.source_row) :, :LATENTS]
+
+    def _rows_meet(self) -> bool:
+        """Whether a row's prediction may depend on other rows: hooks can read across them, and they are installed."""
+        return any(isinstance(processor, HookedAttention) for processor in self.unet.attn_processors.values())
+
+
+@contextlib.contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Silence diffusers' remarks and bars about loading; errors still raise."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
+    """Load one part of a checkpoint in single precision, whatever precision it was stored in.
+
+    Raises:
+        CheckpointError: the folder is missing, a file is damaged, or keys are missing.
+    """
+    part_config(folder)
+    try:
+        for path in part_files(folder):
+            check_whole(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"cannot be loaded ({error.what})", where=folder, fix="Copy the whole checkpoint folder again."
+        ) from error
+    try:
+        with _quiet_diffusers():
+            part, report = kind.from_pretrained(
+                str(folder), low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+            )
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot be loaded ({error})", where=folder, fix="Copy the whole checkpoint folder again."
+        ) from error
+    missing, extra = report["missing_keys"], report["unexpected_keys"]
+    if missing:
+        raise CheckpointError(
+            f"lacks {len(missing)} weights, among them {sorted(missing)[:3]}",
+            where=folder,
+            fix="Copy the whole checkpoint folder again.",
+        )
+    if extra:
+        raise CheckpointError(
+            f"holds {len(extra)} weights that the model has no place for: {some(extra)}",
+            where=folder,
+            fix="Its config.json does not belong to its weights.",
+        )
+    broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(f"holds weights that are not finite: {broken[:3]}", where=folder)
+    with _quiet_diffusers():
+        return part.float().eval()
+
+
+def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
+    """Write one part without touching the live weights.
+
+    An error while writing leaves the folder as it was. A kill while the written files are moved into it does not.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    twin = type(part).from_config(part.config)
+    twin.load_state_dict(part.state_dict())
+    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+        with _quiet_diffusers():
+            twin.to(dtype).save_pretrained(partial, max_shard_size=max_shard)
+        # diffusers notes where a model was loaded from: a path of this machine.
+        config = Path(partial) / "config.json"
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        facts.pop("_name_or_path", None)
+        config.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        for old in (*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")):
+            old.unlink()
+        for path in Path(partial).iterdir():
+            path.replace(folder / path.name)

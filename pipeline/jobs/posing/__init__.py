@@ -1,0 +1,1 @@
+"""Cameras for photos that have none, by structure from motion."""

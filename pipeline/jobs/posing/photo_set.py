@@ -1,0 +1,201 @@
+"""The photos of one job: found, judged, reduced for the search, and copied upright into the capture."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from pipeline.jobs.posing.mapping import Shot
+from pipeline.jobs.runner import digest_of_file
+from scene.errors import InputError
+from scene.exif import PhotoFacts, photo_facts
+from scene.files import write_bytes, written_aside
+from scene.photo import load_rgba
+
+Progress = Callable[[int, int], None]
+_SMALLEST = 160
+"""Photos with a shorter side than this have too few features."""
+_COPIED = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+"""Formats that every reader of captures knows, and their endings; other pictures are saved anew."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Usable photos, in order, and the others.
+
+    Args:
+        shots: reduced pictures, as the search takes them.
+        sources: the photo that each was made of.
+        skipped: names of unusable photos, and why.
+        cut_out: whether every photo has an alpha channel that tells the object from its background.
+    """
+
+    shots: tuple[Shot, ...]
+    sources: tuple[Path, ...]
+    skipped: dict[str, str]
+    cut_out: bool
+
+    def pairs(self) -> list[tuple[Shot, Path]]:
+        """Shots with their photos."""
+        return list(zip(self.shots, self.sources, strict=True))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the capture: name of its file, width and height."""
+
+    name: str
+    size: tuple[int, int]
+
+
+def gather(photos: Sequence[Path]) -> list[Path]:
+    """Files among the given ones and in given folders, by name as people count (2 before 10), each once.
+
+    Raises:
+        InputError: something is not there, or a folder has no pictures.
+    """
+    found: list[Path] = []
+    known = {*Image.registered_extensions(), ".heic", ".heif"}
+    for path in photos:
+        if path.is_dir():
+            inside = [p for p in path.iterdir() if p.suffix.lower() in known and p.is_file() and p.name[0] != "."]
+            if not inside:
+                raise InputError("has no pictures", where=path, fix="Give a folder of JPEG, PNG or WebP files.")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise InputError("there is no such photo", where=path)
+    if not found:
+        raise InputError("no photos were given")
+    unique = {path.resolve(): path for path in reversed(found)}
+    return sorted(unique.values(), key=lambda path: (_counted(path.name), str(path)))
+
+
+def save_photo_set(
+    folder: Path, files: Sequence[Path], max_side: int, shared_camera: bool, on_step: Progress | None = None
+) -> None:
+    """Write reduced, upright pictures of the usable photos (and masks of cut-outs), and ``photos.json`` about them."""
+    shots: list[Shot] = []
+    kept: list[int] = []
+    skipped: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    lenses: dict[object, int] = {}
+    cut_outs = 0
+    for k, file in enumerate(files):
+        digest, facts = digest_of_file(file), photo_facts(file)
+        try:
+            if digest in seen:
+                raise InputError(f"it is the same picture as {seen[digest]}")
+            seen[digest] = file.name
+            rgba = load_rgba(file, max_side)
+            if min(facts.size) < _SMALLEST:
+                raise InputError(f"{facts.size[0]}x{facts.size[1]} pixels are too few")
+        except InputError as error:
+            skipped[_unlike(file.name, skipped)] = error.what
+        else:
+            size = (int(rgba.shape[1]), int(rgba.shape[0]))
+            lens = lenses.setdefault((facts.size, facts.body, facts.focal) if shared_camera else k, len(lenses))
+            focal = None if facts.focal is None else facts.focal * max(size)
+            shots.append(Shot(f"{len(shots):04d}.jpg", lens, size, focal))
+            kept.append(k)
+            cut_outs += _save_reduced(folder, shots[-1].file, rgba)
+        if on_step is not None:
+            on_step(k + 1, len(files))
+    content = {
+        "shots": [asdict(shot) for shot in shots],
+        "kept": kept,
+        "skipped": skipped,
+        "cut_out": cut_outs == len(shots) > 0,
+    }
+    (folder / "photos.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def load_photo_set(folder: Path, files: Sequence[Path]) -> PhotoSet:
+    """Read what :func:`save_photo_set` wrote about the same files."""
+    content = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
+    shots = tuple(Shot(row["file"], row["lens"], tuple(row["size"]), row["focal"]) for row in content["shots"])
+    return PhotoSet(shots, tuple(files[k] for k in content["kept"]), content["skipped"], content["cut_out"])
+
+
+def write_pictures(
+    folder: Path, photos: PhotoSet, shots: Sequence[Shot], on_step: Progress | None = None
+) -> list[Picture]:
+    """Copy the photos of some shots, byte by byte where they are upright and of a common format, else saved anew."""
+    source_of = {shot.file: source for shot, source in photos.pairs()}
+    pictures: list[Picture] = []
+    taken: set[str] = set()
+    for k, shot in enumerate(shots):
+        source = source_of[shot.file]
+        facts = photo_facts(source)
+        stem = _stem(source.stem, taken)
+        if _is_plain(source, facts, photos.cut_out):
+            picture = Picture(stem + _COPIED[facts.format], facts.size)
+            write_bytes(folder / picture.name, source.read_bytes())
+        else:
+            rgba = load_rgba(source)
+            image = Image.fromarray(rgba if photos.cut_out else rgba[..., :3])
+            lossy = facts.format in ("JPEG", "MPO", "HEIF", "AVIF") and not photos.cut_out
+            picture = Picture(stem + (".jpg" if lossy else ".png"), image.size)
+            with written_aside(folder / picture.name) as path:
+                if lossy:
+                    image.save(path, quality=95, subsampling=0)
+                else:
+                    image.save(path)
+        pictures.append(picture)
+        if on_step is not None:
+            on_step(k + 1, len(shots))
+    return pictures
+
+
+def _save_reduced(folder: Path, name: str, rgba: np.ndarray) -> bool:
+    """Write the picture for the search, on grey if it is a cut-out; returns whether it is one."""
+    alpha = rgba[..., 3]
+    if alpha.min() >= 128:
+        Image.fromarray(rgba[..., :3]).save(folder / name, quality=97, subsampling=0)
+        return False
+    cover = alpha[..., None].astype(np.float32) / 255
+    flat = rgba[..., :3] * cover + 128 * (1 - cover)
+    Image.fromarray(np.round(flat).astype(np.uint8)).save(folder / name, quality=97, subsampling=0)
+    (folder / "masks").mkdir(exist_ok=True)
+    # Corners between object and backdrop move over the object with the camera: no features near the outline.
+    inner = Image.fromarray(np.where(alpha >= 128, 255, 0).astype(np.uint8)).filter(ImageFilter.MinFilter(7))
+    inner.save(folder / "masks" / f"{name}.png")
+    return True
+
+
+def _is_plain(source: Path, facts: PhotoFacts, cut_out: bool) -> bool:
+    if facts.format not in _COPIED or not facts.upright:
+        return False
+    with Image.open(source) as image:
+        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    return cut_out or not has_alpha
+
+
+def _stem(text: str, taken: set[str]) -> str:
+    """A file name without ending that every system can hold, other than those taken."""
+    base = re.sub(r'[\x00-\x1f<>:"/\\|?*\ud800-\udfff]', "_", text).strip(". ") or "photo"
+    name, k = base, 2
+    while name.casefold() in taken:
+        name, k = f"{base}-{k}", k + 1
+    taken.add(name.casefold())
+    return name
+
+
+def _unlike(name: str, taken: dict[str, str]) -> str:
+    found, k = name, 2
+    while found in taken:
+        found, k = f"{name} ({k})", k + 1
+    return found
+
+
+def _counted(name: str) -> list[tuple[int, int, str]]:
+    """A sorting key that counts digits as numbers."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]

@@ -1,0 +1,1 @@
+"""Training data: objects, rendered samples, stores of them, composed photos."""

@@ -1,0 +1,1 @@
+"""What each nano model is trained to do, as tasks of the one trainer."""

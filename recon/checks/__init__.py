@@ -1,0 +1,1 @@
+"""What is wrong with a capture before a surface is fitted to it."""

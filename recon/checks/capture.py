@@ -1,0 +1,361 @@
+"""What is wrong with a capture before a surface is fitted to it: blur, exposure, masks, coverage, contradictions."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from recon.checks.cameras import Coverage, coverage_of
+from recon.checks.orientation import Turn, find_turned, turned
+from recon.checks.pictures import Reading, exposure_of, read_picture, reduced, sharpness_of, similar_views
+from recon.checks.silhouettes import Outline, consistency_of, leave_one_out
+from recon.views.normalise import look_at_point, normalise_capture
+from recon.views.ray_set import RaySet
+from scene.camera import apply_transform
+from scene.errors import InputError
+from scene.viewset import View, ViewSet
+
+_PICTURE_SIDE = 640
+_OUTLINE_SIDE = 128
+_GAP_DEG = 130.0
+_SPREAD_DEG = 20.0
+_EMPTY, _FULL = 0.0005, 0.995
+"""Shares of the picture below and above which a mask is none."""
+_CONTRADICTION = 0.85
+"""Below this consistency the views as a whole contradict each other."""
+
+Kind = Literal[
+    "unreadable",
+    "few",
+    "empty",
+    "full",
+    "cut",
+    "blurred",
+    "bright",
+    "dark",
+    "direction",
+    "outward",
+    "baseline",
+    "gap",
+    "turned",
+    "mirrored",
+    "mask",
+    "contradiction",
+]
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One thing that is wrong.
+
+    Args:
+        kind: of the fault.
+        text: what, where, and what to do: one or two sentences.
+        views: names of the views it is about; none if it is about the whole.
+        fatal: whether no surface can be fitted.
+    """
+
+    kind: Kind
+    text: str
+    views: tuple[str, ...] = ()
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class ViewCheck:
+    """Numbers of one view; None where they cannot be had.
+
+    Args:
+        name: of the view.
+        sharpness: relative to the other views; 1 is usual.
+        stops: brightness relative to the other views, in powers of two.
+        burnt: share of the object's (or picture's) pixels that are overexposed.
+        cover: share of the picture that is mask.
+        cut: share of the mask's outline on the picture's border.
+        agreement: intersection over union of the mask and the outline of what the other views leave.
+        shift: by how many pixels (right, down) the mask would have to move to fit the others best.
+    """
+
+    name: str
+    sharpness: float | None = None
+    stops: float | None = None
+    burnt: float | None = None
+    cover: float | None = None
+    cut: float | None = None
+    agreement: float | None = None
+    shift: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class CaptureReport:
+    """What was found.
+
+    Args:
+        views: numbers per view, in order.
+        cautions: what is wrong; empty for a good capture.
+        coverage: how the cameras surround the object; None if that cannot be told.
+        consistency: how well the masks fit one solid, in [0, 1]; None without masks. Good captures have 0.92 and more
+            (the grid is coarse); views that contradict each other as a whole less than 0.85.
+        turned: pictures that lie wrongly against their cameras, and what puts them right. The views' agreement and all
+            that is said of masks is with these put right, the consistency is of the pictures as they are.
+    """
+
+    views: tuple[ViewCheck, ...]
+    cautions: tuple[Caution, ...]
+    coverage: Coverage | None
+    consistency: float | None
+    turned: tuple[Turn, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The cautions as sentences."""
+        return tuple(caution.text for caution in self.cautions)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a surface can be fitted at all."""
+        return not any(caution.fatal for caution in self.cautions)
+
+
+def check_capture(views: ViewSet) -> CaptureReport:
+    """Look for what spoils a reconstruction; takes seconds, on reduced pictures, and changes nothing.
+
+    Pictures are compared with each other, not with an ideal: objects may be dark, plain or shiny. Without masks only
+    pictures and cameras are judged.
+    """
+    small, readings, cautions = _loaded(views)
+    kept = ViewSet(tuple(view for view in small if view is not None), views.has_masks)
+    checks = [ViewCheck(view.name) for view in views]
+    if len(kept) < 2:
+        cautions.append(Caution("few", "Fewer than two views are left: nothing can be reconstructed.", fatal=True))
+        return CaptureReport(tuple(checks), tuple(cautions), None, None)
+    where = [k for k, view in enumerate(small) if view is not None]
+    _judge_pictures(kept, [readings[k] for k in where], where, checks, cautions)
+    masked = _judge_masks(views, kept, where, checks, cautions) if views.has_masks else kept
+    coverage = consistency = None
+    found: tuple[Turn, ...] = ()
+    try:
+        centre = look_at_point([view.camera for view in kept])
+    except InputError as error:
+        cautions.append(Caution("direction", f"{_sentence(error)}", fatal=True))
+    else:
+        if views.has_masks and len(masked) >= 2:
+            found = find_turned(masked, quarters=all(view.camera.width == view.camera.height for view in views))
+            try:
+                moved, matrix = normalise_capture(turned(masked, found), _OUTLINE_SIDE)
+            except InputError as error:
+                cautions.append(Caution("contradiction", _sentence(error), fatal=True))
+            else:
+                centre = apply_transform(np.linalg.inv(matrix), np.zeros(3))
+                where_told = len(cautions)
+                consistency = _judge_outlines(views, moved, checks, cautions)
+                if found:
+                    mended = consistency
+                    consistency = consistency_of(RaySet.of(masked.transformed(matrix), _OUTLINE_SIDE))
+                    cautions[where_told:where_told] = _turn_cautions(found, consistency, mended)
+        coverage = coverage_of([view.camera for view in kept], centre)
+        cautions += _coverage_cautions(coverage, kept)
+    return CaptureReport(tuple(checks), tuple(cautions), coverage, consistency, found)
+
+
+def _loaded(views: ViewSet) -> tuple[list[View | None], list[Reading | None], list[Caution]]:
+    """Views with small pictures in memory, and measurements of larger ones; None where a picture cannot be read."""
+    # All are measured at one size: blur is a matter of scale.
+    side = min([_PICTURE_SIDE, *(max(v.camera.width, v.camera.height) for v in views)])
+
+    def load(view: View) -> tuple[View, Reading] | InputError:
+        try:
+            rgba = view.rgba()
+        except InputError as error:
+            return error
+        reading = read_picture(_fitted(rgba, view, side), views.has_masks)
+        pixels = _fitted(rgba, view, _OUTLINE_SIDE)
+        camera = view.camera.resized(pixels.shape[1], pixels.shape[0])
+        small = View(view.name, camera, pixels, weight=view.weight)
+        return small, reading
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        loaded = list(pool.map(load, views))
+    faults = [
+        Caution("unreadable", f"{_sentence(found)} Leave the view out or save it again.", (view.name,), fatal=True)
+        for view, found in zip(views, loaded, strict=True)
+        if isinstance(found, InputError)
+    ]
+    return (
+        [None if isinstance(found, InputError) else found[0] for found in loaded],
+        [None if isinstance(found, InputError) else found[1] for found in loaded],
+        faults,
+    )
+
+
+def _fitted(rgba: np.ndarray, view: View, side: int) -> np.ndarray:
+    scale = min(1.0, side / max(view.camera.width, view.camera.height))
+    return reduced(rgba, max(1, round(view.camera.width * scale)), max(1, round(view.camera.height * scale)))
+
+
+def _judge_pictures(
+    kept: ViewSet,
+    readings: Sequence[Reading | None],
+    where: Sequence[int],
+    checks: list[ViewCheck],
+    cautions: list[Caution],
+) -> None:
+    known = [reading for reading in readings if reading is not None]
+    # A mask that is no mask measures something else than the others.
+    odd = [kept.has_masks and reading.cover > _FULL for reading in known]
+    if not all(odd):
+        known = [
+            replace(r, fine=np.nan, bright=np.nan, burnt=np.nan) if o else r for r, o in zip(known, odd, strict=True)
+        ]
+    similar = similar_views([view.camera for view in kept])
+    sharpness, blurred = sharpness_of(known, similar)
+    stops, bright, dark = exposure_of(known, similar)
+    for n, k in enumerate(where):
+        checks[k] = replace(
+            checks[k],
+            sharpness=_known(sharpness[n]),
+            stops=_known(stops[n]),
+            burnt=_known(known[n].burnt),
+            cover=known[n].cover if kept.has_masks else None,
+            cut=known[n].cut if kept.has_masks else None,
+        )
+    names = np.array([view.name for view in kept])
+    blur = "Leave out or take again with a steadier camera."
+    light = "Fix exposure and white balance, or leave out."
+    faults: tuple[tuple[Kind, np.ndarray, str, str], ...] = (
+        ("blurred", blurred, "much less sharp than the other views", blur),
+        ("bright", bright, "overexposed, compared with the other views", light),
+        ("dark", dark, "much darker than similar views", light),
+    )
+    for kind, wrong, what, do in faults:
+        if wrong.any():
+            found = tuple(str(name) for name in names[wrong])
+            cautions.append(Caution(kind, f"{_listed(found)} {_be(found)} {what}. {do}", found))
+
+
+def _judge_masks(
+    views: ViewSet, kept: ViewSet, where: Sequence[int], checks: Sequence[ViewCheck], cautions: list[Caution]
+) -> ViewSet:
+    """Tell of masks that cannot be right; the views with the others."""
+    empty = tuple(checks[k].name for k in where if (checks[k].cover or 0) < _EMPTY)
+    full = tuple(checks[k].name for k in where if (checks[k].cover or 0) > _FULL)
+    cut = tuple(checks[k].name for k in where if (checks[k].cut or 0) > 0.01 and checks[k].name not in full)
+    if len(empty) == len(kept):
+        cautions.append(
+            Caution("empty", "The masks of all views are empty. White must be the object.", empty, fatal=True)
+        )
+    elif empty:
+        text = f"The mask of {_listed(empty)} is empty. Draw it again or leave the view out."
+        cautions.append(Caution("empty", text, empty))
+    if full:
+        text = f"The mask of {_listed(full)} covers the whole picture. Black must be what is not the object."
+        cautions.append(Caution("full", text, full))
+    if cut:
+        text = (
+            f"The picture's border cuts the object off in {_listed(cut)}. Step back, or give views that show all of it."
+        )
+        cautions.append(Caution("cut", text, cut))
+    return replace(kept, views=tuple(view for view in kept if view.name not in {*empty, *full}))
+
+
+def _judge_outlines(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], cautions: list[Caution]) -> float:
+    """Compare masks with each other; the consistency of all."""
+    rays = RaySet.of(moved, _OUTLINE_SIDE)
+    consistency = consistency_of(rays)
+    found: list[Caution] = []
+    if len(moved) >= 4:
+        outlines, wrong = leave_one_out(rays)
+        number = {view.name: k for k, view in enumerate(views)}
+        for n, (view, outline) in enumerate(zip(moved, outlines, strict=True)):
+            k = number[view.name]
+            scale = views.views[k].camera.width / view.camera.width
+            shift = (round(outline.shift[0] * scale), round(outline.shift[1] * scale))
+            checks[k] = replace(checks[k], agreement=outline.agreement, shift=shift)
+            if n in wrong:
+                found.append(_mask_caution(view.name, outline, shift))
+    if consistency < _CONTRADICTION:
+        text = (
+            f"The views contradict each other: {consistency:.2f}, where the masks of good captures reach 0.92 or more."
+        )
+        found.insert(0, Caution("contradiction", f"{text} Check poses and masks, or expect a surface without detail."))
+    cautions += found
+    return consistency
+
+
+def _mask_caution(name: str, outline: Outline, shift: tuple[int, int]) -> Caution:
+    right, down = shift
+    if outline.gain > 0.02:
+        move = " and ".join(
+            f"{abs(v)} pixels {words[v > 0]}"
+            for v, words in ((right, ("left", "right")), (down, ("up", "down")))
+            if v != 0
+        )
+        what = f"it would fit about {move}" if move else "it lies elsewhere"
+    elif outline.foreign > outline.missing:
+        what = f"{100 * outline.foreign:.0f} % of it lies where other views see nothing"
+    else:
+        what = "it lacks parts that all other views show"
+    text = f"The mask or the pose of {name} contradicts the other views: {what}. Correct it or leave the view out."
+    return Caution("mask", text, (name,))
+
+
+def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterable[Caution]:
+    reason = f"that way the masks fit one solid ({mended:.2f} instead of {given:.2f})"
+    for how in sorted({(turn.mirrored, turn.quarters) for turn in found}):
+        names = tuple(turn.name for turn in found if (turn.mirrored, turn.quarters) == how)
+        mirrored, quarters = how
+        if mirrored:
+            edge = "left to right" if quarters == 0 else "top to bottom"
+            text = f"{_listed(names)} {_be(names)} mirrored {edge} against the cameras: {reason}."
+            yield Caution("mirrored", f"{text} Save the pictures again as the camera took them.", names)
+        else:
+            what = "upside down" if quarters == 2 else "on one side"
+            turn = "180 degrees" if quarters == 2 else f"90 degrees {'counter-' if quarters == 1 else ''}clockwise"
+            text = f"{_listed(names)} {_be(names)} stored {what} against the cameras: turned by {turn}, {reason}."
+            yield Caution("turned", f"{text} Turn the pictures with their masks, and leave the cameras.", names)
+
+
+def _coverage_cautions(coverage: Coverage, kept: ViewSet) -> Iterable[Caution]:
+    if coverage.outward > 0.5:
+        text = "Most cameras look away from their common middle. An object is photographed from around it, looking in."
+        yield Caution("outward", text)
+    elif coverage.spread_deg < _SPREAD_DEG:
+        text = (
+            f"All cameras stand within {coverage.spread_deg:.0f} degrees of each other, seen from the object: shape "
+            "along the line of sight is a guess. Add views from other sides."
+        )
+        yield Caution("baseline", text)
+    elif coverage.gap_deg > _GAP_DEG:
+        ends = tuple(kept.views[k].name for k in coverage.gap_between)
+        text = (
+            f"No camera stands in {coverage.gap_deg:.0f} degrees of the circle between {ends[0]} and {ends[1]}: the "
+            "surface on that side is a guess. Add views from there."
+        )
+        yield Caution("gap", text, ends)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence; the first ones of many."""
+    if len(names) > 8:
+        return f"{', '.join(names[:8])} and {len(names) - 8} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _be(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _sentence(error: InputError) -> str:
+    text = error.what[0].upper() + error.what[1:] + "."
+    where = "" if error.where is None else f" ({error.where})"
+    return text[:-1] + where + "." + ("" if error.fix is None else f" {error.fix}")

@@ -1,0 +1,202 @@
+"""Whether masks fit one solid, and which of them does not: every view against the visual hull of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from recon.views.ray_set import RaySet
+from recon.views.visual_hull import outline_agreement, vote_inside
+from scene.camera import Camera
+
+_LEVELS = (0.95, 0.85, 0.7)
+_HALF = 0.66
+"""Half side of the cube that is looked at; the object has radius 0.6."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A mask against the outline of what the other views leave, both as seen by this view.
+
+    Args:
+        agreement: intersection over union.
+        foreign: share of the mask that lies outside of the outline: other views say that nothing is there.
+        missing: what the outline has beyond the mask, as a share of the mask.
+        shift: where the mask would fit best, pixels to the right and down.
+        gain: by how much the agreement would grow there.
+    """
+
+    agreement: float
+    foreign: float
+    missing: float
+    shift: tuple[int, int]
+    gain: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Votes:
+    """What each view says of each voxel: that it sees it, and that it sees it empty; with the views' masks."""
+
+    sees: Bool[np.ndarray, "v n"]
+    denies: Bool[np.ndarray, "v n"]
+    masks: tuple[Bool[np.ndarray, "_ _"], ...]
+    cameras: tuple[Camera, ...]
+    resolution: int
+
+    def grid(self, values: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "r r r"]:
+        """Values per voxel with the axes (x, y, z)."""
+        return values.reshape((self.resolution,) * 3)
+
+    def counts(self, members: list[int]) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """How many members deny and how many see each voxel."""
+        denied, seen = (np.zeros(self.sees.shape[1], np.int16) for _ in range(2))
+        for k in members:
+            denied += self.denies[k]
+            seen += self.sees[k]
+        return denied, seen
+
+
+def _slack(count: int) -> int:
+    """How many of so many views may deny a voxel of the hull."""
+    return 0 if count < 6 else max(1, round(0.06 * count))
+
+
+def consistency_of(rays: RaySet) -> float:
+    """How well all masks fit one solid, in [0, 1]: the best agreement of a soft hull's outlines with the masks."""
+    inside = torch.from_numpy(vote_inside(rays, 48, _HALF))
+    return max(outline_agreement(rays, inside, level, _HALF) for level in _LEVELS)
+
+
+def leave_one_out(rays: RaySet, resolution: int = 64) -> tuple[list[Outline], list[int]]:
+    """Every view against the hull of the others, and the views that contradict them, worst first.
+
+    The hull of the others is forgiving: a voxel is inside as long as few of them deny it, so that one wrong view does
+    not make the right ones look wrong. Where views are too few for that, the view whose removal helps the rest most is
+    taken out and the rest judged again.
+
+    Args:
+        rays: at least four views of a normalised object, none with an empty mask.
+        resolution: voxels along each side.
+    """
+    votes = _votes(rays, resolution)
+    every = list(range(len(rays)))
+    first = _outlines(votes, every)
+    outlines, kept, wrong = first, every, list[int]()
+    while suspects := _suspects(votes, outlines):
+        if len(rays) >= 12:
+            wrong = suspects
+            break
+        if len(kept) <= max(3, 2 * len(rays) // 3):
+            break
+        trials = []
+        for k in suspects[:4]:
+            trial = _outlines(votes, [j for j in kept if j != k])
+            trials.append((sum(o.foreign + o.gain for o in trial.values()) / len(trial), k, trial))
+        _, worst, outlines = min(trials, key=lambda trial: trial[:2])
+        wrong.append(worst)
+        kept = [j for j in kept if j != worst]
+    return [first[k] for k in every], wrong
+
+
+def _suspects(votes: _Votes, outlines: dict[int, Outline]) -> list[int]:
+    """Views that contradict the others, worst first.
+
+    The thresholds lie between what is found on real captures and on the same with one mask displaced, grown or cut.
+    """
+    foreign = float(np.median([o.foreign for o in outlines.values()]))
+    missing = float(np.median([o.missing for o in outlines.values()]))
+    top = max(o.gain for o in outlines.values())
+    scores = {}
+    for k, o in outlines.items():
+        displaced = o.gain / max(0.02, 0.5 * top) if max(map(abs, o.shift)) > 1 else 0.0
+        cut = (o.missing - missing) / 0.2
+        # A view from where no other stands rightly takes away what the others could not see.
+        if cut > 1 >= max(displaced, o.foreign / (0.055 + 2 * foreign)) and _lost(votes, list(outlines), k) < 0.04:
+            cut = 0.0
+        scores[k] = max(displaced, o.foreign / (0.055 + 2 * foreign), cut)
+    return sorted((k for k in scores if scores[k] > 1), key=lambda k: -scores[k])
+
+
+def _lost(votes: _Votes, members: list[int], k: int) -> float:
+    """Mean share of the other masks that nothing explains any more once view ``k`` has taken away what it denies."""
+    others = [j for j in members if j != k]
+    denied, seen = votes.counts(others)
+    slack, lost = _slack(len(others)), []
+    for j in others[:: -(-len(others) // 8)]:
+        without = votes.grid((denied - votes.denies[j] <= slack) & (seen - votes.sees[j] > slack))
+        mask = votes.masks[j]
+        before = silhouette(without, _HALF, votes.cameras[j])
+        after = silhouette(without & ~votes.grid(votes.denies[k]), _HALF, votes.cameras[j])
+        lost.append(float((mask & before & ~after).sum()) / max(float(mask.sum()), 1.0))
+    return float(np.mean(lost))
+
+
+def _votes(rays: RaySet, resolution: int) -> _Votes:
+    axis = (torch.arange(resolution) + 0.5) / resolution * 2 * _HALF - _HALF
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    sees, denies = (np.zeros((len(rays), len(points)), bool) for _ in range(2))
+    for k in range(len(rays)):
+        cover, seen = rays.sample_alpha(k, points)
+        sees[k] = True if rays.shows_all(k) else (seen > 0).numpy()
+        denies[k] = sees[k] & (cover < 0.5).numpy()
+    masks = tuple((alpha >= 0.5).numpy() for alpha in rays.alpha)
+    return _Votes(sees, denies, masks, rays.cameras, resolution)
+
+
+def _outlines(votes: _Votes, members: list[int]) -> dict[int, Outline]:
+    """Each member against the hull of the other members."""
+    denied, seen = votes.counts(members)
+    slack = _slack(len(members))
+    found = {}
+    for k in members:
+        solid = (denied - votes.denies[k] <= slack) & (seen - votes.sees[k] > slack)
+        found[k] = compare(votes.masks[k], silhouette(votes.grid(solid), _HALF, votes.cameras[k]))
+    return found
+
+
+def silhouette(solid: Bool[np.ndarray, "r r r"], half: float, camera: Camera) -> Bool[np.ndarray, "h w"]:
+    """Pixels that voxels cover, drawn as points on the voxels' near and far sides.
+
+    Args:
+        solid: voxels of the cube ``[-half, half]``, axes (x, y, z).
+        half: half side of the cube.
+        camera: whose pixels are not much smaller than half a voxel.
+    """
+    padded = np.pad(solid, 1)
+    core = tuple([slice(1, -1)] * 3)
+    buried = padded[core].copy()
+    for axis in range(3):
+        for step in (-1, 1):
+            buried &= np.roll(padded, step, axis)[core]
+    voxel = 2 * half / solid.shape[0]
+    corners = np.stack(np.meshgrid(*[(0.25, 0.75)] * 3, indexing="ij"), axis=-1).reshape(1, 8, 3)
+    points = (np.argwhere(solid & ~buried)[:, None] + corners).reshape(-1, 3) * voxel - half
+    pixels, depth = camera.project(points)
+    size = np.array([camera.width, camera.height])
+    with np.errstate(invalid="ignore"):
+        inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < size).all(axis=1)
+    x, y = np.floor(pixels[inside]).astype(np.int64).T
+    drawn = np.zeros((camera.height, camera.width), bool)
+    drawn[y, x] = True
+    return drawn
+
+
+def compare(mask: Bool[np.ndarray, "h w"], outline: Bool[np.ndarray, "h w"]) -> Outline:
+    """A mask against an outline, in place and where it would fit best (within an eighth of the picture)."""
+    area, both = max(int(mask.sum()), 1), int((mask & outline).sum())
+    either = max(int((mask | outline).sum()), 1)
+    size = (2 * mask.shape[0], 2 * mask.shape[1])  # padded, so that nothing wraps round
+    overlap = np.fft.irfft2(np.fft.rfft2(outline, size) * np.conj(np.fft.rfft2(mask, size)), size)
+    reach = max(2, max(mask.shape) // 8)
+    near = np.roll(overlap, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    down, right = (int(v) for v in np.unravel_index(int(near.argmax()), near.shape))
+    best = float(near.max())
+    moved = best / max(int(mask.sum()) + int(outline.sum()) - best, 1.0)
+    gain = moved - both / either
+    shift = (right - reach, down - reach) if gain > 1e-6 else (0, 0)
+    return Outline(
+        both / either, int((mask & ~outline).sum()) / area, int((outline & ~mask).sum()) / area, shift, max(gain, 0.0)
+    )

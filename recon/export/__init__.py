@@ -1,0 +1,1 @@
+"""Assets on disk: GLB, OBJ, PLY, STL and USDZ, written and checked."""

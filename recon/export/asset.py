@@ -1,0 +1,192 @@
+"""A textured mesh as an asset: upright, in metres, facing +Z, standing on the origin. Every format writes this one."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+
+from recon.mesh.marching_cubes import Faces, MeshHealth, Vertices, compact, mesh_health
+from recon.settings import GlbSettings
+from recon.texture.bake import TexturedMesh
+from scene.camera import Mat4, apply_transform, gltf_from_world
+from scene.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Asset:
+    """A textured mesh in the asset's frame (+Y up, front to +Z, metres), in the precision of files.
+
+    Args:
+        vertices: positions; those on chart borders appear once per chart.
+        normals: unit vertex normals.
+        uv: in [0, 1], v measured down from the image's top row (glTF's way).
+        faces: vertex indices, counter-clockwise seen from outside, none without area.
+        texture: sRGB.
+        unlit: colours are shown as they are, whatever the scene's light.
+        world_from_asset: back into the world that the mesh came from, if that is known.
+        extras: facts that files carry along where they can.
+        generator: named in files.
+        jpeg: the texture as it stood in a file that was read: packed again, it would lose each time.
+    """
+
+    vertices: Float32[np.ndarray, "v 3"]
+    normals: Float32[np.ndarray, "v 3"]
+    uv: Float32[np.ndarray, "v 2"]
+    faces: Faces
+    texture: UInt8[np.ndarray, "h w 3"]
+    unlit: bool = False
+    world_from_asset: Mat4 | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+    generator: str = "viewloom"
+    jpeg: bytes | None = None
+
+
+def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
+    """World (z up) to asset: +Y up, front to +Z, longest side as set, bottom centre at the origin.
+
+    Raises:
+        InputError: the vertices are not finite, or a single point.
+    """
+    if not np.isfinite(vertices).all():
+        raise InputError("a mesh with vertices that are not finite cannot be exported")
+    turn = gltf_from_world(np.radians(settings.front_azimuth_deg))
+    turned = apply_transform(turn, vertices)
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    longest = float((high - low).max())
+    if not longest > 0:
+        raise InputError("a mesh without extent cannot be exported")
+    scale = settings.longest_side / longest
+    matrix = np.eye(4) * scale
+    matrix[:3, 3] = -scale * np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    matrix[3, 3] = 1
+    return matrix @ turn
+
+
+def placed(
+    mesh: TexturedMesh,
+    settings: GlbSettings = GlbSettings(),
+    extras: dict[str, Any] | None = None,
+    generator: str = "viewloom",
+    normalised_from_world: Mat4 | None = None,
+) -> Asset:
+    """The mesh in the asset's frame.
+
+    Args:
+        mesh: in the project's world.
+        settings: where it is placed.
+        extras: facts that files carry along; plain values that JSON can hold.
+        generator: named in files.
+        normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
+            leads back into that world.
+
+    Raises:
+        InputError: the mesh has no extent or no triangle with an area, or the extras cannot be written as JSON.
+    """
+    extras = dict(extras or {})
+    _require_json(extras, "extras")
+    back = np.eye(4) if normalised_from_world is None else np.linalg.inv(normalised_from_world)
+    matrix = asset_transform(mesh.vertices, settings)
+    vertices = apply_transform(matrix, mesh.vertices).astype(np.float32)
+    turned = mesh.normals @ gltf_from_world(np.radians(settings.front_azimuth_deg))[:3, :3].T
+    faces = mesh.faces[_has_area(vertices, mesh.faces)]
+    if not len(faces):
+        raise InputError("a mesh without a triangle that has an area cannot be exported")
+    return Asset(
+        vertices,
+        (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32),
+        mesh.uv.astype(np.float32),
+        faces.astype(np.int64),
+        mesh.texture,
+        settings.unlit,
+        _without_noise(back @ np.linalg.inv(matrix)),
+        extras,
+        generator,
+    )
+
+
+def jpeg_of(asset: Asset, quality: int, side: int, keep: bool = True) -> bytes:
+    """The asset's texture as a JPEG without chroma subsampling.
+
+    Args:
+        asset: whose texture.
+        quality: of the JPEG.
+        side: longer side in pixels; a larger texture is halved until it fits.
+        keep: bytes that the texture was read with are taken as they are, if they fit.
+    """
+    if keep and asset.jpeg is not None and max(asset.texture.shape[:2]) <= side:
+        return asset.jpeg
+    out = io.BytesIO()
+    Image.fromarray(halved(asset.texture, side)).save(out, "JPEG", quality=quality, subsampling=0)
+    return out.getvalue()
+
+
+def halved(texture: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "_h _w 3"]:
+    """The texture halved until its longer side has at most ``side`` pixels; a pixel is the mean of four."""
+    image = Image.fromarray(texture)
+    while max(image.size) > side:
+        image = image.reduce(2)
+    return np.array(image)
+
+
+def asset_health(asset: Asset) -> MeshHealth:
+    """Count what can be wrong with an asset, its chart borders closed again; lengths in metres."""
+    # Vertices that a chart border doubled share position and normal; sheets that only touch have normals of their own.
+    rows = np.concatenate([asset.vertices, asset.normals], axis=1)
+    _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    faces = same.reshape(-1)[asset.faces]
+    return mesh_health(*compact(asset.vertices[first].astype(np.float64), faces))
+
+
+def health_line(health: MeshHealth) -> str:
+    """What one reads of a mesh's health first, in one line."""
+    pieces = "1 piece" if health.components == 1 else f"{health.components} pieces"
+    edges = f"{health.boundary_edges} open and {health.non_manifold_edges} crowded edges"
+    closed = f"watertight, genus {health.genus}" if health.watertight else edges
+    size = " x ".join(f"{side:.3g}" for side in health.size)
+    return f"{health.faces:,} triangles, {pieces}, {closed}, {size} m"
+
+
+def _has_area(position: Float[np.ndarray, "v 3"], faces: Faces) -> np.ndarray:
+    """Faces that single precision still sees as triangles; collapsed ones are reported by validators."""
+    a, b, c = (position[faces[:, k]].astype(np.float64) for k in range(3))
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-14
+
+
+def _without_noise(matrix: Mat4) -> Mat4:
+    """Twelve digits of the turn and of the shift, each measured against its own largest number."""
+    out = matrix.copy()
+    for part in (out[:3, :3], out[:3, 3]):
+        largest = float(np.abs(part).max())
+        if largest > 0:
+            part[...] = np.round(part, 11 - math.floor(math.log10(largest)))
+    out[3] = (0, 0, 0, 1)
+    return out + 0.0  # no negative zeros
+
+
+def _require_json(value: Any, where: str) -> None:
+    """Raise if a value cannot stand in JSON, which knows neither NaN nor infinity nor other types than its own."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InputError(f"{where} has the key {key!r}, which is no text", fix="JSON takes text keys only.")
+            _require_json(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _require_json(item, f"{where}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where} is {value}, which JSON does not have", fix="Leave it out, or write it as text.")
+    else:
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise InputError(
+                f"{where} is of type {type(value).__name__}, which JSON does not have",
+                fix="Give plain numbers, texts, lists and dictionaries.",
+            ) from error

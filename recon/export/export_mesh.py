@@ -1,0 +1,233 @@
+"""Export of assets: the format by the file's ending, checked after writing, and as small as a profile asks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from recon.export.asset import Asset, asset_health, halved, health_line, jpeg_of, placed
+from recon.export.glb import glb_of
+from recon.export.glb_check import Finding
+from recon.export.glb_read import read_glb
+from recon.export.obj import check_obj, obj_files
+from recon.export.ply import check_ply, check_stl, ply_bytes, stl_bytes
+from recon.export.usdz import usdz_bytes
+from recon.export.usdz_check import check_usdz
+from recon.export.validate import GlbReport, structure_report, validate_glb
+from recon.mesh.marching_cubes import MeshHealth
+from recon.profiles import BUDGETED, FORMATS, Format, LimitCheck, Profile, limit_checks, packings
+from recon.settings import GlbSettings
+from recon.texture.bake import TexturedMesh
+from scene.camera import Mat4
+from scene.errors import InputError, ViewloomError
+from scene.files import written_aside
+
+_Build = Callable[[Asset, bytes, str], dict[str, bytes]]
+_Check = Callable[[dict[str, bytes]], list[Finding]]
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """How a format is written and checked: files by name, the one that was asked for first.
+
+    Args:
+        build: from the asset, its texture and the file's name without ending.
+        check: what always runs; None for GLB, which the Khronos validator looks at too.
+        has_texture: whether the texture goes into the files.
+    """
+
+    build: _Build
+    check: _Check | None
+    has_texture: bool
+
+
+_WRITERS: Mapping[Format, _Writer] = {
+    "glb": _Writer(lambda asset, jpeg, name: {f"{name}.glb": glb_of(asset, jpeg)}, None, True),
+    "obj": _Writer(obj_files, check_obj, True),
+    "ply": _Writer(
+        lambda asset, jpeg, name: {f"{name}.ply": ply_bytes(asset)}, lambda files: check_ply(*_one(files)), False
+    ),
+    "stl": _Writer(
+        lambda asset, jpeg, name: {f"{name}.stl": stl_bytes(asset)}, lambda files: check_stl(*_one(files)), False
+    ),
+    "usdz": _Writer(
+        lambda asset, jpeg, name: {f"{name}.usdz": usdz_bytes(asset, jpeg)},
+        lambda files: check_usdz(_one(files)[0]),
+        True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An asset that was written.
+
+    Args:
+        path: the file that was asked for.
+        files: that file and those that belong to it.
+        size: bytes of all of them.
+        report: what the checks found.
+        health: of the mesh.
+        limits: those of the profile, if there is one, and whether they are kept.
+        jpeg_quality: what the texture was packed with; None where there is none or it was kept as it stood in a file.
+        texture: longer side in pixels; None for formats without a texture.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    size: int
+    report: GlbReport
+    health: MeshHealth
+    limits: tuple[LimitCheck, ...]
+    jpeg_quality: int | None
+    texture: int | None
+
+    @property
+    def broken_limits(self) -> tuple[str, ...]:
+        """A sentence for each limit that is not kept."""
+        return tuple(f"{self.path.name} has {check}" for check in self.limits if not check.held)
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values for a job's summary."""
+        return {
+            "file": self.path.name,
+            "files": [path.name for path in self.files],
+            "bytes": self.size,
+            "check": {
+                "tool": self.report.tool,
+                "errors": self.report.errors,
+                "warnings": self.report.warnings,
+                "messages": list(self.report.messages),
+            },
+            "jpeg_quality": self.jpeg_quality,
+            "texture": self.texture,
+            "limits": {
+                check.what: {"limit": check.limit, "value": check.value, "held": check.held} for check in self.limits
+            },
+        }
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {health_line(self.health)}, {self.size / 1e6:.2f} MB"
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's ending stands for.
+
+    Raises:
+        InputError: no format has this ending.
+    """
+    for format in FORMATS:
+        if path.suffix.lower() == f".{format}":
+            return format
+    known = ", ".join(f".{format}" for format in FORMATS)
+    raise InputError(
+        f"no format has the ending {path.suffix!r}" if path.suffix else "has no ending that tells the format",
+        where=path,
+        fix=f"Choose one of {known}.",
+    )
+
+
+def export_mesh(
+    path: Path,
+    mesh: TexturedMesh | Asset,
+    settings: GlbSettings = GlbSettings(),
+    *,
+    extras: dict[str, Any] | None = None,
+    generator: str = "viewloom",
+    normalised_from_world: Mat4 | None = None,
+    profile: Profile | None = None,
+    may_shrink: bool = True,
+    khronos: bool | None = None,
+) -> Exported:
+    """Write a mesh in the format of the path's ending, check the file, and compare it with a profile.
+
+    What is too large for its profile is packed again with a lower JPEG quality, then with a smaller texture; what is
+    too large even then is written all the same, and ``broken_limits`` says so. Files appear when all of them are
+    complete and sound, or not at all.
+
+    Args:
+        path: the file; OBJ puts its material and texture beside it.
+        mesh: in the project's world, or an asset that is placed already; for such a one only the JPEG quality counts.
+        settings: placement and packing; its formats do not matter here.
+        extras, generator, normalised_from_world: see :func:`recon.export.asset.placed`.
+        profile: the limits, if there are any.
+        may_shrink: whether the texture may be made smaller than it is.
+        khronos: see :func:`recon.export.validate.validate_glb`.
+
+    Raises:
+        InputError: the ending is unknown, or the mesh or the extras cannot be written.
+        OutputError: the folder cannot be written, or the disk is full; what was there before is still there.
+        ViewloomError: the file that was written is not sound.
+    """
+    format = format_of(path)
+    writer = _WRITERS[format]
+    asset = mesh if isinstance(mesh, Asset) else placed(mesh, settings, extras, generator, normalised_from_world)
+    whole = max(asset.texture.shape[:2])
+    tries = packings(settings.jpeg_quality, whole, profile if format in BUDGETED else None, may_shrink)
+    for number, (quality, side) in enumerate(tries):
+        kept = number == 0 and asset.jpeg is not None
+        jpeg = jpeg_of(asset, quality, side, keep=kept) if writer.has_texture else b""
+        files = writer.build(asset, jpeg, path.stem)
+        size = sum(map(len, files.values()))
+        if profile is None or size <= profile.max_bytes:
+            break
+    # The ending is kept as the user wrote it.
+    files = {path.name: files.pop(next(iter(files))), **files}
+    report = _write_checked(path, format, files, khronos)
+    if profile is None:
+        limits: tuple[LimitCheck, ...] = ()
+    else:
+        limits = limit_checks(profile, format, len(asset.faces), side if writer.has_texture else None, size)
+    return Exported(
+        path,
+        tuple(path.parent / name for name in files),
+        size,
+        report,
+        asset_health(asset),
+        limits,
+        quality if writer.has_texture and not kept else None,
+        side if writer.has_texture else None,
+    )
+
+
+def export_glb(source: Path, path: Path, *, profile: Profile | None = None, khronos: bool | None = None) -> Exported:
+    """Write a GLB of viewloom's in another format, or in the same one within another profile.
+
+    Args:
+        source: the GLB.
+        path: the file; its ending says the format.
+        profile: the limits, if there are any; a larger texture is reduced to the profile's.
+        khronos: see :func:`recon.export.validate.validate_glb`.
+
+    Raises:
+        InputError: the GLB cannot be read, or the ending is unknown.
+        OutputError: the file cannot be written.
+        ViewloomError: the file that was written is not sound.
+    """
+    format_of(path)
+    asset = read_glb(source)
+    if profile is not None and max(asset.texture.shape[:2]) > profile.texture:
+        asset = replace(asset, texture=halved(asset.texture, profile.texture), jpeg=None)
+    return export_mesh(path, asset, profile=profile, khronos=khronos)
+
+
+def _write_checked(path: Path, format: Format, files: Mapping[str, bytes], khronos: bool | None) -> GlbReport:
+    """Write files aside, check them, and rename them when all are sound; the first is the one asked for."""
+    with contextlib.ExitStack() as stack:
+        aside = [stack.enter_context(written_aside(path.parent / name)) for name in files]
+        for partial, data in zip(aside, files.values(), strict=True):
+            partial.write_bytes(data)
+        check = _WRITERS[format].check
+        report = validate_glb(aside[0], khronos=khronos) if check is None else structure_report(check(dict(files)))
+        if not report.clean:
+            raise ViewloomError(f"the exported file is not sound: {'; '.join(report.messages[:3])}", where=path)
+    return report
+
+
+def _one(files: dict[str, bytes]) -> tuple[bytes, str]:
+    """Content and name of a file that stands alone."""
+    ((name, data),) = files.items()
+    return data, name

@@ -1,0 +1,156 @@
+"""GLB files for AR and VR: upright, in metres, facing +Z, standing on the origin; the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from recon.export.asset import Asset, jpeg_of, placed
+from recon.settings import GlbSettings
+from recon.texture.bake import TexturedMesh
+from scene.camera import Mat4
+from scene.files import write_bytes
+
+_FLOAT, _USHORT, _UINT = 5126, 5123, 5125
+_VERTEX_DATA, _INDEX_DATA = 34962, 34963
+
+
+@dataclass
+class _Builder:
+    """Accumulates buffer views and accessors."""
+
+    blob: bytearray = field(default_factory=bytearray)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    accessors: list[dict[str, Any]] = field(default_factory=list)
+
+    def view(self, data: bytes, target: int | None = None) -> int:
+        self.blob.extend(b"\0" * (-len(self.blob) % 4))
+        entry: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.blob), "byteLength": len(data)}
+        if target is not None:
+            entry["target"] = target
+        self.blob.extend(data)
+        self.views.append(entry)
+        return len(self.views) - 1
+
+    def accessor(
+        self,
+        array: np.ndarray,
+        kind: Literal["SCALAR", "VEC2", "VEC3", "VEC4"],
+        component: int,
+        target: int,
+        bounds: bool = False,
+    ) -> int:
+        entry: dict[str, Any] = {
+            "bufferView": self.view(array.tobytes(), target),
+            "componentType": component,
+            "count": len(array),
+            "type": kind,
+        }
+        if bounds:
+            entry["min"], entry["max"] = array.min(axis=0).tolist(), array.max(axis=0).tolist()
+        self.accessors.append(entry)
+        return len(self.accessors) - 1
+
+
+def glb_bytes(
+    mesh: TexturedMesh,
+    settings: GlbSettings = GlbSettings(),
+    extras: dict[str, Any] | None = None,
+    generator: str = "viewloom",
+    normalised_from_world: Mat4 | None = None,
+) -> bytes:
+    """A binary glTF 2.0 asset: one node, one mesh, one material with one embedded JPEG.
+
+    Args:
+        mesh: in the project's world.
+        settings: placement and packing.
+        extras: facts stored in ``asset.extras``; ``world_from_asset`` is added.
+        generator: named in the file.
+        normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
+            leads back into that world.
+
+    Raises:
+        InputError: the mesh has no extent, or the extras hold what JSON does not have (NaN, infinity, other types).
+    """
+    asset = placed(mesh, settings, extras, generator, normalised_from_world)
+    return glb_of(asset, jpeg_of(asset, settings.jpeg_quality, max(asset.texture.shape)))
+
+
+def glb_of(asset: Asset, jpeg: bytes) -> bytes:
+    """The file of an asset; see :func:`glb_bytes`.
+
+    Args:
+        asset: the mesh.
+        jpeg: its texture.
+    """
+    wide = len(asset.vertices) > 65535
+    build = _Builder()
+    indices = build.accessor(
+        asset.faces.astype(np.uint32 if wide else np.uint16).reshape(-1),
+        "SCALAR",
+        _UINT if wide else _USHORT,
+        _INDEX_DATA,
+    )
+    attributes = {
+        "POSITION": build.accessor(asset.vertices, "VEC3", _FLOAT, _VERTEX_DATA, bounds=True),
+        "NORMAL": build.accessor(asset.normals, "VEC3", _FLOAT, _VERTEX_DATA),
+        "TEXCOORD_0": build.accessor(asset.uv, "VEC2", _FLOAT, _VERTEX_DATA),
+    }
+    image = build.view(jpeg)
+    facts = dict(asset.extras)
+    if asset.world_from_asset is not None:
+        facts["world_from_asset"] = asset.world_from_asset.tolist()
+    material: dict[str, Any] = {
+        "name": "surface",
+        "doubleSided": False,
+        # glTF's defaults make metal, which is black wherever a viewer has no surroundings to mirror.
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 1.0},
+    }
+    if asset.unlit:
+        material["extensions"] = {"KHR_materials_unlit": {}}
+    content: dict[str, Any] = {
+        "asset": {"version": "2.0", "generator": asset.generator, "extras": facts},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": "object"}],
+        "meshes": [
+            {"name": "object", "primitives": [{"attributes": attributes, "indices": indices, "material": 0, "mode": 4}]}
+        ],
+        "materials": [material],
+        "textures": [{"source": 0, "sampler": 0}],
+        "images": [{"bufferView": image, "mimeType": "image/jpeg", "name": "base_colour"}],
+        # Linear with mip maps, clamped.
+        "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
+        "accessors": build.accessors,
+        "bufferViews": build.views,
+    }
+    if asset.unlit:
+        content["extensionsUsed"] = ["KHR_materials_unlit"]
+    build.blob.extend(b"\0" * (-len(build.blob) % 4))
+    content["buffers"] = [{"byteLength": len(build.blob)}]
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    body = (
+        struct.pack("<II", len(text), 0x4E4F534A)
+        + text
+        + struct.pack("<II", len(build.blob), 0x004E4942)
+        + bytes(build.blob)
+    )
+    return struct.pack("<III", 0x46546C67, 2, 12 + len(body)) + body
+
+
+def write_glb(
+    path: Path,
+    mesh: TexturedMesh,
+    settings: GlbSettings = GlbSettings(),
+    extras: dict[str, Any] | None = None,
+    generator: str = "viewloom",
+    normalised_from_world: Mat4 | None = None,
+) -> None:
+    """Write a GLB aside and rename it; see :func:`glb_bytes`."""
+    write_bytes(path, glb_bytes(mesh, settings, extras, generator, normalised_from_world))

@@ -1,0 +1,1 @@
+"""Triangle meshes: marching cubes, cleaning, decimation, topology, scores."""

@@ -1,0 +1,102 @@
+"""A fitted surface: signed distances and colours on a grid, ready for extraction."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+
+from recon.sdf_grid.narrow_band import Box
+from recon.view_dependence import Gloss
+from scene.errors import InputError
+from scene.files import written_aside
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A fitted surface, ready for extraction.
+
+    Args:
+        sdf: signed distance at voxel centres, positive outside, world units.
+        colour: sRGB in [0, 1] at voxel centres of a grid over the same box.
+        low: the box's corner with the smallest coordinates, world frame.
+        voxel: side of the cubic voxels, world units.
+        facts: how it was fitted (agreement of the masks, losses, warnings).
+        gloss: what the object mirrors of its surroundings, if that was found; not part of ``colour``.
+    """
+
+    sdf: Float[np.ndarray, "x y z"]
+    colour: Float[np.ndarray, "cx cy cz 3"]
+    low: Float[np.ndarray, "3"]
+    voxel: float
+    facts: dict[str, object]
+    gloss: Gloss | None = None
+
+    @classmethod
+    def cube(
+        cls,
+        sdf: Float[np.ndarray, "r r r"],
+        colour: Float[np.ndarray, "cx cy cz 3"],
+        half: float,
+        facts: dict[str, object],
+    ) -> Surface:
+        """A surface on the cube ``[-half, half]^3``."""
+        return cls(sdf, colour, np.full(3, -half), 2 * half / sdf.shape[0], facts)
+
+    @property
+    def box(self) -> Box:
+        """The grid."""
+        x, y, z = self.sdf.shape
+        return Box(self.low, self.voxel, (x, y, z))
+
+    def colours_at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """Model colour at world points."""
+        middle, half = (self.low + self.box.high) / 2, (self.box.high - self.low) / 2
+        local = np.ascontiguousarray(((points - middle) / half)[:, ::-1])
+        grid = torch.from_numpy(local).float()[None, None, None]
+        field = torch.from_numpy(np.ascontiguousarray(self.colour)).movedim(-1, 0)[None].float()
+        return F.grid_sample(field, grid, padding_mode="border", align_corners=False)[0, :, 0, 0].T.numpy()
+
+    def save(self, path: Path) -> None:
+        """Write as ``.npz``; byte for byte the same for the same surface."""
+        import json
+
+        more = {} if self.gloss is None else {"gloss": self.gloss.terms.astype(np.float32)}
+        with written_aside(path) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                **more,  # type: ignore[arg-type]
+                sdf=self.sdf.astype(np.float32),
+                colour=np.round(self.colour * 255).astype(np.uint8),
+                low=np.asarray(self.low, np.float64),
+                voxel=np.float64(self.voxel),
+                facts=np.array(json.dumps(self.facts, sort_keys=True)),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Surface:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is missing, cut short or something else.
+        """
+        import json
+
+        try:
+            # Opened as an archive first: an array file would come back as an array, without the names below.
+            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as data:
+                return cls(
+                    data["sdf"],
+                    data["colour"].astype(np.float32) / 255,
+                    data["low"],
+                    float(data["voxel"]),
+                    json.loads(str(data["facts"])),
+                    Gloss(data["gloss"]) if "gloss" in data else None,
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"is not a stored surface ({error})", where=path) from error

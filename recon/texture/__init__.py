@@ -1,0 +1,1 @@
+"""Textures: charts, packing, visibility, blending of views, baking."""

@@ -1,0 +1,119 @@
+"""What each view sees of a mesh: by one ray for each vertex and face, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from recon.mesh.topology import Faces, Vertices, area_normals, edges_of
+from recon.texture.picture import Picture
+from scene.camera import Camera
+from scene.raycast import RayCaster
+
+HIDDEN, PARTLY, WHOLE = 0, 1, 2
+"""How much of a face a view sees."""
+_ASKANCE = 0.1
+"""Least cosine between a normal and the direction to a camera that sees the point."""
+_FINEST = 4.0
+"""Times the usual view's pixels a unit of length, beyond which a view with more makes the others count no less."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What the views see of a mesh.
+
+    Args:
+        weight: how well each view sees each vertex: 0 not at all, 1 squarely, near by, away from all rims.
+        colour: the reduced picture's colour at the vertex; 0 where it is not seen.
+        extent: of each face: hidden, partly or whole.
+    """
+
+    weight: Float[np.ndarray, "views v"]
+    colour: Float[np.ndarray, "views v 3"]
+    extent: UInt8[np.ndarray, "views f"]
+
+
+def look(
+    vertices: Vertices,
+    faces: Faces,
+    normals: Vertices,
+    pictures: Sequence[Picture],
+    confidence: Sequence[float],
+    caster: RayCaster,
+    sharpness: float,
+) -> Sight:
+    """See a mesh from all views.
+
+    Args:
+        vertices, faces, normals: the mesh; small faces, so that few are seen in part.
+        pictures: of the views.
+        confidence: in [0, 1], of each view.
+        caster: of the mesh.
+        sharpness: power of the cosine between normal and view.
+    """
+    middles = vertices[faces].mean(axis=1)
+    flat = area_normals(vertices, faces)
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    weight = np.zeros((len(pictures), len(vertices)), np.float32)
+    colour = np.zeros((len(pictures), len(vertices), 3), np.float32)
+    extent = np.zeros((len(pictures), len(faces)), np.uint8)
+    middle = vertices.mean(axis=0)
+    # Pixels a unit of length at the object: a view from far away shows less.
+    focus = [p.camera.fx / max(float(np.linalg.norm(p.camera.centre - middle)), 1e-9) for p in pictures]
+    # A large photo beside small generated views must not leave these with the weight of what nobody sees.
+    finest = min(float(np.max(focus)), _FINEST * float(np.median(focus)))
+    for k, picture in enumerate(pictures):
+        cosine, _ = _facing(picture.camera, vertices, normals)
+        seen = visible(picture.camera, vertices, cosine > _ASKANCE, caster)
+        facing, _ = _facing(picture.camera, middles, flat)
+        in_middle = visible(picture.camera, middles, facing > 0.5 * _ASKANCE, caster)
+        count = seen[faces].sum(axis=1) + in_middle
+        extent[k] = np.where(count == 4, WHOLE, np.where(count == 0, HIDDEN, PARTLY))
+        index = np.nonzero(seen)[0]
+        pixels, _ = picture.camera.project(vertices[index])
+        scale = min(1.0, focus[k] / finest) ** 2
+        weight[k, index] = confidence[k] * scale * cosine[index] ** sharpness * picture.core_at(pixels)
+        colour[k, index] = picture.soft_at(pixels)
+    return Sight(weight, colour, extent)
+
+
+def visible(
+    camera: Camera, points: Float[np.ndarray, "n 3"], candidates: Bool[np.ndarray, "n"], caster: RayCaster
+) -> Bool[np.ndarray, "n"]:
+    """Which of the candidates lie in the picture with nothing in front of them."""
+    index = np.nonzero(candidates)[0]
+    pixels, depth = camera.project(points[index])
+    inside = (depth > 0) & (pixels >= 0).all(axis=-1) & (pixels < (camera.width, camera.height)).all(axis=-1)
+    index = index[inside]
+    out = np.zeros(len(points), bool)
+    if not len(index):
+        return out
+    away = points[index] - camera.centre
+    distance = np.linalg.norm(away, axis=1)
+    hits = caster.cast(np.broadcast_to(camera.centre, away.shape), away / distance[:, None])
+    out[index] = hits.distance > distance * (1 - 0.002)
+    return out
+
+
+def _facing(
+    camera: Camera, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Cosine between the normal and the direction to the camera, and the distance."""
+    towards = camera.centre - points
+    distance = np.linalg.norm(towards, axis=1)
+    return np.einsum("nc,nc->n", towards, normals) / np.maximum(distance, 1e-9), distance
+
+
+def subdivided(
+    points: Float[np.ndarray, "v d"], faces: Faces
+) -> tuple[Float[np.ndarray, "w d"], Int[np.ndarray, "g 3"]]:
+    """Each face in four, with new points in the middle of the edges; face ``k`` becomes ``4 k`` to ``4 k + 3``."""
+    edges = edges_of(faces)
+    middle = len(points) + edges.of_face
+    a, b, c = faces.T
+    ab, bc, ca = middle.T
+    parts = np.stack([[a, ab, ca], [ab, b, bc], [ca, bc, c], [ab, bc, ca]])  # [4, 3, f]
+    return np.concatenate([points, points[edges.ends].mean(axis=1)]), parts.transpose(2, 0, 1).reshape(-1, 3)

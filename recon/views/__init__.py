@@ -1,0 +1,1 @@
+"""Views for fitting: pixel rays, masks, the visual hull, normalisation of captures."""

@@ -1,0 +1,106 @@
+"""Bringing a capture of any scale and place into the normalised world: where the object is, and how large."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from recon.views.ray_set import RaySet
+from recon.views.visual_hull import vote_inside
+from scene.camera import OBJECT_RADIUS, Camera, Mat4, normalising_transform
+from scene.errors import InputError
+from scene.viewset import ViewSet
+
+
+def normalise_capture(views: ViewSet, max_side: int = 128) -> tuple[ViewSet, Mat4]:
+    """Move and scale a masked capture so that its object is centred in the bounding sphere.
+
+    The object is found by a visual hull, first in a wide cube about the point that the cameras look at, then again in
+    the box of what was found.
+
+    Returns:
+        The moved views, and the similarity from the capture's world to the normalised one.
+
+    Raises:
+        InputError: fewer than two views, no masks, or cameras that see no common region.
+    """
+    if len(views) < 2:
+        raise InputError("a capture needs at least two views")
+    centre = look_at_point([view.camera for view in views])
+    reach = float(np.median([np.linalg.norm(view.camera.centre - centre) for view in views]))
+    matrix = np.eye(4) / (0.6 * reach)
+    matrix[:3, 3], matrix[3, 3] = -centre / (0.6 * reach), 1.0
+    for resolution in (48, 64):
+        moved = transformed(views, matrix)
+        rays = RaySet.of(moved, max_side)
+        inside = vote_inside(rays, resolution, 1.0)
+        solid = inside >= min(0.9, float(inside.max()) * 0.95)
+        if float(inside.max()) < 0.3:
+            raise InputError("the cameras see no common region", fix="Check the poses: they must be camera-to-world.")
+        axis = (np.arange(resolution) + 0.5) / resolution * 2 - 1
+        points = np.stack(np.nonzero(solid), axis=-1)
+        # Voxel corners, so that a thin object keeps its extent.
+        corners = np.concatenate([axis[points] - 1 / resolution, axis[points] + 1 / resolution])
+        matrix = (
+            normalising_transform(corners) @ matrix
+            if resolution == 64
+            else normalising_transform(corners, 0.9) @ matrix
+        )
+    return transformed(views, matrix), matrix
+
+
+def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float] | None = None) -> tuple[ViewSet, Mat4]:
+    """Move and scale a capture without masks so that its region of interest is the bounding sphere.
+
+    Args:
+        views: the capture.
+        region: centre and radius, capture's world. By default what the capture's file says, else a sphere about the
+            point that the cameras look at, a little larger than most pictures show: parts of objects reach out.
+
+    Returns:
+        The moved views, and the similarity from the capture's world to the normalised one.
+
+    Raises:
+        InputError: fewer than two views, or cameras that look in the same direction.
+    """
+    if len(views) < 2:
+        raise InputError("a capture needs at least two views")
+    told = views.facts.get("region")
+    if region is None and isinstance(told, dict):
+        region = np.array(told["centre"], float), float(told["radius"])
+    if region is None:
+        centre = look_at_point([view.camera for view in views])
+        distances = [float(np.linalg.norm(view.camera.centre - centre)) for view in views]
+        shown = [
+            d * min(v.camera.width / v.camera.fx, v.camera.height / v.camera.fy) / 2
+            for d, v in zip(distances, views, strict=True)
+        ]
+        region = centre, min(1.3 * float(np.median(shown)), 0.75 * min(distances))
+    centre, radius = region
+    if not radius > 0:
+        raise InputError(f"the region of interest has radius {radius:g}", fix="Give a positive radius.")
+    matrix = np.eye(4) * (OBJECT_RADIUS / radius)
+    matrix[:3, 3] = -centre * OBJECT_RADIUS / radius
+    matrix[3, 3] = 1
+    return transformed(views, matrix), matrix
+
+
+def look_at_point(cameras: list[Camera]) -> Float[np.ndarray, "3"]:
+    """The point nearest to all optical axes (least squares).
+
+    Raises:
+        InputError: the axes are parallel.
+    """
+    total, right = np.zeros((3, 3)), np.zeros(3)
+    for camera in cameras:
+        across = np.eye(3) - np.outer(camera.forward, camera.forward)
+        total += across
+        right += across @ camera.centre
+    if np.linalg.cond(total) > 1e8:
+        raise InputError("all cameras look in the same direction", fix="A surface needs views from around the object.")
+    return np.linalg.solve(total, right)
+
+
+def transformed(views: ViewSet, matrix: Mat4) -> ViewSet:
+    """The views after a similarity of their world: cameras and points move, depths follow its scale."""
+    return views.transformed(matrix)

@@ -1,0 +1,549 @@
+"""Photos to assets: what is written, what is kept, and what one bad photo does to the others."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.diffusion import generate
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.jobs import runner
+from pipeline.jobs.image2mesh import _Model, _names, image2mesh, make_views, versions
+from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
+from pipeline.jobs.stages import prepare_stage
+from recon.export.validate import find_khronos_validator, validate_glb
+from scene.errors import CheckpointError, InputError, ViewloomError
+from scene.photo import load_rgba
+from scene.viewset import ViewSet
+
+STAGES = ["prepare", "views", "surface", "asset"]
+Tree = Callable[[Path], dict[str, bytes]]
+Done = Any
+Heard = Any
+
+
+@pytest.fixture
+def again(done: Done, tmp_path: Path) -> Path:
+    """A copy of the finished job's output folder, to go on with."""
+    shutil.copytree(done.out, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def changed_copy(checkpoint: Path, folder: Path, change: Callable[[ViewDiffusion], object]) -> Path:
+    """Another checkpoint."""
+    model = ViewDiffusion.from_pretrained(checkpoint)
+    with torch.no_grad():
+        change(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+# --- what a job leaves ------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_becomes_a_sound_asset_with_everything_beside_it(done: Done) -> None:
+    folder = done.out / "toy"
+    assert (done.result.name, done.result.folder, done.result.error) == ("toy", folder, None)
+    assert done.result.asset == folder / "toy.glb"
+    assert {p.name for p in done.out.iterdir()} == {"toy"}
+    assert {p.name for p in folder.iterdir()} == {*STAGES, "toy.glb", "manifest.json", "report.html"}
+    assert validate_glb(done.result.asset, khronos=False).clean
+    assert done.result.asset.read_bytes() == (folder / "asset" / "toy.glb").read_bytes()
+    with Image.open(folder / "asset" / "turntable.webp") as turntable:
+        assert turntable.n_frames == 24
+
+
+def test_the_health_of_the_asset_is_told_in_a_line(done: Done) -> None:
+    line = re.compile(r"toy\.glb: [\d,]+ triangles, \d+ pieces?, (watertight, genus \d+|.* edges), .* m, \d\.\d\d MB")
+    assert len([note for note in done.heard.notes if line.fullmatch(note)]) == 1
+
+
+def test_progress_is_told(done: Done) -> None:
+    assert done.heard.items == [f"{done.photo} -> {done.out / 'toy'}"]
+    assert done.heard.stages == [(stage, False) for stage in STAGES]
+    assert done.heard.steps == [(1, 2), (2, 2), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_cut_out_is_kept_as_the_model_saw_it(done: Done, pixels: np.ndarray) -> None:
+    folder = done.out / "toy" / "prepare"
+    assert np.array_equal(load_rgba(folder / "cutout.png"), pixels)
+    assert np.array_equal(np.array(Image.open(folder / "mask.png")), pixels[..., 3])
+    assert load_rgba(folder / "framed.png").shape == (64, 64, 4)
+
+
+def test_the_views_are_a_capture_of_the_photo_and_the_rings(done: Done, settings: Image2MeshSettings) -> None:
+    views = ViewSet.load(done.out / "toy" / "views")
+    assert [view.name for view in views] == ["photo", "view_00", "view_01", "view_02"]
+    assert views.has_masks
+    assert np.array_equal(views.views[0].rgba(), load_rgba(done.out / "toy" / "prepare" / "framed.png"))
+    azimuths = [math.degrees(math.atan2(*view.camera.centre[[1, 0]])) % 360 for view in views.views[1:]]
+    assert azimuths == pytest.approx([45, 165, 285], abs=1e-4)
+    for view in views.views[1:]:
+        assert math.degrees(math.asin(view.camera.centre[2] / 1.5)) == pytest.approx(10, abs=1e-4)
+    # Confidence falls with the angle to the photo, from 0.8 to 0.5.
+    directions = [view.camera.centre / np.linalg.norm(view.camera.centre) for view in views]
+    expected = [0.8 - 0.3 * (1 - directions[0] @ direction) / 2 for direction in directions[1:]]
+    assert [view.weight for view in views] == pytest.approx([1.0, *expected], abs=1e-5)
+    assert views.facts["normalised"] is True
+    assert views.facts["elevation"] == "predicted"
+
+
+def test_the_manifest_says_what_the_asset_was_made_of(done: Done, settings: Image2MeshSettings) -> None:
+    manifest = json.loads((done.out / "toy" / "manifest.json").read_text())
+    plain = settings_as_dict(settings)
+    del plain["views"]["weights"]
+    assert manifest["settings"] == plain
+    assert manifest["settings"]["views"]["sampling"]["seed"] == 0
+    assert manifest["versions"] == versions()
+    assert {"viewloom", "torch", "diffusers", "numpy", "python"} <= set(manifest["versions"])
+    assert "unknown" not in manifest["versions"].values()
+    assert manifest["weights"]["licence"] == "test"
+    assert len(manifest["weights"]["sha256"]) == len(manifest["photo"]["sha256"]) == 64
+    assert manifest["photo"]["name"] == "toy.png"
+    assert manifest["asset"]["file"] == "toy.glb"
+    assert manifest["asset"]["bytes"] == done.result.asset.stat().st_size
+    assert manifest["asset"]["health"]["watertight"] is True
+    assert max(manifest["asset"]["health"]["size"]) == pytest.approx(0.3, abs=1e-6)
+    (glb,) = manifest["asset"]["files"]
+    assert (glb["file"], glb["files"], glb["bytes"]) == ("toy.glb", ["toy.glb"], manifest["asset"]["bytes"])
+    assert glb["limits"]["triangles"] == {"limit": 400, "value": manifest["asset"]["health"]["faces"], "held": True}
+    assert manifest["asset"]["broken_limits"] == []
+    assert manifest["warnings"] == []
+
+
+def test_the_asset_itself_says_so_too(done: Done) -> None:
+    data = done.result.asset.read_bytes()
+    content = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+    assert content["asset"]["generator"].startswith("viewloom")
+    assert content["asset"]["extras"]["manifest"] == {"licence": "test", "versions": versions(), "seed": 0}
+
+
+def test_no_result_holds_a_path_or_a_time(done: Done, tiny_checkpoint: Path) -> None:
+    for path in (done.out / "toy").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert str(done.out.parent).encode() not in data, path.name
+            assert str(tiny_checkpoint).encode() not in data, path.name
+            if path.suffix == ".json":
+                assert b"second" not in data, path.name
+
+
+# --- what is kept and what is redone ----------------------------------------------------------------------------------
+
+
+def test_a_second_run_does_no_work(
+    done: Done, again: Path, settings: Image2MeshSettings, tree: Tree, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading = "pipeline.jobs.image2mesh.load_view_model"
+    monkeypatch.setattr(loading, lambda *_, **__: pytest.fail("the model was loaded"))
+    before = {p: p.stat().st_mtime_ns for p in again.glob("toy/*/**/*")}
+    glb = (again / "toy" / "toy.glb").stat().st_mtime_ns
+    result = image2mesh([done.photo], again, settings, reporter=heard)[0]
+    assert result.asset == again / "toy" / "toy.glb"
+    assert heard.stages == [(stage, True) for stage in STAGES]
+    assert heard.steps == []
+    assert tree(again) == tree(done.out)
+    assert {p: p.stat().st_mtime_ns for p in again.glob("toy/*/**/*")} == before
+    assert (again / "toy" / "toy.glb").stat().st_mtime_ns == glb
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        (lambda s: replace(s, prepare=replace(s.prepare, fill=0.6)), STAGES),
+        (lambda s: replace(s, views=replace(s.views, sampling=replace(s.views.sampling, seed=1))), STAGES[1:]),
+        (lambda s: replace(s, views=replace(s.views, back_weight=0.4)), STAGES[1:]),
+        (lambda s: replace(s, fit=replace(s.fit, seed=1)), STAGES[2:]),
+        (lambda s: replace(s, mesh=replace(s.mesh, texture=32)), STAGES[3:]),
+        (lambda s: replace(s, glb=replace(s.glb, unlit=True)), STAGES[3:]),
+        (lambda s: replace(s, glb=replace(s.glb, formats=("obj",), longest_side=1.0)), STAGES[3:]),
+    ],
+    ids=["fill", "seed", "weight", "fit", "texture", "unlit", "formats"],
+)
+def test_a_changed_setting_redoes_only_what_depends_on_it(
+    done: Done,
+    again: Path,
+    settings: Image2MeshSettings,
+    heard: Heard,
+    change: Callable[[Image2MeshSettings], Image2MeshSettings],
+    redone: list[str],
+) -> None:
+    result = image2mesh([done.photo], again, change(settings), reporter=heard)[0]
+    assert result.error is None
+    assert heard.redone == redone
+    assert (again / "toy" / "toy.glb").read_bytes() == (again / "toy" / "asset" / "toy.glb").read_bytes()
+    assert (again / "toy" / "toy.glb").read_bytes() != done.result.asset.read_bytes()
+    manifest = json.loads((again / "toy" / "manifest.json").read_text())
+    assert manifest["settings"] != json.loads((done.out / "toy" / "manifest.json").read_text())["settings"]
+
+
+def test_weights_count_by_content_and_not_by_place(
+    done: Done, again: Path, settings: Image2MeshSettings, tiny_checkpoint: Path, heard: Heard, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    moved = replace(settings, views=replace(settings.views, weights=tmp_path / "copy"))
+    image2mesh([done.photo], again, moved, reporter=heard)
+    assert heard.redone == []
+    index = json.loads((tmp_path / "copy" / "model_index.json").read_text())
+    index["viewloom"]["licence"] = "another"
+    (tmp_path / "copy" / "model_index.json").write_text(json.dumps(index))
+    image2mesh([done.photo], again, moved, reporter=heard)
+    assert heard.redone[0] == "views"
+    assert json.loads((again / "toy" / "manifest.json").read_text())["weights"]["licence"] == "another"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "pytorch_model.bin"])
+def test_weights_in_every_kind_of_file_count(tmp_path: Path, name: str) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / name).write_bytes(b"1")
+    first = _Model(tmp_path, "cpu").digest
+    (tmp_path / "unet" / name).write_bytes(b"2")
+    assert _Model(tmp_path, "cpu").digest != first
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("versions", lambda: {"torch": "another"}),
+        ("version_of", lambda name: f"0.0.1 of {name}"),
+        ("find_khronos_validator", lambda: None),
+    ],
+)
+def test_assets_are_made_again_where_other_tools_make_and_check_them(
+    done: Done,
+    again: Path,
+    settings: Image2MeshSettings,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    other: Callable[..., Any],
+) -> None:
+    if what == "find_khronos_validator" and find_khronos_validator() is None:
+        monkeypatch.setattr(f"pipeline.jobs.image2mesh.{what}", lambda: "one")
+    else:
+        monkeypatch.setattr(f"pipeline.jobs.image2mesh.{what}", other)
+    (result,) = image2mesh([done.photo], again, settings, reporter=heard)
+    assert result.error is None
+    assert heard.redone == ["asset"]
+
+
+def test_another_photo_of_the_same_name_is_another_photo(
+    again: Path, pixels: np.ndarray, settings: Image2MeshSettings, heard: Heard, tmp_path: Path
+) -> None:
+    Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(tmp_path / "toy.png")
+    make_views([tmp_path / "toy.png"], again, settings, reporter=heard)
+    assert heard.redone == ["prepare", "views"]
+
+
+def test_damage_between_two_runs_is_mended(
+    done: Done, again: Path, settings: Image2MeshSettings, heard: Heard, tree: Tree
+) -> None:
+    (again / "toy" / "toy.glb").write_bytes(b"half")
+    (again / "toy" / "manifest.json").unlink()
+    (again / "toy" / "views" / "images" / "view_01.png").write_bytes(b"")
+    image2mesh([done.photo], again, settings, reporter=heard)
+    assert heard.redone == ["views"]  # what followed from it has the same key and is whole
+    assert tree(again) == tree(done.out)
+
+
+def test_results_are_not_visible_before_they_are_complete(
+    photo: Path, settings: Image2MeshSettings, tmp_path: Path
+) -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    class Looking:
+        running = ""
+
+        def item(self, name: str) -> None: ...
+
+        def stage(self, name: str, cached: bool) -> None:
+            self.running = name
+
+        def step(self, done: int, total: int) -> None:
+            seen.append((self.running, sorted(p.name for p in (tmp_path / "out" / "toy").iterdir())))
+
+        def note(self, text: str) -> None: ...
+
+    make_views([photo], tmp_path / "out", settings, reporter=Looking())
+    assert seen == [("views", [".views.part", "prepare"])] * 2
+    assert not (tmp_path / "out" / "toy" / ".views.part").exists()
+
+
+# --- views alone ------------------------------------------------------------------------------------------------------
+
+
+def test_views_alone_and_then_the_mesh(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, done: Done, tree: Tree
+) -> None:
+    result = make_views([photo], tmp_path / "out", settings, reporter=heard)[0]
+    folder = tmp_path / "out" / "toy"
+    assert (result.asset, result.error, result.folder) == (None, None, folder)
+    assert {p.name for p in folder.iterdir()} == {"prepare", "views", "manifest.json", "report.html"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "asset" not in manifest
+    assert manifest["weights"]["licence"] == "test"
+    heard.stages.clear()
+    image2mesh([photo], tmp_path / "out", settings, reporter=heard)
+    assert heard.redone == ["surface", "asset"]
+    assert tree(tmp_path / "out") == tree(done.out)  # in another folder, in two goes: the same bytes
+
+
+def test_a_given_elevation_is_used(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
+    given_30 = replace(settings, views=replace(settings.views, elevation_deg=30.0))
+    make_views([photo], tmp_path / "out", given_30)
+    views = ViewSet.load(tmp_path / "out" / "toy" / "views")
+    assert views.facts["source_elevation_deg"] == pytest.approx(30)
+    assert views.facts["elevation"] == "given"
+    assert views.views[0].camera.centre[2] == pytest.approx(1.5 * math.sin(math.radians(30)), abs=1e-5)
+
+
+def test_a_mask_is_used_and_its_content_counts(
+    pixels: np.ndarray, settings: Image2MeshSettings, heard: Heard, tmp_path: Path
+) -> None:
+    photo, mask = tmp_path / "toy.png", tmp_path / "mask.png"
+    Image.fromarray(pixels[..., :3]).save(photo)
+    Image.fromarray(pixels[..., 3]).save(mask)
+    make_views([photo], tmp_path / "out", settings, mask=mask, reporter=heard)
+    assert np.array_equal(np.array(Image.open(tmp_path / "out/toy/prepare/mask.png")), pixels[..., 3])
+    assert [note.partition(":")[0] for note in heard.notes] == ["viewloom"]  # the model; no guess of a mask
+    Image.fromarray(pixels[::-1, :, 3].copy()).save(mask)
+    heard.stages.clear()
+    make_views([photo], tmp_path / "out", settings, mask=mask, reporter=heard)
+    assert heard.redone == ["prepare", "views"]
+
+
+def test_warnings_are_told_every_time_and_kept(
+    pixels: np.ndarray, settings: Image2MeshSettings, heard: Heard, tmp_path: Path
+) -> None:
+    photo = tmp_path / "toy.png"
+    alpha = pixels[..., 3:] / 255
+    Image.fromarray(np.round(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)).save(photo)
+    for _ in range(2):
+        make_views([photo], tmp_path / "out", settings, reporter=heard)
+    warned = [note for note in heard.notes if "GrabCut" in note]
+    assert len(warned) == 2
+    assert json.loads((tmp_path / "out/toy/manifest.json").read_text())["warnings"] == warned[:1]
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_one_bad_photo_fails_alone(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, tree: Tree, done: Done
+) -> None:
+    text, glass = tmp_path / "text.png", tmp_path / "glass.png"
+    text.write_text("no picture")
+    Image.new("RGBA", (32, 32)).save(glass)
+    bad = [text, tmp_path / "gone.png", tmp_path, glass]
+    results = image2mesh([*bad, photo], tmp_path / "out", settings, reporter=heard)
+    assert [r.name for r in results] == ["text", "gone", tmp_path.name, "glass", "toy"]
+    expected = [
+        "cannot be read as a picture",
+        "there is no such photo",
+        "is a folder, not a photo",
+        "fully transparent",
+    ]
+    for result, path, message in zip(results, bad, expected, strict=False):
+        assert isinstance(result.error, InputError)
+        assert message in str(result.error)
+        assert result.error.where == str(path)
+        assert result.asset is None
+        assert not list((tmp_path / "out").glob(f"{result.name}/**/*"))
+    assert heard.notes[:4] == [f"failed: {r.error}" for r in results[:4]]
+    assert heard.notes[4:] == done.heard.notes
+    assert results[4].error is None
+    assert tree(tmp_path / "out" / "toy") == tree(done.out / "toy")
+
+
+def test_a_single_bad_photo_is_reported_once(settings: Image2MeshSettings, heard: Heard, tmp_path: Path) -> None:
+    (result,) = image2mesh([tmp_path / "gone.png"], tmp_path / "out", settings, reporter=heard)
+    assert isinstance(result.error, InputError)
+    assert heard.notes == []
+
+
+@pytest.mark.parametrize("which", ["photo", "mask", "weights"])
+def test_files_that_may_not_be_read_are_the_inputs_fault(
+    which: str,
+    photo: Path,
+    settings: Image2MeshSettings,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask = tmp_path / "mask.png"
+    shutil.copy(photo, mask)
+    locked = {"photo": photo, "mask": mask, "weights": next(tiny_checkpoint.rglob("*.safetensors"))}[which]
+    real = runner.digest_of_file
+
+    def refusing(path: Path) -> str:
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    def make() -> None:
+        (result,) = make_views([photo], tmp_path / "out", settings, mask=mask)
+        if result.error is not None:
+            raise result.error
+
+    monkeypatch.setattr(runner, "digest_of_file", refusing)
+    monkeypatch.setattr("pipeline.jobs.image2mesh.digest_of_file", refusing)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)") as caught:
+        make()
+    assert caught.value.where == str(locked)
+    assert caught.value.exit_code == 2
+
+
+def test_faults_that_are_ours_fail_alone_too_and_are_not_swallowed(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cause, real = RuntimeError("out of memory\nin a kernel"), prepare_stage
+
+    def broken(folder: Path, path: Path, *rest: Any) -> None:
+        if path.name == "other.png":
+            raise cause
+        real(folder, path, *rest)
+
+    monkeypatch.setattr("pipeline.jobs.image2mesh.prepare_stage", broken)
+    other = tmp_path / "other.png"
+    shutil.copy(photo, other)
+    bad, good = make_views([other, photo], tmp_path / "out", settings, reporter=heard)
+    assert good.error is None
+    assert type(bad.error) is ViewloomError
+    assert bad.error.exit_code == 1
+    assert bad.error.__cause__ is cause
+    assert str(bad.error).startswith(f"{other}: unexpected RuntimeError (out of memory). ")
+    assert "--debug" in str(bad.error)
+    assert heard.notes[0] == f"failed: {bad.error}"
+    assert not any("failed" in note for note in heard.notes[1:])
+
+
+def test_what_is_wrong_with_the_whole_job_is_said_before_it_starts(
+    photo: Path, settings: Image2MeshSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no photos were given"):
+        image2mesh([], out, settings)
+    with pytest.raises(InputError, match="--mask fits one photo only"):
+        image2mesh([photo, photo], out, settings, mask=photo)
+    with pytest.raises(InputError, match=r"nowhere: there is no such checkpoint folder"):
+        image2mesh([photo], out, replace(settings, views=replace(settings.views, weights=tmp_path / "nowhere")))
+    monkeypatch.setattr("scene.resources._ROOT", tmp_path)
+    with pytest.raises(CheckpointError, match="the embedded weights are missing"):
+        image2mesh([photo], out, replace(settings, views=replace(settings.views, weights=None)))
+    assert not out.exists()
+
+
+def test_a_missing_mask_and_a_wrong_device(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
+    def error_of(settings: Image2MeshSettings, mask: Path | None = None) -> str:
+        (result,) = make_views([photo], tmp_path / "out", settings, mask=mask)
+        assert isinstance(result.error, InputError)
+        return str(result.error)
+
+    assert "there is no such mask" in error_of(settings, tmp_path / "mask.png")
+    assert "device 'abacus' cannot be used here" in error_of(replace(settings, device="abacus"))
+
+
+def test_a_missing_part_of_a_checkpoint_is_told_before_any_work(
+    photo: Path, settings: Image2MeshSettings, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "half", ignore=shutil.ignore_patterns("vae"))
+    half = replace(settings, views=replace(settings.views, weights=tmp_path / "half"))
+    with pytest.raises(CheckpointError, match=r"half.vae: a part of the checkpoint is missing"):
+        make_views([photo], tmp_path / "out", half)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint_is_the_inputs_fault(
+    photo: Path, settings: Image2MeshSettings, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    damaged = changed_copy(tiny_checkpoint, tmp_path / "damaged", lambda m: m.unet.conv_in.bias[0].fill_(math.nan))
+    (result,) = make_views([photo], tmp_path / "out", replace(settings, views=replace(settings.views, weights=damaged)))
+    assert isinstance(result.error, CheckpointError)
+    assert str(damaged / "unet") in str(result.error)
+    assert {p.name for p in (tmp_path / "out" / "toy").iterdir()} == {"prepare"}
+
+
+def test_a_model_that_draws_nothing_is_our_fault(
+    photo: Path, settings: Image2MeshSettings, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    empty = changed_copy(tiny_checkpoint, tmp_path / "empty", lambda m: m.vae.decoder.conv_out.bias[3].fill_(-9))
+    (result,) = make_views([photo], tmp_path / "out", replace(settings, views=replace(settings.views, weights=empty)))
+    assert type(result.error) is ViewloomError
+    assert result.error.exit_code == 1
+    assert "empty views only" in str(result.error)
+    assert "--views.sampling.seed" in str(result.error)
+
+
+def test_empty_views_are_left_out_with_a_warning(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = generate.generate_views
+
+    def second_is_empty(*given: Any, **named: Any) -> generate.GeneratedViews:
+        made = real(*given, **named)
+        rgba = made.rgba.copy()
+        rgba[..., 3] = 255
+        rgba[1] = 0
+        return replace(made, rgba=rgba)
+
+    monkeypatch.setattr(generate, "generate_views", second_is_empty)
+    for _ in range(2):
+        (result,) = image2mesh([photo], tmp_path / "out", settings, reporter=heard)
+        assert result.error is None
+    views = ViewSet.load(result.folder / "views")
+    assert [view.name for view in views] == ["photo", "view_00", "view_02"]
+    azimuths = [math.degrees(math.atan2(*view.camera.centre[1::-1])) % 360 for view in list(views)[1:]]
+    assert azimuths == pytest.approx([45, 285], abs=1e-3)
+    told = [note for note in heard.notes if "left out" in note]
+    assert (
+        told
+        == ["1 of 3 generated views are empty and were left out: view_01. Another --views.sampling.seed may fill them."]
+        * 2
+    )
+    assert json.loads((result.folder / "manifest.json").read_text())["warnings"] == told[:1]
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_photos_of_the_same_name_get_folders_of_their_own() -> None:
+    paths = ["a/cup.png", "b/cup.jpg", "cup-2.png", "Cup.webp", "other.png", "cup.png"]
+    assert _names([Path(p) for p in paths]) == ["cup", "cup-2", "cup-2-2", "Cup-3", "other", "cup-4"]
+
+
+def test_names_that_are_no_text_become_printable() -> None:
+    (name,) = _names([Path("cup\udcff.png")])
+    assert name == "cup\ufffd"
+
+
+@given(st.lists(st.sampled_from(["a.png", "A.png", "a-2.png", "a-2-2.jpg", "b/a", "ß.png", "SS.png"]), max_size=12))
+def test_no_two_photos_share_a_folder(paths: list[str]) -> None:
+    names = _names([Path(p) for p in paths])
+    assert len({name.casefold() for name in names}) == len(paths)
+    assert all(name.startswith(Path(path).stem) for name, path in zip(names, paths, strict=True))
+
+
+def test_the_results_of_photos_of_the_same_name_do_not_mix(
+    photo: Path, pixels: np.ndarray, settings: Image2MeshSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "b").mkdir()
+    other = tmp_path / "b" / "toy.png"
+    Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(other)
+    results = make_views([photo, other], tmp_path / "out", settings)
+    assert [r.folder.name for r in results] == ["toy", "toy-2"]
+    for result, path in zip(results, (photo, other), strict=True):
+        assert np.array_equal(load_rgba(result.folder / "prepare" / "cutout.png"), load_rgba(path))

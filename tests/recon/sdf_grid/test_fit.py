@@ -1,0 +1,235 @@
+"""Fits of analytic objects: near the truth, never worse than the hull, the same every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.training.procedural import Part, box, moved
+from recon.mesh.marching_cubes import drop_specks, extract_mesh, mesh_health, signed_volume
+from recon.mesh.metrics import compare_meshes
+from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
+from recon.settings import FitSettings
+from recon.surface import Surface
+from scene.camera import OBJECT_RADIUS, orbit_camera
+from scene.errors import InputError, SettingsError
+from scene.viewset import ViewSet
+from scene.voxels import sphere_cameras, voxel_centres
+
+TINY = FitSettings(
+    levels=(16, 32), iterations=(60, 60), rays=1024, image_side=64, hull_resolution=32, sharpness=(3.0, 6.0), step=0.12
+)
+SHORT = replace(TINY, iterations=(2, 2), rays=256)
+VOXEL = 2 * TINY.half / TINY.hull_resolution
+CAMERAS = sphere_cameras(16, 64, 1.5)
+POINTS = voxel_centres(TINY.hull_resolution, TINY.half)
+
+
+class RedAndBlue:
+    """Red where x is positive, blue where it is not."""
+
+    def __call__(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
+        return np.where(points[:, :1] > 0, [[0.9, 0.1, 0.1]], [[0.1, 0.1, 0.9]]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def two_colours(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> ViewSet:
+    return shoot(ball(0.5), CAMERAS, solid=(RedAndBlue(),))
+
+
+@pytest.fixture(scope="module")
+def fitted(two_colours: ViewSet) -> Surface:
+    return fit_surface(two_colours, TINY)
+
+
+def test_a_ball_is_found(fitted: Surface, ball: Callable[..., Part]) -> None:
+    vertices, faces = extract_mesh(fitted)
+    off = np.abs(np.linalg.norm(vertices, axis=1) - 0.5)
+    # Between the outlines of the views nothing pins the surface of a plain ball.
+    assert np.quantile(off, 0.95) < VOXEL
+    assert off.max() < 2 * VOXEL
+    assert np.linalg.norm(vertices, axis=1).mean() == pytest.approx(0.5, abs=0.2 * VOXEL)
+    assert compare_meshes(vertices, faces, *ball(0.5), samples=2000).chamfer < 0.02
+    assert mesh_health(vertices, faces).components == 1
+
+
+def test_a_fit_is_nearer_to_a_ball_than_its_hull(fitted: Surface, two_colours: ViewSet) -> None:
+    hull = hull_surface(two_colours, TINY)
+    error, of_hull = (np.abs(np.linalg.norm(extract_mesh(s)[0], axis=1) - 0.5).mean() for s in (fitted, hull))
+    assert error < 0.8 * of_hull
+
+
+def test_colours_are_where_they_were_seen(fitted: Surface) -> None:
+    vertices, _ = extract_mesh(fitted)
+    colours = fitted.colours_at(vertices)
+    assert np.median(colours[vertices[:, 0] > 0.1], axis=0) == pytest.approx([0.9, 0.1, 0.1], abs=0.12)
+    assert np.median(colours[vertices[:, 0] < -0.1], axis=0) == pytest.approx([0.1, 0.1, 0.9], abs=0.12)
+
+
+def test_the_facts_tell_how_it_went(fitted: Surface) -> None:
+    assert fitted.facts["kept"] == "fit"
+    assert {"vote", "mask_agreement", "fit_outline_iou", "hull_outline_iou", "loss_colour", "loss_mask"} <= {
+        *fitted.facts
+    }
+    assert min(float(str(fitted.facts[key])) for key in ("mask_agreement", "fit_outline_iou")) > 0.9
+    assert fitted.colour.shape == (*fitted.sdf.shape, 3)
+    assert 0.8 * 32**3 < fitted.sdf.size < 6 * 32**3
+
+
+def test_the_same_seed_gives_the_same_surface(ball_views: ViewSet) -> None:
+    first = fit_surface(ball_views, SHORT)
+    torch.manual_seed(77)
+    again = fit_surface(ball_views, SHORT)
+    other = fit_surface(ball_views, replace(SHORT, seed=1))
+    assert (first.sdf == again.sdf).all()
+    assert (first.colour == again.colour).all()
+    assert first.facts == again.facts
+    assert (first.sdf != other.sdf).any()
+
+
+THIN = {
+    "plate": box((0.45, 0.45, 0.03)),
+    "upright plate": box((0.03, 0.45, 0.45)),
+    "rod": box((0.03, 0.03, 0.5)),
+    "rod off the middle": moved(box((0.4, 0.03, 0.03)), (0.0, 0.2, -0.3)),
+}
+
+
+@pytest.mark.parametrize("part", THIN.values(), ids=THIN.keys())
+def test_thin_parts_survive_at_their_size_and_place(part: Part, shoot: Callable[..., ViewSet]) -> None:
+    """Half a voxel and a half thick: a coarse grid alone would lose them."""
+    surface = fit_surface(shoot(part, CAMERAS), TINY)
+    vertices, faces = drop_specks(*extract_mesh(surface))
+    assert vertices.min(axis=0) == pytest.approx(part[0].min(axis=0), abs=1.6 * VOXEL)
+    assert vertices.max(axis=0) == pytest.approx(part[0].max(axis=0), abs=1.6 * VOXEL)
+    assert mesh_health(vertices, faces).components == 1
+    better = float(str(surface.facts["fit_outline_iou"])) > float(str(surface.facts["hull_outline_iou"])) - 0.03
+    assert better == (surface.facts["kept"] == "fit")
+
+
+def test_a_fit_that_loses_the_object_gives_back_the_hull(ball_views: ViewSet) -> None:
+    wild = fit_surface(ball_views, replace(SHORT, step=200.0, iterations=(6, 6)))
+    hull = hull_surface(ball_views, SHORT)
+    assert wild.facts["kept"] == "hull"
+    assert mesh_health(*extract_mesh(wild)).volume == pytest.approx(mesh_health(*extract_mesh(hull)).volume, rel=0.1)
+    assert hull.facts["vote"] == wild.facts["vote"]
+
+
+def test_the_chosen_vote_is_used(ball_views: ViewSet) -> None:
+    volumes = []
+    for vote in (0.5, 0.99):
+        surface = hull_surface(ball_views, replace(TINY, vote=vote))
+        assert surface.facts["vote"] == vote
+        volumes.append(signed_volume(*extract_mesh(surface)))
+    assert volumes[0] > 1.1 * volumes[1]
+
+
+def test_views_without_confidence_do_not_count(ball_views: ViewSet) -> None:
+    """Every camera has a second picture, of something larger and green, that nobody trusts."""
+    wrong = np.zeros((64, 64, 4), np.uint8)
+    wrong[2:62, 2:62] = (0, 255, 0, 255)
+    doubts = [replace(view, name=f"no {view.name}", pixels=wrong, weight=0.0) for view in ball_views]
+    surface = fit_surface(ViewSet((*ball_views.views, *doubts), True), TINY)
+    vertices, _ = extract_mesh(surface)
+    assert surface.facts["kept"] == "fit"
+    assert np.linalg.norm(vertices, axis=1).mean() == pytest.approx(0.5, abs=0.4 * VOXEL)
+    assert np.median(surface.colours_at(vertices), axis=0) * 255 == pytest.approx((200, 60, 20), abs=25)
+
+
+def test_progress_is_told_at_every_step(ball_views: ViewSet) -> None:
+    told: list[tuple[int, int]] = []
+    fit_surface(ball_views, SHORT, on_step=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_prior_votes_over_the_object_cube(shoot: Callable[..., ViewSet]) -> None:
+    """Two views from opposite sides leave the depth open; the prior's cube is smaller than the fit's."""
+    views = shoot(box((0.1, 0.3, 0.3)), [orbit_camera(k * math.pi, 0.0, 8.0, size=64, fov=0.15) for k in range(2)])
+    prior = (np.abs(voxel_centres(24)[..., 0]) < 0.45).astype(np.float32)
+    settings = replace(SHORT, prior_weight=0.5, vote=0.9, iterations=(1, 1), step=1e-3)
+    deep = extract_mesh(fit_surface(views, settings))[0]
+    flat = extract_mesh(fit_surface(views, settings, prior=prior))[0]
+    assert deep[:, 0].max() > 0.6
+    assert np.abs(flat).max(axis=0) == pytest.approx([0.45, 0.3, 0.3], abs=VOXEL)
+
+
+@pytest.fixture(scope="module")
+def ball_with_a_pole(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> ViewSet:
+    """A photo of a ball with a pole on it, and views to which the pole is unknown."""
+    (a, f), (b, g) = ball(0.3), moved(box((0.03, 0.03, 0.12)), (0.0, 0.0, 0.38))
+    whole = np.concatenate([a, b]), np.concatenate([f, g + len(a)])
+    photo = shoot(whole, [orbit_camera(0.0, 0.1, size=64)])
+    others = shoot(ball(0.3), [orbit_camera(k * math.pi / 3, 0.3, size=64) for k in range(6)])
+    named = tuple(replace(view, name=f"view_{k}") for k, view in enumerate(others))
+    return ViewSet((*photo, *named), True)
+
+
+def test_a_fit_with_a_prior_follows_the_photo_where_the_prior_lacks_parts(ball_with_a_pole: ViewSet) -> None:
+    prior = (np.linalg.norm(voxel_centres(32), axis=-1) < 0.3).astype(np.float32)
+    settings = replace(TINY, iterations=(80, 80), step=0.25, prior_weight=30.0, smooth=0.01, flat_base=False)
+    tops = {}
+    for shares in ((1.0, 1.0), (8.0, 0.1)):
+        surface = fit_surface(ball_with_a_pole, replace(settings, prior_shares=shares), prior=prior)
+        vertices, _ = extract_mesh(surface)
+        tops[shares] = vertices[:, 2].max()
+        # Where photo and prior agree, the prior's shape stays, back side included.
+        below = vertices[vertices[:, 2] < 0.15]
+        assert np.quantile(np.abs(np.linalg.norm(below, axis=1) - 0.3), 0.9) < 1.5 * VOXEL
+    assert tops[1.0, 1.0] < 0.4
+    assert tops[8.0, 0.1] == pytest.approx(0.5, abs=2 * VOXEL)
+
+
+@pytest.mark.parametrize("shares", [(0.0, 1.0), (1.0, -1.0), (math.inf, 1.0), (1.0, math.nan)])
+def test_shares_of_the_weights_are_weights(shares: tuple[float, float]) -> None:
+    with pytest.raises(SettingsError, match="are no weights"):
+        FitSettings(prior_shares=shares)
+
+
+def test_masks_without_a_common_inside_are_the_inputs_error(ball: Callable[..., Part], shoot: Callable) -> None:
+    apart = [
+        shoot(ball(0.1, (0.0, 0.0, height)), [orbit_camera(azimuth, 0.0, size=64)])
+        for height, azimuth in ((0.4, 0.0), (-0.4, math.pi / 2))
+    ]
+    views = ViewSet(tuple(replace(s.views[0], name=str(k)) for k, s in enumerate(apart)), True)
+    with pytest.raises(InputError, match=r"no common inside\. Check that the cameras look at the same object"):
+        fit_surface(views, replace(SHORT, vote=0.99))
+
+
+def test_views_without_masks_are_refused(ball_views: ViewSet) -> None:
+    with pytest.raises(InputError, match="needs masks"):
+        fit_surface(replace(ball_views, has_masks=False), SHORT)
+
+
+def test_a_coarse_volume_becomes_a_surface_at_its_place_and_in_its_colours() -> None:
+    points = voxel_centres(24)
+    centre = np.array([0.2, -0.1, 0.0])
+    occupancy = 1 / (1 + np.exp((np.linalg.norm(points - centre, axis=-1) - 0.3) * 40))
+    colours = points / (2 * OBJECT_RADIUS) + 0.5
+    surface = prior_surface(occupancy.astype(np.float32), colours.astype(np.float32), TINY)
+    vertices, faces = extract_mesh(surface)
+    assert np.linalg.norm(vertices - centre, axis=1) == pytest.approx(0.3, abs=VOXEL)
+    assert mesh_health(vertices, faces).watertight
+    assert surface.colours_at(vertices) == pytest.approx(vertices / (2 * OBJECT_RADIUS) + 0.5, abs=0.04)
+    assert surface.facts["kept"] == "coarse volume"
+
+
+def test_a_faint_coarse_volume_is_cut_at_half_of_its_most() -> None:
+    occupancy = np.where(np.linalg.norm(voxel_centres(24), axis=-1) < 0.3, 0.2, 0.02).astype(np.float32)
+    surface = prior_surface(occupancy, np.zeros((24, 24, 24, 3), np.float32), TINY)
+    assert np.linalg.norm(extract_mesh(surface)[0], axis=1) == pytest.approx(0.3, abs=1.5 * VOXEL)
+
+
+def test_an_empty_coarse_volume_is_refused() -> None:
+    with pytest.raises(InputError, match="no common inside"):
+        prior_surface(np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8, 3), np.float32), TINY)
+
+
+@pytest.mark.parametrize("changes", [{"levels": (16,)}, {"iterations": (1, 2, 3)}, {"levels": (), "iterations": ()}])
+def test_levels_need_their_iterations(changes: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(SettingsError, match="Give each level its number of iterations"):
+        replace(TINY, **changes)

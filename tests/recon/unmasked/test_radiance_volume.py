@@ -1,0 +1,185 @@
+"""Radiance volumes: known scenes are rendered, found again from their pictures, and fused from their depths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recon.sdf_grid.narrow_band import Box, camera_rows
+from recon.unmasked.radiance_volume import Descent, RadianceVolume, fused
+from recon.views.pixel_sampler import Pixels
+from recon.views.ray_set import RaySet
+from scene.camera import Camera, orbit_camera
+from scene.voxels import sphere_cameras
+
+BOX = Box(np.full(3, -0.6), 0.1, (12, 12, 12))
+GREY, ORANGE, BLUE = np.array([0.5, 0.5, 0.5]), np.array([0.9, 0.5, 0.1]), np.array([0.1, 0.3, 0.8])
+RADIUS = 0.35
+
+
+def ball(box: Box = BOX, background: tuple[int, int] = (0, 8)) -> RadianceVolume:
+    """An orange ball in an empty box, in front of blue surroundings."""
+    volume = RadianceVolume.uniform(box, ORANGE, background, side=16)
+    where = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
+    # Half opaque where the ball's surface is, with a steep slope.
+    volume.inner[..., 0] = 20 * (RADIUS - np.linalg.norm(where, axis=-1)) / box.voxel + 3
+    volume.outer[..., 1:] = BLUE
+    return volume
+
+
+def seen(volume: RadianceVolume, camera: Camera, *, empty: bool = False) -> np.ndarray:
+    """All pixels of a camera, [h w 6]."""
+    y, x = (np.mgrid[: camera.height, : camera.width].reshape(2, -1) + 0.5).astype(np.float32)
+    rows = camera_rows((camera,), volume.box)
+    out = volume.render(rows, np.zeros(len(x), np.int32), x, y, empty=empty)
+    return out.reshape(camera.height, camera.width, 6)
+
+
+def sphere_depth(camera: Camera, voxel: float) -> np.ndarray:
+    """Distances (voxels) along the rays to the ball; infinite beside it."""
+    origin, direction = camera.rays()
+    along = -(origin * direction).sum(-1)
+    inside = RADIUS**2 - ((origin + along[..., None] * direction) ** 2).sum(-1)
+    return np.where(inside > 0, along - np.sqrt(inside.clip(0)), np.inf) / voxel
+
+
+def pictures(volume: RadianceVolume, cameras: list[Camera]) -> RaySet:
+    colours = tuple(torch.from_numpy(seen(volume, camera)[..., :3].clip(0, 1)) for camera in cameras)
+    alphas = tuple(torch.ones(c.shape[:2]) for c in colours)
+    return RaySet(tuple(cameras), colours, alphas, torch.ones(len(cameras)))
+
+
+# --- volumes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_uniform_volume_has_one_colour_and_is_clearer_than_its_surroundings() -> None:
+    volume = RadianceVolume.uniform(BOX, ORANGE, (0, 8))
+    camera = orbit_camera(0.0, 0.0, 1.5, size=9)
+    out = seen(volume, camera)
+    assert out[..., :3] == pytest.approx(np.broadcast_to(ORANGE, (9, 9, 3)), abs=1e-4)
+    # Through the middle: so many voxels, each with the density of a softplus at its shift.
+    assert out[4, 4, 3] == pytest.approx(1 - np.exp(-np.log1p(np.exp(-3)) * 11), abs=0.03)
+    assert not out[..., 5].any()
+    assert not seen(volume, camera, empty=True)[..., 3].any()
+
+
+def test_another_resolution_is_the_same_field() -> None:
+    volume = ball()
+    where = np.stack(np.meshgrid(*BOX.centres(), indexing="ij"), -1)
+    volume.inner[..., 0] = where @ [2.0, -3.0, 1.0]
+    box = Box(BOX.low, BOX.voxel * 12 / 20, (20, 20, 20))
+    fine = volume.at(box)
+    assert fine.inner.shape == (20, 20, 20, 4)
+    assert fine.inner.dtype == np.float32
+    where = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
+    inside = (np.abs(where) < 0.55).all(-1)  # among the coarse voxels' centres
+    assert fine.inner[..., 0][inside] == pytest.approx((where @ [2.0, -3.0, 1.0])[inside], abs=1e-5)
+    assert fine.inner[..., 1:] == pytest.approx(np.broadcast_to(ORANGE, (20, 20, 20, 3)), abs=1e-6)
+    assert fine.outer is volume.outer
+    assert fine.background == volume.background
+    assert volume.at(BOX).inner == pytest.approx(volume.inner, abs=1e-6)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("voxel", [0.1, 0.05])
+def test_a_ball_is_seen_in_its_colour_and_at_its_distance(voxel: float) -> None:
+    count = round(1.2 / voxel)
+    volume = ball(Box(np.full(3, -0.6), voxel, (count, count, count)))
+    camera = orbit_camera(0.4, 0.3, 1.5, size=24)
+    out, true = seen(volume, camera), sphere_depth(camera, voxel)
+    origin, direction = camera.rays()
+    passes = np.linalg.norm(np.cross(origin, direction), axis=-1)
+    hit, miss = passes < RADIUS - 0.08, passes > RADIUS + 0.08
+    assert hit.any()
+    assert miss.any()
+    assert out[hit][:, :3] == pytest.approx(np.broadcast_to(ORANGE, (hit.sum(), 3)), abs=0.01)
+    assert out[miss][:, :3] == pytest.approx(np.broadcast_to(BLUE, (miss.sum(), 3)), abs=0.01)
+    assert seen(volume, camera, empty=True)[..., :3] == pytest.approx(np.broadcast_to(BLUE, (24, 24, 3)), abs=1e-4)
+    depth = volume.depth(camera)
+    assert (np.abs(depth[hit] - true[hit]) < 1).all()
+    assert np.isinf(depth[miss]).all()
+
+
+def test_what_is_hidden_in_front_of_the_box_has_no_known_distance() -> None:
+    volume = ball(background=(4, 8))
+    volume.outer[..., 0] = 30.0
+    assert not volume.depth(orbit_camera(0.4, 0.3, 1.5, size=16)).any()
+
+
+# --- fits -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shots() -> RaySet:
+    return pictures(ball(), sphere_cameras(10, 24, 1.5))
+
+
+def fitted(rays: RaySet, pixels: Pixels, descent: Descent, volume: RadianceVolume, steps: int = 60) -> int:
+    """Fit to the end; returns the number of steps that it took."""
+    return sum(1 for _ in volume.fit(rays, pixels, descent, count=512, steps=steps, rate=0.5, decay=0.1))
+
+
+def test_a_ball_is_found_again_from_its_pictures(shots: RaySet) -> None:
+    pixels = Pixels.of(shots, masked=False)
+    volume = RadianceVolume.uniform(BOX, pixels.mean_colour(), (0, 8), side=16)
+    descent = Descent.begin(volume, [0])
+    assert fitted(shots, pixels, descent, volume) == descent.step == 60
+    camera = orbit_camera(0.9, 0.2, 1.5, size=24)  # none of those that it was fitted to
+    off = np.abs(seen(volume, camera)[..., :3] - seen(ball(), camera)[..., :3]).mean()
+    grey = np.abs(pixels.mean_colour() - seen(ball(), camera)[..., :3]).mean()
+    assert off < 0.25 * grey
+    middle = (slice(9, 15),) * 2
+    assert np.median(volume.depth(camera)[middle] - sphere_depth(camera, BOX.voxel)[middle]) == pytest.approx(0, abs=1)
+
+
+def test_a_fit_goes_on_from_its_descent_to_the_same_bytes(shots: RaySet) -> None:
+    pixels = Pixels.of(shots, masked=False)
+    begin = RadianceVolume.uniform(BOX, GREY, (0, 8), side=16)
+    copy = lambda v: replace(v, inner=v.inner.copy(), outer=v.outer.copy())  # noqa: E731
+    whole = copy(begin)
+    fitted(shots, pixels, Descent.begin(whole, [3]), whole, 12)
+    half = copy(begin)
+    descent = Descent.begin(half, [3])
+    for _ in half.fit(shots, pixels, descent, count=512, steps=12, rate=0.5, decay=0.1):
+        if descent.step == 5:
+            break
+    again, rng = copy(half), np.random.default_rng()
+    rng.bit_generator.state = descent.rng.bit_generator.state
+    first, second = descent.moments
+    assert fitted(shots, pixels, Descent((first.copy(), second.copy()), rng, 5), again, 12) == 7
+    assert again.inner.tobytes() == whole.inner.tobytes()
+    assert again.outer.tobytes() == whole.outer.tobytes()
+    other = copy(begin)
+    fitted(shots, pixels, Descent.begin(other, [4]), other, 12)
+    assert other.inner.tobytes() != whole.inner.tobytes()
+
+
+# --- depth maps -------------------------------------------------------------------------------------------------------
+
+
+def test_depths_of_a_ball_are_fused_to_its_distances() -> None:
+    cameras = sphere_cameras(12, 96, 1.5)
+    reach = 3.0
+    mean, count = fused(((c, sphere_depth(c, BOX.voxel).astype(np.float32)) for c in cameras), BOX, reach)
+    where = np.stack(np.meshgrid(*BOX.centres(), indexing="ij"), -1)
+    true = (np.linalg.norm(where, axis=-1) - RADIUS) / BOX.voxel
+    assert ((mean < 0) == (true < 0))[np.abs(true) > 0.5].all()
+    assert mean.max() <= reach
+    assert count.min() > 0
+    assert count.max() <= 12
+    assert (mean[true > 3.1] > 0.5 * reach).all()  # along rays it is farther than straight to the ball
+
+
+def test_where_nothing_is_said_it_is_free() -> None:
+    camera = orbit_camera(0.0, 0.0, 1.5, size=16)
+    blind = np.zeros((16, 16), np.float32)
+    mean, count = fused([(camera, blind)], BOX, 2.5)
+    assert (mean == 2.5).all()
+    assert not count.any()
+    mean, count = fused([], BOX, 2.5)
+    assert (mean == 2.5).all()
