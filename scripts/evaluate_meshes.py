@@ -6,8 +6,8 @@ draft fitted to the first round's; and for comparison the hull of the true masks
 solid in its place, an extruded outline of the photo, and a sphere.
 
 Meshes are scored by the protocol of recon/mesh/metrics.py: longest side 1, centred, no registration, 20,000 points a
-side, distances to triangles, IoU of solids (37 voxels along the longest side); by SyncDreamer's Chamfer distance, of points
-that cameras see; and by *outline*, the mask IoU of mesh and photo at the photo's camera, predicted where the row has
+side, distances to triangles, IoU of solids (37 voxels along the longest side); by SyncDreamer's Chamfer distance, of
+points that cameras see; and by *outline*, the mask IoU of mesh and photo at the photo's camera, predicted where the row has
 it so. Means over objects with 95 % bootstrap intervals; leads are those of the first row computed.
 Objects are those of the pool's val split, or GLB files. A run goes on from the file given as --out.
 

@@ -30,7 +30,7 @@ def _fixed_seeds() -> None:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with every condition and random weights; its views are noise all over the picture."""
-    tiny = runpy.run_path(str(Path(__file__).parent / "diffusion" / "conftest.py"))
+    tiny = runpy.run_path(str(Path(__file__).parent / "pipeline" / "diffusion" / "conftest.py"))
     model = tiny["build_model"](tiny["FULL"])
     with torch.no_grad():
         model.vae.decoder.conv_out.weight.mul_(0.2)

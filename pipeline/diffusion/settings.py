@@ -44,8 +44,8 @@ class ZeroToHeroSettings:
     """The numbers of Zero-to-Hero (arXiv 2405.18677).
 
     Timesteps are the paper's, for 1000 of them and 32x32 latents; for other processes and latents those of the same
-    meaning are taken (:func:`pipeline.diffusion.denoising.schedule.equivalent_timestep`). Ranges are from a timestep, to
-    one.
+    meaning are taken (:func:`pipeline.diffusion.denoising.schedule.equivalent_timestep`). Ranges are from a
+    timestep, to one.
     """
 
     hourglass: bool = True

@@ -16,7 +16,7 @@ from typing import Any
 from recon.export.glb_check import Finding, Severity, check_glb
 from scene.errors import InputError, MissingBackendError, ViewloomError
 
-CHECKOUT_PACKAGE = Path(__file__).resolve().parents[1] / "tools" / "gltf-validator"
+CHECKOUT_PACKAGE = Path(__file__).resolve().parents[2] / "tools" / "gltf-validator"
 """Where a checkout keeps the validator's npm package; absent from wheels."""
 
 STRUCTURE = "structure"

@@ -28,7 +28,7 @@ from scene.errors import CheckpointError
 from scene.viewset import ViewSet
 from viewloom.cli import main
 
-files = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "diffusion" / "layout_files.py")))
+files = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "diffusion" / "checkpoints" / "layout_files.py")))
 Heard = Any
 Tree = Callable[[Path], dict[str, bytes]]
 

@@ -35,7 +35,7 @@ from pipeline.diffusion.view_models.zero123plus import (
 )
 from scene.errors import CheckpointError, ViewloomError
 
-files = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layout_files.py"))))
+files = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "checkpoints" / "layout_files.py")))
 
 
 class Tower(torch.nn.Module):
