@@ -24,40 +24,40 @@ class FitSettings:
     """Longest side that pictures are reduced to for the fit (texturing uses them whole)."""
     hull_resolution: int = 96
     """Voxels along each side of the cube in which the masks' common inside is sought."""
-    half: float = OBJECT_RADIUS * 1.08
+    half_extent: float = OBJECT_RADIUS * 1.08
     """Half side of the reconstructed cube, world units."""
-    vote: float | None = None
+    hull_threshold: float | None = None
     """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
     prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
-    prior_shares: tuple[float, float] = (1.0, 1.0)
+    photo_view_weights: tuple[float, float] = (1.0, 1.0)
     """Factors on the weights of the first view, the photo, and of all others, where there is a coarse volume: views
     generated from it know less of the shape than it does."""
-    sharpness: tuple[float, float] = (2.0, 5.0)
+    inv_s: tuple[float, float] = (2.0, 5.0)
     """Inverse deviation of the density, per voxel: at the start of the coarse levels and at the end of the last."""
-    step: float = 0.25
+    sdf_lr: float = 0.25
     """Typical change of the signed distance in a step, in voxels; the last level takes half of it."""
-    colour_step: float = 0.03
+    colour_lr: float = 0.03
     """Typical change of a colour in a step."""
-    light_step: float | None = None
+    shading_lr: float | None = None
     """Typical change of the light in a step; 0 for colours that hold all light and shade. 0.03 with masks, else 0."""
     mask_weight: float = 0.5
     """Weight of the mask loss."""
-    eikonal: float = 0.05
+    eikonal_weight: float = 0.05
     """Weight that keeps distances distances."""
-    smooth: float | None = None
+    laplacian_weight: float | None = None
     """Weight against bending; 0.005 with masks, else 0.05."""
-    flat: float | None = None
+    albedo_tv_weight: float | None = None
     """Weight against gradual changes of the colour, which shading explains better; 1 with masks, else 0.1."""
     blur: int = 2
     """Passes of blur over the gradient of the distances, so that neighbours move together."""
-    keep: float = 1.0
+    loss_trim_fraction: float = 1.0
     """Share of the smallest errors that count, after the first level; below 1 for views that contradict each other."""
     depth_weight: float = 1.0
     """Weight of depth maps, where views have them; 0 ignores them."""
     normal_weight: float = 0.1
     """Weight of normal maps, where views have them; 0 ignores them."""
-    view_colour: bool = False
+    view_dependence: bool = False
     """Tell gloss and exposures apart from the object's own colour: for photos of shiny things, with masks."""
     background: tuple[int, int] = (0, 32)
     """Samples in front of and behind the box, for captures without masks. What is in front of the box is free space by
@@ -77,13 +77,17 @@ class FitSettings:
             raise SettingsError("a fit needs grids of at least 8 voxels and steps of at least 16 rays")
         if not (0 <= self.depth_weight < math.inf and 0 <= self.normal_weight < math.inf):
             raise SettingsError("maps cannot pull with a negative weight", fix="Give 0 to ignore them.")
-        if not (min(self.prior_shares) >= 0 and 0 < self.prior_shares[0] < math.inf > self.prior_shares[1]):
+        if not (
+            min(self.photo_view_weights) >= 0 and 0 < self.photo_view_weights[0] < math.inf > self.photo_view_weights[1]
+        ):
             raise SettingsError(
-                f"prior_shares {self.prior_shares} are no weights",
+                f"photo_view_weights {self.photo_view_weights} are no weights",
                 fix="Give the photo more than 0, the others 0 or more.",
             )
-        if not 0 < self.keep <= 1:
-            raise SettingsError(f"cannot keep {self.keep:g} of the errors", fix="Give a share above 0, up to 1.")
+        if not 0 < self.loss_trim_fraction <= 1:
+            raise SettingsError(
+                f"cannot keep {self.loss_trim_fraction:g} of the errors", fix="Give a share above 0, up to 1."
+            )
 
     def filled(self, *, masked: bool) -> FitSettings:
         """The settings with values for what was left open, as suits views with or without masks."""
@@ -91,9 +95,9 @@ class FitSettings:
         light, smooth, flat = (0.03, 0.005, 1.0) if masked else (0.0, 0.05, 0.1)
         return replace(
             self,
-            light_step=light if self.light_step is None else self.light_step,
-            smooth=smooth if self.smooth is None else self.smooth,
-            flat=flat if self.flat is None else self.flat,
+            shading_lr=light if self.shading_lr is None else self.shading_lr,
+            laplacian_weight=smooth if self.laplacian_weight is None else self.laplacian_weight,
+            albedo_tv_weight=flat if self.albedo_tv_weight is None else self.albedo_tv_weight,
         )
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from recon.sdf_grid.narrow_band import Box
+from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.view_dependence import Gloss
 from scene.errors import InputError
 from scene.files import written_aside
@@ -49,10 +49,10 @@ class Surface:
         return cls(sdf, colour, np.full(3, -half), 2 * half / sdf.shape[0], facts)
 
     @property
-    def box(self) -> Box:
+    def box(self) -> VoxelGrid:
         """The grid."""
         x, y, z = self.sdf.shape
-        return Box(self.low, self.voxel, (x, y, z))
+        return VoxelGrid(self.low, self.voxel, (x, y, z))
 
     def colours_at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """Model colour at world points."""

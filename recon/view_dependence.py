@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage, sparse
 
 from recon.sdf_grid import kernels
-from recon.sdf_grid.narrow_band import Band
+from recon.sdf_grid.narrow_band import NarrowBandSDF
 from recon.views.pixel_sampler import Pixels
 from scene.camera import Camera
 
@@ -134,7 +134,7 @@ class ViewColourFit:
         self.pixels, self.cameras = pixels, cameras
         self.found: ViewColour | None = None
 
-    def corrected(self, band: Band) -> Pixels:
+    def corrected(self, band: NarrowBandSDF) -> Pixels:
         """The pixels without the views' part, as far as the band explains them; a function of the band alone."""
         pixels, inside = self.pixels, self.pixels.inside
         view, x, y = pixels.view[inside], pixels.x[inside], pixels.y[inside]

@@ -137,7 +137,7 @@ class Undistortion:
     Args:
         lens: the lens.
         raw: intrinsics of the pictures as taken.
-        pinhole: intrinsics of the straightened pictures.
+        pinhole: intrinsics of the undistort pictures.
         keeps_maps: whether the look-up maps (8 bytes a pixel) stay in memory for the next picture.
     """
 
@@ -150,11 +150,11 @@ class Undistortion:
     )
 
     def picture(self, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """A straightened picture, with bilinear interpolation."""
+        """A undistort picture, with bilinear interpolation."""
         return self._remapped(image, cv2.INTER_LINEAR)
 
     def values(self, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """A straightened map of what must not be mixed, such as depth: the nearest value."""
+        """A undistort map of what must not be mixed, such as depth: the nearest value."""
         return self._remapped(image, cv2.INTER_NEAREST)
 
     def _remapped(self, image: Shaped[np.ndarray, "..."], how: int) -> Shaped[np.ndarray, "..."]:
@@ -175,7 +175,7 @@ class Undistortion:
         return (pixels[..., 0] - 0.5).astype(np.float32), (pixels[..., 1] - 0.5).astype(np.float32)
 
 
-def straightened(cameras: Sequence[tuple[Lens, Intrinsics]]) -> list[Undistortion | None]:
+def undistort(cameras: Sequence[tuple[Lens, Intrinsics]]) -> list[Undistortion | None]:
     """The undistortion of every camera, None for pinholes; equal cameras share one, with its maps.
 
     Raises:
@@ -219,7 +219,7 @@ def pinhole_of(lens: Lens, raw: Intrinsics) -> Intrinsics:
 def _seen(lens: Lens, raw: Intrinsics) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of an upright rectangle, in the plane at depth 1, that the picture's border encloses.
 
-    The border is bowed once straightened: each side counts where it comes nearest to the middle.
+    The border is bowed once undistort: each side counts where it comes nearest to the middle.
     """
     steps = np.linspace(0, 1, 129)
     xs = (0.5 + steps * (raw.width - 1) - raw.cx) / raw.fx

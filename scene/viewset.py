@@ -122,14 +122,14 @@ class ViewSet:
     Args:
         views: the pictures, in order.
         has_masks: whether alpha tells object from background.
-        facts: where the set comes from; written to and read from the capture file. Keys that readers of captures set
+        metadata: where the set comes from; written to and read from the capture file. Keys that readers of captures set
             are listed in :mod:`scene.captures`.
         points: sparse points on surfaces, world frame, if known.
     """
 
     views: tuple[View, ...]
     has_masks: bool
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     points: Float[np.ndarray, "n 3"] | None = None
 
     def __post_init__(self) -> None:
@@ -206,7 +206,7 @@ class ViewSet:
                 frame["viewloom_normal_path"] = f"normals/{view.name}.npy"
                 save_array(folder / frame["viewloom_normal_path"], vectors)
             frames.append(frame)
-        content: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames, "viewloom": self.facts}
+        content: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames, "viewloom": self.metadata}
         if self.points is not None:
             content["ply_file_path"] = "points.ply"
             write_points(folder / "points.ply", self.points)

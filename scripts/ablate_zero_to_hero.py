@@ -50,7 +50,7 @@ from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
 from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes
-from recon.mesh.marching_cubes import drop_specks, extract_mesh, taubin
+from recon.mesh.marching_cubes import extract_mesh, remove_small_components, taubin
 from recon.mesh.metrics import compare_meshes
 from recon.sdf_grid.fit import fit_surface
 from scene.backends import pick_device
@@ -389,7 +389,7 @@ def final_meshes(model: ViewDiffusion, arguments: Arguments, results: Results) -
             weights = [view_confidence(views, orbit, elevation) for orbit in orbits]
             seen = [View(f"view_{k:02d}", c, rgba[k], weight=weights[k]) for k, c in enumerate(cameras)]
             surface = fit_surface(ViewSet((View("photo", camera, photo), *seen), True), GENERATED_FIT, prior=prior)
-            vertices, faces = drop_specks(*extract_mesh(surface))
+            vertices, faces = remove_small_components(*extract_mesh(surface))
             scores = compare_meshes(taubin(vertices, faces), faces, mesh.vertices.astype(np.float64), mesh.faces)
             results.put("meshes", key, asdict(scores))
             print(key, {k: round(v, 4) for k, v in asdict(scores).items()}, flush=True)

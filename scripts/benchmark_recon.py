@@ -5,8 +5,8 @@ cameras spread evenly over the sphere (radius 1.5, 256 px, with masks); every th
 are fitted. Lengths are in % of the true mesh's longest side, without registration; scores are those of
 recon.mesh.metrics.compare_surfaces, of the exported mesh. Pictures: foreground PSNR of the held-out views, of the
 textured mesh drawn without light (its texture holds the light), and of the fit's own volume rendering; objects with
-textures or vertex colours only. Time: from views in memory to the mesh with its texture, plus export and check as a column of
-its own. Kernels are compiled before the clock starts.
+textures or vertex colours only. Time: from views in memory to the mesh with its texture, plus export and check as a
+column of its own. Kernels are compiled before the clock starts.
 
 Example: python scripts/benchmark_recon.py --meshes DATA/meshes_eval --presets draft standard --out scores.json
 """

@@ -88,7 +88,7 @@ def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
     settings = settings_from_yaml(
         preset_path(arguments.preset), ReconstructSettings(), ignore=("prepare", "views", "device")
     )
-    settings = replace(settings, fit=replace(settings.fit, view_colour=arguments.view_colour))
+    settings = replace(settings, fit=replace(settings.fit, view_dependence=arguments.view_colour))
     start = time.perf_counter()
     views = with_masks(load_capture(path), settings.capture.masks)
     views = turned(views, [found for found in check_capture(views).turned if not found.mirrored])

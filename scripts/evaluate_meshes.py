@@ -7,8 +7,8 @@ solid in its place, an extruded outline of the photo, and a sphere.
 
 Meshes are scored by the protocol of recon/mesh/metrics.py: longest side 1, centred, no registration, 20,000 points a
 side, distances to triangles, IoU of solids (37 voxels along the longest side); by SyncDreamer's Chamfer distance, of
-points that cameras see; and by *outline*, the mask IoU of mesh and photo at the photo's camera, predicted where the row has
-it so. Means over objects with 95 % bootstrap intervals; leads are those of the first row computed.
+points that cameras see; and by *outline*, the mask IoU of mesh and photo at the photo's camera, predicted where the row
+has it so. Means over objects with 95 % bootstrap intervals; leads are those of the first row computed.
 Objects are those of the pool's val split, or GLB files. A run goes on from the file given as --out.
 
 Example: python scripts/evaluate_meshes.py --objects DATA/meshes_train --count 32
@@ -47,7 +47,7 @@ from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
 from pipeline.training.procedural import superellipsoid
-from recon.mesh.marching_cubes import Faces, Vertices, drop_specks, extract_mesh, taubin
+from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh, remove_small_components, taubin
 from recon.mesh.metrics import compare_meshes
 from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
 from recon.sdf_grid.render import render_surface
@@ -251,7 +251,7 @@ def score(name: str, bench: Bench) -> dict[str, float]:
     """Scores of a row's mesh against the true mesh."""
     made = ROWS[name](bench)
     if isinstance(made, Surface):
-        vertices, faces = drop_specks(*extract_mesh(made))
+        vertices, faces = remove_small_components(*extract_mesh(made))
         made = taubin(vertices, faces), faces
     scores = compare_meshes(*made, bench.mesh.vertices.astype(np.float64), bench.mesh.faces)
     return {**asdict(scores), "outline": bench.outline(*made, predict=name.endswith("predicted camera"))}

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 from rich.progress import track
 
 from pipeline.diffusion.generate import source_camera
-from pipeline.diffusion.modules.coarse_volume import picture_volume
+from pipeline.diffusion.modules.coarse_volume import render_coarse_volume
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses
 from pipeline.diffusion.sample import coarse_volume, sample_views
@@ -227,7 +227,7 @@ def coarse_only(model: ViewDiffusion, batch: SampleBatch, k: int) -> Pictures:
     source = torch.from_numpy(batch.source_camera[k : k + 1]).to(model.device)
     volume = coarse_volume(model, torch.from_numpy(batch.source[k : k + 1]), source)
     assert volume is not None
-    pictures = picture_volume(
+    pictures = render_coarse_volume(
         volume, photo, Poses.of_orbits(torch.from_numpy(batch.target_cameras[k : k + 1]).to(model.device))
     )
     colour = pictures.colour / pictures.alpha.clamp(min=1e-3)

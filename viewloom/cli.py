@@ -15,7 +15,7 @@ import tyro
 
 import viewloom
 from pipeline.jobs.posing.mapping import PoseSettings
-from pipeline.jobs.progress import ConsoleReporter, hello
+from pipeline.jobs.progress import ConsoleReporter, print_banner
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_from_yaml
 from recon.profiles import PROFILES, ProfileName
 from scene.errors import InputError, ViewloomError, unexpected
@@ -234,7 +234,7 @@ def _run(command: Any) -> int:
     what = (
         "reconstruct" if isinstance(command, Reconstruct) else "views" if isinstance(command, Views) else "image2mesh"
     )
-    hello(f"viewloom {viewloom.__version__}: {what}")
+    print_banner(f"viewloom {viewloom.__version__}: {what}")
     with ConsoleReporter() as reporter:
         if isinstance(command, Reconstruct):
             from pipeline.jobs.reconstruct import reconstruct
@@ -266,7 +266,7 @@ def _summary(results: list[Any], debug: bool) -> int:
 
 
 def _export(command: Export) -> int:
-    hello(f"viewloom {viewloom.__version__}: export")
+    print_banner(f"viewloom {viewloom.__version__}: export")
     from recon.export.export_mesh import export_glb
 
     profile = None if command.profile is None else PROFILES[command.profile]
@@ -281,7 +281,7 @@ def _export(command: Export) -> int:
 
 
 def _pose(command: Pose) -> int:
-    hello(f"viewloom {viewloom.__version__}: pose")
+    print_banner(f"viewloom {viewloom.__version__}: pose")
     from pipeline.jobs.posing.pose import pose
 
     with ConsoleReporter() as reporter:
@@ -291,20 +291,20 @@ def _pose(command: Pose) -> int:
 
 
 def _check(command: Check) -> int:
-    hello(f"viewloom {viewloom.__version__}: check")
+    print_banner(f"viewloom {viewloom.__version__}: check")
     from pipeline.jobs.reconstruct import with_masks
     from recon.checks.capture import check_capture
     from scene.captures import load_capture
 
     report = check_capture(with_masks(load_capture(command.capture), command.masks))
-    print("  view              sharpness  stops   burnt   mask    fit  off by")
+    print("  view              sharpness  stops   overexposed   mask    fit  off by")
     for view in report.views:
         numbers = [
             f"{'-' if value is None else format(value, form):>{width}}"
             for value, form, width in (
                 (view.sharpness, ".2f", 9),
                 (view.stops, "+.1f", 6),
-                (view.burnt, ".0%", 7),
+                (view.overexposed, ".0%", 7),
                 (view.cover, ".1%", 6),
                 (view.agreement, ".2f", 6),
             )
@@ -322,7 +322,7 @@ def _check(command: Check) -> int:
 
 
 def _doctor() -> int:
-    hello(f"viewloom {viewloom.__version__}: doctor")
+    print_banner(f"viewloom {viewloom.__version__}: doctor")
     from pipeline.jobs.doctor import examine
 
     for finding in examine():

@@ -20,7 +20,7 @@ from pipeline.diffusion.methods.zero_to_hero import (
     with_source_view,
 )
 from pipeline.diffusion.modules.attention import AttentionHook, Step, hooked
-from pipeline.diffusion.modules.coarse_volume import CoarseVolume, picture_volume
+from pipeline.diffusion.modules.coarse_volume import CoarseVolume, render_coarse_volume
 from pipeline.diffusion.modules.conditioning import Conditions, fold_visibility
 from pipeline.diffusion.modules.latents import encode_images, images_from_rgba, rgba_from_images
 from pipeline.diffusion.modules.poses import Poses, identity_poses, pluecker_maps, pose_tokens
@@ -40,7 +40,7 @@ def coarse_volume(
 
 
 @torch.no_grad()
-def coarse_pictures(
+def coarse_renders(
     model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
 ) -> tuple[Float[Tensor, "o v c h w"], Float[Tensor, "o v 4 h w"]]:
     """Unscaled latents of the coarse pictures, and their folded visibility."""
@@ -57,7 +57,7 @@ def _pictures_on_white(
     model: ViewDiffusion, photo: UInt8[Tensor, "1 s s 4"], volume: CoarseVolume, poses: Poses
 ) -> tuple[Float[Tensor, "v 4 p p"], Float[Tensor, "v 1 q q"]]:
     """Coarse pictures of one object at the model's image size, laid on white, with alpha; and what the photo sees."""
-    pictures = picture_volume(volume, images_from_rgba(photo.to(model.device), 4), poses)
+    pictures = render_coarse_volume(volume, images_from_rgba(photo.to(model.device), 4), poses)
     white = torch.cat([pictures.colour + 1 - pictures.alpha, pictures.alpha], 2)[0]
     size = (model.image_size, model.image_size)
     return F.interpolate(white, size, mode="bilinear", align_corners=False), pictures.visible[0]
@@ -87,7 +87,7 @@ def view_conditions(
     fourth = model.conditioning.fourth
     coarse = visible = rays = source_rays = None
     if model.conditioning.coarse and volume is not None:
-        coarse, visible = coarse_pictures(model, photo, volume, Poses.of_orbits(orbits))
+        coarse, visible = coarse_renders(model, photo, volume, Poses.of_orbits(orbits))
     if model.conditioning.pluecker:
         rays = pluecker_maps(Poses.of_orbits(orbits), model.latent_size)
         source_rays = pluecker_maps(Poses.of_sources(source), model.latent_size)
@@ -177,7 +177,7 @@ def _start(
 ) -> tuple[Float[Tensor, "r c h w"], list[tuple[int, int]]]:
     """What the loop begins with, and its timesteps: noise alone, or the noised picture of the coarse volume."""
     side, count = model.latent_size, len(model.schedule)
-    spacing = trailing_timesteps if model.schedule.ends_in_noise else leading_timesteps
+    spacing = trailing_timesteps if model.schedule.zero_terminal_snr else leading_timesteps
     start = noise.draw((4, side, side), model.device)
     if settings.filtering != "none" and settings.zero_to_hero.share_init_noise:
         firsts = start[: method.objects * method.views : method.views]

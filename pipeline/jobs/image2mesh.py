@@ -21,8 +21,8 @@ from pipeline.diffusion.settings import CutoutWay, Memory, PoseEntry, Precision
 from pipeline.diffusion.view_models.load import CheckpointFacts, checkpoint_facts, load_view_model
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
-from pipeline.jobs.delivery import deliver, withdraw, withdrawing
 from pipeline.jobs.progress import Reporter, Silent
+from pipeline.jobs.publishing import publish, unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun, digest_of_file, digest_of_folder
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings, settings_as_dict
@@ -165,14 +165,14 @@ def _each_photo(
     results = []
     for photo, name in zip(photos, _names(photos), strict=True):
         tell.item(f"{photo} -> {out / name}")
-        runner = Runner(out / name, withdrawing(out / name, tell.stage))
+        runner = Runner(out / name, unpublishing(out / name, tell.stage))
         try:
             asset = _one_photo(runner, photo, name, settings, mask, model, tell, rest)
             results.append(ItemResult(name, out / name, asset))
         except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
             failure = _as_ours(error, photo)
             with contextlib.suppress(OutputError):  # what failed is more worth telling
-                withdraw(out / name)
+                unpublish(out / name)
             results.append(ItemResult(name, out / name, error=failure))
             if len(photos) > 1:
                 tell.note(f"failed: {failure}")
@@ -227,7 +227,7 @@ def _one_photo(
         [STAGE_VERSIONS["views"], prepared_run.key, keyed, model.digest, pick_device(settings.device).type, *model.key],
         lambda folder: views_stage(folder, prepared, model.loaded, settings.views, tell.step),
     )
-    drawn: list[str] = ViewSet.load(views.folder).facts.get("warnings", [])
+    drawn: list[str] = ViewSet.load(views.folder).metadata.get("warnings", [])
     for warning in drawn:
         tell.note(warning)
     manifest: dict[str, Any] = {
@@ -290,7 +290,7 @@ def surface_and_asset(
         ),
     )
     facts = json.loads((asset.folder / "asset.json").read_text(encoding="utf-8"))
-    deliver(asset.folder, [file for made in facts["files"] for file in made["files"]], runner.folder)
+    publish(asset.folder, [file for made in facts["files"] for file in made["files"]], runner.folder)
     final = runner.folder / f"{name}.glb"
     manifest = {**manifest, "asset": {"file": final.name, "sha256": digest_of_file(final), **facts}}
     write_text(runner.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")

@@ -114,6 +114,6 @@ class ConsoleReporter:
         self.console.print(f"  {self._name:<10} {time.monotonic() - self._start:6.1f} s", highlight=False)
 
 
-def hello(text: str) -> None:
+def print_banner(text: str) -> None:
     """The first line, before anything heavy is imported."""
     print(text, file=sys.stderr, flush=True)

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.jobs.delivery import withdraw, withdrawing
 from pipeline.jobs.image2mesh import ItemResult, surface_and_asset, versions
 from pipeline.jobs.progress import Reporter, Silent
+from pipeline.jobs.publishing import unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
-from recon.checks.capture import Caution, check_capture
+from recon.checks.capture import Issue, check_capture
 from recon.checks.orientation import turned
 from recon.views.normalise import normalise_capture, normalise_scene
 from scene.camera import Mat4
@@ -47,20 +47,20 @@ def reconstruct(
     try:
         views = load_capture(capture)
     except InputError:
-        withdraw(out)  # of an earlier, better state of the capture
+        unpublish(out)  # of an earlier, better state of the capture
         raise
     pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
     cameras = _camera_files(capture, folder, out)
     _refuse_own_results([*cameras, *pictures], out)
     with reading(capture):
         digest = [digest_of_file(p) if p.is_file() else None for p in (*cameras, *pictures)]
-    for note in views.facts.get("notes", ()):
+    for note in views.metadata.get("notes", ()):
         tell.note(str(note))
     warnings: list[str] = []
-    runner = Runner(out, withdrawing(out, tell.stage))
+    runner = Runner(out, unpublishing(out, tell.stage))
 
     def normalise(target: Path) -> None:
-        if views.facts.get("normalised"):
+        if views.metadata.get("normalised"):
             views.save(target)
             if (folder / "coarse.npz").is_file():
                 (target / "coarse.npz").write_bytes((folder / "coarse.npz").read_bytes())
@@ -71,16 +71,16 @@ def reconstruct(
             masked, found = _checked(masked, tell, settings.capture.turn)
         moved, matrix = normalised(masked, settings.capture.bounds)
         facts = {
-            **moved.facts,
+            **moved.metadata,
             "normalised": True,
-            "normalised_from_world": np.round(matrix @ world_from_original(views.facts), 12).tolist(),
+            "normalised_from_world": np.round(matrix @ world_from_original(views.metadata), 12).tolist(),
             "warnings": found,
         }
-        replace(moved, facts=facts).save(target)
+        replace(moved, metadata=facts).save(target)
 
     key = [_VERSION, digest, settings_as_dict(settings.capture)]
     prepared = runner.run("views", key, normalise)
-    warnings += ViewSet.load(prepared.folder).facts.get("warnings", [])
+    warnings += ViewSet.load(prepared.folder).metadata.get("warnings", [])
     manifest: dict[str, Any] = {
         "capture": name,
         "settings": settings_as_dict(settings),
@@ -134,23 +134,23 @@ def _checked(views: ViewSet, tell: Reporter, turn: bool) -> tuple[ViewSet, list[
     report = check_capture(views)
     # A mirrored picture may be of something else: no job goes so far.
     mended = [found for found in report.turned if turn and not found.mirrored]
-    said = [_turned_back(c) if mended and c.kind == "turned" else c.text for c in report.cautions]
+    said = [_turned_back(c) if mended and c.kind == "turned" else c.text for c in report.issues]
     for warning in said:
         tell.note(warning)
     if not report.usable:
-        fatal = next(c for c in report.cautions if c.fatal)
+        fatal = next(c for c in report.issues if c.fatal)
         raise InputError(
             fatal.text.rstrip("."), fix="Mend the capture, or switch the check off with --capture.no-check."
         )
     if not mended:
         return views, said
-    facts = {**views.facts, "turned_deg": {found.name: 90 * found.quarters for found in mended}}
-    return replace(turned(views, mended), facts=facts), said
+    metadata = {**views.metadata, "turned_deg": {found.name: 90 * found.quarters for found in mended}}
+    return replace(turned(views, mended), metadata=metadata), said
 
 
-def _turned_back(caution: Caution) -> str:
-    """The caution's sentence on what was found, and in place of what to do what was done."""
-    found = caution.text.rsplit(". ", 1)[0]
+def _turned_back(issue: Issue) -> str:
+    """The issue's sentence on what was found, and in place of what to do what was done."""
+    found = issue.text.rsplit(". ", 1)[0]
     return f"{found}. They were turned before the fit; --capture.no-turn leaves them as they are."
 
 

@@ -133,9 +133,9 @@ GENERATED_FIT = FitSettings(
     iterations=(80, 80, 80),
     rays=4096,
     prior_weight=30.0,
-    prior_shares=(8.0, 0.1),
-    smooth=0.03,
-    light_step=0.0,
+    photo_view_weights=(8.0, 0.1),
+    laplacian_weight=0.03,
+    shading_lr=0.0,
 )
 """With a coarse volume, the shape is the volume's, made to agree with the photo; generated views hardly bend it."""
 

@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.diffusion.preparation.prepare import PreparedPhoto, prepare_photo
 from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.settings import MeshSettings, RingSettings, ViewsSettings
-from recon.export.asset import placed
+from recon.export.asset import to_asset_frame
 from recon.export.export_mesh import export_mesh
 from recon.mesh.marching_cubes import asset_mesh
 from recon.sdf_grid.fit import fit_surface, prior_surface
@@ -212,9 +212,9 @@ def asset_stage(
     limits = mesh.limits
     vertices, faces = asset_mesh(surface, limits.max_faces, mesh.smoothing)
     textured = bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
-    moved = views.facts.get("normalised_from_world")
+    moved = views.metadata.get("normalised_from_world")
     world = None if moved is None else np.array(moved, np.float64)
-    asset = placed(textured, glb, extras, generator, world)
+    asset = to_asset_frame(textured, glb, extras, generator, world)
     # Once each, the GLB first: it is what the job promises.
     exported = [
         export_mesh(folder / f"{name}.{ending}", asset, glb, profile=limits, may_shrink=mesh.texture is None)

@@ -13,8 +13,8 @@ import numpy as np
 
 from recon.checks.cameras import Coverage, coverage_of
 from recon.checks.orientation import Turn, find_turned, turned
-from recon.checks.pictures import Reading, exposure_of, read_picture, reduced, sharpness_of, similar_views
-from recon.checks.silhouettes import Outline, consistency_of, leave_one_out
+from recon.checks.pictures import ImageQuality, exposure_of, read_picture, reduced, sharpness_of, similar_views
+from recon.checks.silhouettes import SilhouetteScore, consistency_of, leave_one_out
 from recon.views.normalise import look_at_point, normalise_capture
 from recon.views.ray_set import RaySet
 from scene.camera import apply_transform
@@ -51,7 +51,7 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Caution:
+class Issue:
     """One thing that is wrong.
 
     Args:
@@ -75,7 +75,7 @@ class ViewCheck:
         name: of the view.
         sharpness: relative to the other views; 1 is usual.
         stops: brightness relative to the other views, in powers of two.
-        burnt: share of the object's (or picture's) pixels that are overexposed.
+        overexposed: share of the object's (or picture's) pixels that are overexposed.
         cover: share of the picture that is mask.
         cut: share of the mask's outline on the picture's border.
         agreement: intersection over union of the mask and the outline of what the other views leave.
@@ -85,7 +85,7 @@ class ViewCheck:
     name: str
     sharpness: float | None = None
     stops: float | None = None
-    burnt: float | None = None
+    overexposed: float | None = None
     cover: float | None = None
     cut: float | None = None
     agreement: float | None = None
@@ -98,7 +98,7 @@ class CaptureReport:
 
     Args:
         views: numbers per view, in order.
-        cautions: what is wrong; empty for a good capture.
+        issues: what is wrong; empty for a good capture.
         coverage: how the cameras surround the object; None if that cannot be told.
         consistency: how well the masks fit one solid, in [0, 1]; None without masks. Good captures have 0.92 and more
             (the grid is coarse); views that contradict each other as a whole less than 0.85.
@@ -107,20 +107,20 @@ class CaptureReport:
     """
 
     views: tuple[ViewCheck, ...]
-    cautions: tuple[Caution, ...]
+    issues: tuple[Issue, ...]
     coverage: Coverage | None
     consistency: float | None
     turned: tuple[Turn, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The cautions as sentences."""
-        return tuple(caution.text for caution in self.cautions)
+        """The issues as sentences."""
+        return tuple(issue.text for issue in self.issues)
 
     @property
     def usable(self) -> bool:
         """Whether a surface can be fitted at all."""
-        return not any(caution.fatal for caution in self.cautions)
+        return not any(issue.fatal for issue in self.issues)
 
 
 def check_capture(views: ViewSet) -> CaptureReport:
@@ -129,47 +129,47 @@ def check_capture(views: ViewSet) -> CaptureReport:
     Pictures are compared with each other, not with an ideal: objects may be dark, plain or shiny. Without masks only
     pictures and cameras are judged.
     """
-    small, readings, cautions = _loaded(views)
+    small, readings, issues = _loaded(views)
     kept = ViewSet(tuple(view for view in small if view is not None), views.has_masks)
     checks = [ViewCheck(view.name) for view in views]
     if len(kept) < 2:
-        cautions.append(Caution("few", "Fewer than two views are left: nothing can be reconstructed.", fatal=True))
-        return CaptureReport(tuple(checks), tuple(cautions), None, None)
+        issues.append(Issue("few", "Fewer than two views are left: nothing can be reconstructed.", fatal=True))
+        return CaptureReport(tuple(checks), tuple(issues), None, None)
     where = [k for k, view in enumerate(small) if view is not None]
-    _judge_pictures(kept, [readings[k] for k in where], where, checks, cautions)
-    masked = _judge_masks(views, kept, where, checks, cautions) if views.has_masks else kept
+    _judge_pictures(kept, [readings[k] for k in where], where, checks, issues)
+    masked = _judge_masks(views, kept, where, checks, issues) if views.has_masks else kept
     coverage = consistency = None
     found: tuple[Turn, ...] = ()
     try:
         centre = look_at_point([view.camera for view in kept])
     except InputError as error:
-        cautions.append(Caution("direction", f"{_sentence(error)}", fatal=True))
+        issues.append(Issue("direction", f"{_sentence(error)}", fatal=True))
     else:
         if views.has_masks and len(masked) >= 2:
             found = find_turned(masked, quarters=all(view.camera.width == view.camera.height for view in views))
             try:
                 moved, matrix = normalise_capture(turned(masked, found), _OUTLINE_SIDE)
             except InputError as error:
-                cautions.append(Caution("contradiction", _sentence(error), fatal=True))
+                issues.append(Issue("contradiction", _sentence(error), fatal=True))
             else:
                 centre = apply_transform(np.linalg.inv(matrix), np.zeros(3))
-                where_told = len(cautions)
-                consistency = _judge_outlines(views, moved, checks, cautions)
+                where_told = len(issues)
+                consistency = _judge_outlines(views, moved, checks, issues)
                 if found:
                     mended = consistency
                     consistency = consistency_of(RaySet.of(masked.transformed(matrix), _OUTLINE_SIDE))
-                    cautions[where_told:where_told] = _turn_cautions(found, consistency, mended)
+                    issues[where_told:where_told] = _turn_cautions(found, consistency, mended)
         coverage = coverage_of([view.camera for view in kept], centre)
-        cautions += _coverage_cautions(coverage, kept)
-    return CaptureReport(tuple(checks), tuple(cautions), coverage, consistency, found)
+        issues += _coverage_cautions(coverage, kept)
+    return CaptureReport(tuple(checks), tuple(issues), coverage, consistency, found)
 
 
-def _loaded(views: ViewSet) -> tuple[list[View | None], list[Reading | None], list[Caution]]:
+def _loaded(views: ViewSet) -> tuple[list[View | None], list[ImageQuality | None], list[Issue]]:
     """Views with small pictures in memory, and measurements of larger ones; None where a picture cannot be read."""
     # All are measured at one size: blur is a matter of scale.
     side = min([_PICTURE_SIDE, *(max(v.camera.width, v.camera.height) for v in views)])
 
-    def load(view: View) -> tuple[View, Reading] | InputError:
+    def load(view: View) -> tuple[View, ImageQuality] | InputError:
         try:
             rgba = view.rgba()
         except InputError as error:
@@ -183,7 +183,7 @@ def _loaded(views: ViewSet) -> tuple[list[View | None], list[Reading | None], li
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         loaded = list(pool.map(load, views))
     faults = [
-        Caution("unreadable", f"{_sentence(found)} Leave the view out or save it again.", (view.name,), fatal=True)
+        Issue("unreadable", f"{_sentence(found)} Leave the view out or save it again.", (view.name,), fatal=True)
         for view, found in zip(views, loaded, strict=True)
         if isinstance(found, InputError)
     ]
@@ -201,17 +201,18 @@ def _fitted(rgba: np.ndarray, view: View, side: int) -> np.ndarray:
 
 def _judge_pictures(
     kept: ViewSet,
-    readings: Sequence[Reading | None],
+    readings: Sequence[ImageQuality | None],
     where: Sequence[int],
     checks: list[ViewCheck],
-    cautions: list[Caution],
+    issues: list[Issue],
 ) -> None:
     known = [reading for reading in readings if reading is not None]
     # A mask that is no mask measures something else than the others.
     odd = [kept.has_masks and reading.cover > _FULL for reading in known]
     if not all(odd):
         known = [
-            replace(r, fine=np.nan, bright=np.nan, burnt=np.nan) if o else r for r, o in zip(known, odd, strict=True)
+            replace(r, fine=np.nan, bright=np.nan, overexposed=np.nan) if o else r
+            for r, o in zip(known, odd, strict=True)
         ]
     similar = similar_views([view.camera for view in kept])
     sharpness, blurred = sharpness_of(known, similar)
@@ -221,7 +222,7 @@ def _judge_pictures(
             checks[k],
             sharpness=_known(sharpness[n]),
             stops=_known(stops[n]),
-            burnt=_known(known[n].burnt),
+            overexposed=_known(known[n].overexposed),
             cover=known[n].cover if kept.has_masks else None,
             cut=known[n].cut if kept.has_masks else None,
         )
@@ -236,39 +237,37 @@ def _judge_pictures(
     for kind, wrong, what, do in faults:
         if wrong.any():
             found = tuple(str(name) for name in names[wrong])
-            cautions.append(Caution(kind, f"{_listed(found)} {_be(found)} {what}. {do}", found))
+            issues.append(Issue(kind, f"{_listed(found)} {_be(found)} {what}. {do}", found))
 
 
 def _judge_masks(
-    views: ViewSet, kept: ViewSet, where: Sequence[int], checks: Sequence[ViewCheck], cautions: list[Caution]
+    views: ViewSet, kept: ViewSet, where: Sequence[int], checks: Sequence[ViewCheck], issues: list[Issue]
 ) -> ViewSet:
     """Tell of masks that cannot be right; the views with the others."""
     empty = tuple(checks[k].name for k in where if (checks[k].cover or 0) < _EMPTY)
     full = tuple(checks[k].name for k in where if (checks[k].cover or 0) > _FULL)
     cut = tuple(checks[k].name for k in where if (checks[k].cut or 0) > 0.01 and checks[k].name not in full)
     if len(empty) == len(kept):
-        cautions.append(
-            Caution("empty", "The masks of all views are empty. White must be the object.", empty, fatal=True)
-        )
+        issues.append(Issue("empty", "The masks of all views are empty. White must be the object.", empty, fatal=True))
     elif empty:
         text = f"The mask of {_listed(empty)} is empty. Draw it again or leave the view out."
-        cautions.append(Caution("empty", text, empty))
+        issues.append(Issue("empty", text, empty))
     if full:
         text = f"The mask of {_listed(full)} covers the whole picture. Black must be what is not the object."
-        cautions.append(Caution("full", text, full))
+        issues.append(Issue("full", text, full))
     if cut:
         text = (
             f"The picture's border cuts the object off in {_listed(cut)}. Step back, or give views that show all of it."
         )
-        cautions.append(Caution("cut", text, cut))
+        issues.append(Issue("cut", text, cut))
     return replace(kept, views=tuple(view for view in kept if view.name not in {*empty, *full}))
 
 
-def _judge_outlines(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], cautions: list[Caution]) -> float:
+def _judge_outlines(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], issues: list[Issue]) -> float:
     """Compare masks with each other; the consistency of all."""
     rays = RaySet.of(moved, _OUTLINE_SIDE)
     consistency = consistency_of(rays)
-    found: list[Caution] = []
+    found: list[Issue] = []
     if len(moved) >= 4:
         outlines, wrong = leave_one_out(rays)
         number = {view.name: k for k, view in enumerate(views)}
@@ -283,12 +282,12 @@ def _judge_outlines(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], cau
         text = (
             f"The views contradict each other: {consistency:.2f}, where the masks of good captures reach 0.92 or more."
         )
-        found.insert(0, Caution("contradiction", f"{text} Check poses and masks, or expect a surface without detail."))
-    cautions += found
+        found.insert(0, Issue("contradiction", f"{text} Check poses and masks, or expect a surface without detail."))
+    issues += found
     return consistency
 
 
-def _mask_caution(name: str, outline: Outline, shift: tuple[int, int]) -> Caution:
+def _mask_caution(name: str, outline: SilhouetteScore, shift: tuple[int, int]) -> Issue:
     right, down = shift
     if outline.gain > 0.02:
         move = " and ".join(
@@ -297,15 +296,15 @@ def _mask_caution(name: str, outline: Outline, shift: tuple[int, int]) -> Cautio
             if v != 0
         )
         what = f"it would fit about {move}" if move else "it lies elsewhere"
-    elif outline.foreign > outline.missing:
-        what = f"{100 * outline.foreign:.0f} % of it lies where other views see nothing"
+    elif outline.false_positive > outline.missing:
+        what = f"{100 * outline.false_positive:.0f} % of it lies where other views see nothing"
     else:
         what = "it lacks parts that all other views show"
     text = f"The mask or the pose of {name} contradicts the other views: {what}. Correct it or leave the view out."
-    return Caution("mask", text, (name,))
+    return Issue("mask", text, (name,))
 
 
-def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterable[Caution]:
+def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterable[Issue]:
     reason = f"that way the masks fit one solid ({mended:.2f} instead of {given:.2f})"
     for how in sorted({(turn.mirrored, turn.quarters) for turn in found}):
         names = tuple(turn.name for turn in found if (turn.mirrored, turn.quarters) == how)
@@ -313,31 +312,31 @@ def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterab
         if mirrored:
             edge = "left to right" if quarters == 0 else "top to bottom"
             text = f"{_listed(names)} {_be(names)} mirrored {edge} against the cameras: {reason}."
-            yield Caution("mirrored", f"{text} Save the pictures again as the camera took them.", names)
+            yield Issue("mirrored", f"{text} Save the pictures again as the camera took them.", names)
         else:
             what = "upside down" if quarters == 2 else "on one side"
             turn = "180 degrees" if quarters == 2 else f"90 degrees {'counter-' if quarters == 1 else ''}clockwise"
             text = f"{_listed(names)} {_be(names)} stored {what} against the cameras: turned by {turn}, {reason}."
-            yield Caution("turned", f"{text} Turn the pictures with their masks, and leave the cameras.", names)
+            yield Issue("turned", f"{text} Turn the pictures with their masks, and leave the cameras.", names)
 
 
-def _coverage_cautions(coverage: Coverage, kept: ViewSet) -> Iterable[Caution]:
+def _coverage_cautions(coverage: Coverage, kept: ViewSet) -> Iterable[Issue]:
     if coverage.outward > 0.5:
         text = "Most cameras look away from their common middle. An object is photographed from around it, looking in."
-        yield Caution("outward", text)
+        yield Issue("outward", text)
     elif coverage.spread_deg < _SPREAD_DEG:
         text = (
             f"All cameras stand within {coverage.spread_deg:.0f} degrees of each other, seen from the object: shape "
             "along the line of sight is a guess. Add views from other sides."
         )
-        yield Caution("baseline", text)
+        yield Issue("baseline", text)
     elif coverage.gap_deg > _GAP_DEG:
         ends = tuple(kept.views[k].name for k in coverage.gap_between)
         text = (
             f"No camera stands in {coverage.gap_deg:.0f} degrees of the circle between {ends[0]} and {ends[1]}: the "
             "surface on that side is a guess. Add views from there."
         )
-        yield Caution("gap", text, ends)
+        yield Issue("gap", text, ends)
 
 
 def _known(value: float) -> float | None:

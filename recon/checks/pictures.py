@@ -18,14 +18,14 @@ _FLAT = 1.0
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImageQuality:
     """Measurements of one picture, on the object if there is a mask.
 
     Args:
         fine: variance of the Laplacian, grey levels squared; NaN where there is too little to measure.
         slope: ``fine`` over the same at half the size: falls with blur, whatever the texture.
         bright: median brightness, grey levels.
-        burnt: share of pixels with a channel at its upper end.
+        overexposed: share of pixels with a channel at its upper end.
         cover: share of the picture that is mask.
         cut: share of the mask's outline that lies on the picture's border.
     """
@@ -33,7 +33,7 @@ class Reading:
     fine: float
     slope: float
     bright: float
-    burnt: float
+    overexposed: float
     cover: float
     cut: float
 
@@ -52,12 +52,12 @@ def reduced(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> UInt8[
     return small
 
 
-def read_picture(rgba: UInt8[np.ndarray, "h w 4"], has_mask: bool) -> Reading:
+def read_picture(rgba: UInt8[np.ndarray, "h w 4"], has_mask: bool) -> ImageQuality:
     """Measure a picture."""
     solid = rgba[..., 3] >= 128 if has_mask else np.ones(rgba.shape[:2], bool)
     cover, count = float(solid.mean()), int(solid.sum())
     if count < 16:
-        return Reading(np.nan, np.nan, np.nan, np.nan, cover, 0.0)
+        return ImageQuality(np.nan, np.nan, np.nan, np.nan, cover, 0.0)
     # In floats: rounding to grey levels would pass for sharpness in smooth pictures.
     grey = rgba[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     inner = cv2.erode(solid.astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
@@ -65,11 +65,11 @@ def read_picture(rgba: UInt8[np.ndarray, "h w 4"], has_mask: bool) -> Reading:
     fine = _detail(grey, inner)
     inner_half = cv2.resize(inner.astype(np.uint8), half, interpolation=cv2.INTER_NEAREST)
     coarse = _detail(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), cv2.erode(inner_half, np.ones((3, 3))) > 0)
-    burnt = float((rgba[..., :3].max(axis=-1)[solid] >= 253).mean())
+    overexposed = float((rgba[..., :3].max(axis=-1)[solid] >= 253).mean())
     outline = count - int((cv2.erode(solid.astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0).sum())
     border = int(solid[[0, -1]].sum() + solid[1:-1, [0, -1]].sum())
-    return Reading(
-        fine, fine / max(coarse, 1e-3), float(np.median(grey[solid])), burnt, cover, border / max(outline, 1)
+    return ImageQuality(
+        fine, fine / max(coarse, 1e-3), float(np.median(grey[solid])), overexposed, cover, border / max(outline, 1)
     )
 
 
@@ -95,7 +95,7 @@ def deviations(values: Float[np.ndarray, "v"], similar: Sequence[np.ndarray]) ->
 
 
 def sharpness_of(
-    readings: Sequence[Reading], similar: Sequence[np.ndarray]
+    readings: Sequence[ImageQuality], similar: Sequence[np.ndarray]
 ) -> tuple[Float[np.ndarray, "v"], Bool[np.ndarray, "v"]]:
     """Sharpness of each picture relative to the others (1 is usual, NaN unknown), and which are blurred."""
     fine = np.array([r.fine for r in readings])
@@ -109,14 +109,14 @@ def sharpness_of(
 
 
 def exposure_of(
-    readings: Sequence[Reading], similar: Sequence[np.ndarray]
+    readings: Sequence[ImageQuality], similar: Sequence[np.ndarray]
 ) -> tuple[Float[np.ndarray, "v"], Bool[np.ndarray, "v"], Bool[np.ndarray, "v"]]:
-    """Brightness of each picture relative to the others (powers of two), which are burnt out, and which too dark."""
+    """Brightness of each picture relative to the others (powers of two), which are overexposed, and which too dark."""
     # The floor keeps black objects, whose noise would be powers of two, from standing out.
     stops = deviations(np.log2(np.array([r.bright for r in readings]) + 4), similar)
-    burnt = deviations(np.array([r.burnt for r in readings]), similar)
+    overexposed = deviations(np.array([r.overexposed for r in readings]), similar)
     with np.errstate(invalid="ignore"):
-        return stops, (burnt > 0.14) | (stops > 1.2), stops < -1.0
+        return stops, (overexposed > 0.14) | (stops > 1.2), stops < -1.0
 
 
 def _detail(grey: Float[np.ndarray, "h w"], where: Bool[np.ndarray, "h w"]) -> float:

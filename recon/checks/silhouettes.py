@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import outline_agreement, vote_inside
+from recon.views.visual_hull import silhouette_iou, vote_inside
 from scene.camera import Camera
 
 _LEVELS = (0.95, 0.85, 0.7)
@@ -18,19 +18,19 @@ _HALF = 0.66
 
 
 @dataclass(frozen=True)
-class Outline:
+class SilhouetteScore:
     """A mask against the outline of what the other views leave, both as seen by this view.
 
     Args:
         agreement: intersection over union.
-        foreign: share of the mask that lies outside of the outline: other views say that nothing is there.
+        false_positive: share of the mask that lies outside of the outline: other views say that nothing is there.
         missing: what the outline has beyond the mask, as a share of the mask.
         shift: where the mask would fit best, pixels to the right and down.
         gain: by how much the agreement would grow there.
     """
 
     agreement: float
-    foreign: float
+    false_positive: float
     missing: float
     shift: tuple[int, int]
     gain: float
@@ -67,10 +67,10 @@ def _slack(count: int) -> int:
 def consistency_of(rays: RaySet) -> float:
     """How well all masks fit one solid, in [0, 1]: the best agreement of a soft hull's outlines with the masks."""
     inside = torch.from_numpy(vote_inside(rays, 48, _HALF))
-    return max(outline_agreement(rays, inside, level, _HALF) for level in _LEVELS)
+    return max(silhouette_iou(rays, inside, level, _HALF) for level in _LEVELS)
 
 
-def leave_one_out(rays: RaySet, resolution: int = 64) -> tuple[list[Outline], list[int]]:
+def leave_one_out(rays: RaySet, resolution: int = 64) -> tuple[list[SilhouetteScore], list[int]]:
     """Every view against the hull of the others, and the views that contradict them, worst first.
 
     The hull of the others is forgiving: a voxel is inside as long as few of them deny it, so that one wrong view does
@@ -94,19 +94,19 @@ def leave_one_out(rays: RaySet, resolution: int = 64) -> tuple[list[Outline], li
         trials = []
         for k in suspects[:4]:
             trial = _outlines(votes, [j for j in kept if j != k])
-            trials.append((sum(o.foreign + o.gain for o in trial.values()) / len(trial), k, trial))
+            trials.append((sum(o.false_positive + o.gain for o in trial.values()) / len(trial), k, trial))
         _, worst, outlines = min(trials, key=lambda trial: trial[:2])
         wrong.append(worst)
         kept = [j for j in kept if j != worst]
     return [first[k] for k in every], wrong
 
 
-def _suspects(votes: _Votes, outlines: dict[int, Outline]) -> list[int]:
+def _suspects(votes: _Votes, outlines: dict[int, SilhouetteScore]) -> list[int]:
     """Views that contradict the others, worst first.
 
     The thresholds lie between what is found on real captures and on the same with one mask displaced, grown or cut.
     """
-    foreign = float(np.median([o.foreign for o in outlines.values()]))
+    false_positive = float(np.median([o.false_positive for o in outlines.values()]))
     missing = float(np.median([o.missing for o in outlines.values()]))
     top = max(o.gain for o in outlines.values())
     scores = {}
@@ -114,9 +114,12 @@ def _suspects(votes: _Votes, outlines: dict[int, Outline]) -> list[int]:
         displaced = o.gain / max(0.02, 0.5 * top) if max(map(abs, o.shift)) > 1 else 0.0
         cut = (o.missing - missing) / 0.2
         # A view from where no other stands rightly takes away what the others could not see.
-        if cut > 1 >= max(displaced, o.foreign / (0.055 + 2 * foreign)) and _lost(votes, list(outlines), k) < 0.04:
+        if (
+            cut > 1 >= max(displaced, o.false_positive / (0.055 + 2 * false_positive))
+            and _lost(votes, list(outlines), k) < 0.04
+        ):
             cut = 0.0
-        scores[k] = max(displaced, o.foreign / (0.055 + 2 * foreign), cut)
+        scores[k] = max(displaced, o.false_positive / (0.055 + 2 * false_positive), cut)
     return sorted((k for k in scores if scores[k] > 1), key=lambda k: -scores[k])
 
 
@@ -146,7 +149,7 @@ def _votes(rays: RaySet, resolution: int) -> _Votes:
     return _Votes(sees, denies, masks, rays.cameras, resolution)
 
 
-def _outlines(votes: _Votes, members: list[int]) -> dict[int, Outline]:
+def _outlines(votes: _Votes, members: list[int]) -> dict[int, SilhouetteScore]:
     """Each member against the hull of the other members."""
     denied, seen = votes.counts(members)
     slack = _slack(len(members))
@@ -184,7 +187,7 @@ def silhouette(solid: Bool[np.ndarray, "r r r"], half: float, camera: Camera) ->
     return drawn
 
 
-def compare(mask: Bool[np.ndarray, "h w"], outline: Bool[np.ndarray, "h w"]) -> Outline:
+def compare(mask: Bool[np.ndarray, "h w"], outline: Bool[np.ndarray, "h w"]) -> SilhouetteScore:
     """A mask against an outline, in place and where it would fit best (within an eighth of the picture)."""
     area, both = max(int(mask.sum()), 1), int((mask & outline).sum())
     either = max(int((mask | outline).sum()), 1)
@@ -197,6 +200,6 @@ def compare(mask: Bool[np.ndarray, "h w"], outline: Bool[np.ndarray, "h w"]) -> 
     moved = best / max(int(mask.sum()) + int(outline.sum()) - best, 1.0)
     gain = moved - both / either
     shift = (right - reach, down - reach) if gain > 1e-6 else (0, 0)
-    return Outline(
+    return SilhouetteScore(
         both / either, int((mask & ~outline).sum()) / area, int((outline & ~mask).sum()) / area, shift, max(gain, 0.0)
     )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from recon.mesh.marching_cubes import Faces, MeshHealth, Vertices, compact, mesh_health
+from recon.mesh.marching_cubes import Faces, MeshHealth, Vertices, mesh_health, remove_unreferenced_vertices
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import Mat4, apply_transform, gltf_from_world
@@ -69,7 +69,7 @@ def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
     return matrix @ turn
 
 
-def placed(
+def to_asset_frame(
     mesh: TexturedMesh,
     settings: GlbSettings = GlbSettings(),
     extras: dict[str, Any] | None = None,
@@ -141,7 +141,7 @@ def asset_health(asset: Asset) -> MeshHealth:
     rows = np.concatenate([asset.vertices, asset.normals], axis=1)
     _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     faces = same.reshape(-1)[asset.faces]
-    return mesh_health(*compact(asset.vertices[first].astype(np.float64), faces))
+    return mesh_health(*remove_unreferenced_vertices(asset.vertices[first].astype(np.float64), faces))
 
 
 def health_line(health: MeshHealth) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recon.export.asset import Asset, asset_health, halved, health_line, jpeg_of, placed
+from recon.export.asset import Asset, asset_health, halved, health_line, jpeg_of, to_asset_frame
 from recon.export.glb import glb_of
 from recon.export.glb_check import Finding
 from recon.export.glb_read import read_glb
@@ -152,7 +152,7 @@ def export_mesh(
         path: the file; OBJ puts its material and texture beside it.
         mesh: in the project's world, or an asset that is placed already; for such a one only the JPEG quality counts.
         settings: placement and packing; its formats do not matter here.
-        extras, generator, normalised_from_world: see :func:`recon.export.asset.placed`.
+        extras, generator, normalised_from_world: see :func:`recon.export.asset.to_asset_frame`.
         profile: the limits, if there are any.
         may_shrink: whether the texture may be made smaller than it is.
         khronos: see :func:`recon.export.validate.validate_glb`.
@@ -164,7 +164,9 @@ def export_mesh(
     """
     format = format_of(path)
     writer = _WRITERS[format]
-    asset = mesh if isinstance(mesh, Asset) else placed(mesh, settings, extras, generator, normalised_from_world)
+    asset = (
+        mesh if isinstance(mesh, Asset) else to_asset_frame(mesh, settings, extras, generator, normalised_from_world)
+    )
     whole = max(asset.texture.shape[:2])
     tries = packings(settings.jpeg_quality, whole, profile if format in BUDGETED else None, may_shrink)
     for number, (quality, side) in enumerate(tries):

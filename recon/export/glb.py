@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recon.export.asset import Asset, jpeg_of, placed
+from recon.export.asset import Asset, jpeg_of, to_asset_frame
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import Mat4
@@ -77,7 +77,7 @@ def glb_bytes(
     Raises:
         InputError: the mesh has no extent, or the extras hold what JSON does not have (NaN, infinity, other types).
     """
-    asset = placed(mesh, settings, extras, generator, normalised_from_world)
+    asset = to_asset_frame(mesh, settings, extras, generator, normalised_from_world)
     return glb_of(asset, jpeg_of(asset, settings.jpeg_quality, max(asset.texture.shape)))
 
 

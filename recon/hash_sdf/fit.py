@@ -45,7 +45,7 @@ def fit_hash_grid(
     torch_seed = torch.Generator().manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     pixels = Pixels.of(rays)
-    half = settings.half
+    half = settings.half_extent
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=torch_seed)))
         field = HashField(
@@ -66,7 +66,7 @@ def fit_hash_grid(
     for step in range(total):
         share = step / max(1, total - 1)
         field.set_progress(share)
-        soft, sharp = settings.sharpness
+        soft, sharp = settings.inv_s
         sharpness = math.exp(math.log(soft) * (1 - share) + math.log(sharp) * share) / voxel
         for group, rate in zip(optimiser.param_groups, base, strict=True):
             group["lr"] = rate * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * share)))
@@ -86,7 +86,7 @@ def fit_hash_grid(
             weight,
             settings,
             sharpness,
-            settings.keep if step else 1.0,
+            settings.loss_trim_fraction if step else 1.0,
             generator,
         )
         optimiser.zero_grad(set_to_none=True)
@@ -108,7 +108,7 @@ def _loss(
     keep: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    t = _sections(field, origin, direction, settings.half, sharpness, generator)
+    t = _sections(field, origin, direction, settings.half_extent, sharpness, generator)
     ends = origin[:, None] + direction[:, None] * t[..., None]
     at_ends = field.sdf(ends)
     length = t.diff(dim=-1)
@@ -128,7 +128,7 @@ def _loss(
     gradient, bend = field.gradient_and_laplacian(near)
     eikonal = ((gradient.square().sum(-1) + 1e-12).sqrt() - 1).square().mean()
     curvature = bend.abs().mean()
-    loss = colour_loss + settings.mask_weight * mask_loss + settings.eikonal * eikonal + 5e-4 * curvature
+    loss = colour_loss + settings.mask_weight * mask_loss + settings.eikonal_weight * eikonal + 5e-4 * curvature
     return loss, {"colour": float(colour_loss.detach()), "mask": float(mask_loss.detach())}
 
 
@@ -162,9 +162,9 @@ def _sections(
 def _surface(field: HashField, hull: Hull, settings: FitSettings, last: dict[str, float]) -> Surface:
     resolution = max(settings.levels[-1], settings.hull_resolution)
     sdf = field.dense((resolution,) * 3)
-    axis = ((torch.arange(96, device=sdf.device) + 0.5) / 96 * 2 - 1) * settings.half
+    axis = ((torch.arange(96, device=sdf.device) + 0.5) / 96 * 2 - 1) * settings.half_extent
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     with torch.no_grad():
         colour = torch.stack([field.rgb(plane) for plane in points])
     facts: dict[str, object] = {f"loss_{k}": round(v, 5) for k, v in last.items()}
-    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), settings.half, facts)
+    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), settings.half_extent, facts)

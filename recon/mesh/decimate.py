@@ -10,13 +10,13 @@ from recon.mesh.topology import (
     OtherFaces,
     OtherVertices,
     Vertices,
-    compact,
     contract_short_edges,
     drop_doubles,
-    drop_specks,
     edges_of,
     part_touching_sheets,
     refill_faults,
+    remove_small_components,
+    remove_unreferenced_vertices,
     spread_touching,
 )
 
@@ -63,12 +63,12 @@ def _collapse(vertices: Vertices, faces: Faces, target: int) -> tuple[OtherVerti
         if len(triangles) <= target:
             break
     # It leaves needles between vertices that have come to the same place.
-    points, triangles = contract_short_edges(*compact(points, triangles), 1e-6)
+    points, triangles = contract_short_edges(*remove_unreferenced_vertices(points, triangles), 1e-6)
     return points * size + low, triangles
 
 
 def _closed(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
-    vertices, faces = part_touching_sheets(*compact(vertices, drop_doubles(faces)))
+    vertices, faces = part_touching_sheets(*remove_unreferenced_vertices(vertices, drop_doubles(faces)))
     if len(faces) and not edges_of(faces).closed:
         vertices, faces = refill_faults(vertices, faces)
     return _parted(vertices, faces)
@@ -77,5 +77,5 @@ def _closed(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces
 def _parted(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
     if not len(faces):
         return vertices, faces
-    vertices, faces = drop_specks(*part_touching_sheets(vertices, faces), _CRUMB)
+    vertices, faces = remove_small_components(*part_touching_sheets(vertices, faces), _CRUMB)
     return spread_touching(vertices, faces), faces

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from skimage import measure
 
-from recon.mesh.topology import Faces, Vertices, compact
+from recon.mesh.topology import Faces, Vertices, remove_unreferenced_vertices
 from scene.errors import InputError
 
 SdfAt = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n"]]
@@ -80,7 +80,9 @@ def extract_level_set(
     starts = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
     faces = np.concatenate([part[2] + start for part, start in zip(parts, starts, strict=True)])
     _, first, index = np.unique(keys, return_index=True, return_inverse=True)
-    vertices, faces = compact(np.concatenate([part[1] for part in parts])[first], index.reshape(-1)[faces])
+    vertices, faces = remove_unreferenced_vertices(
+        np.concatenate([part[1] for part in parts])[first], index.reshape(-1)[faces]
+    )
     return LevelSet(vertices, faces, lattice.evaluations, int(np.prod(lattice.inner)))
 
 

@@ -14,10 +14,10 @@ from recon.mesh.topology import OtherFaces as OtherFaces
 from recon.mesh.topology import OtherVertices as OtherVertices
 from recon.mesh.topology import Vertices as Vertices
 from recon.mesh.topology import area_normals, drop_doubles, edges_of, merge_vertices, spread_touching
-from recon.mesh.topology import compact as compact
-from recon.mesh.topology import drop_specks as drop_specks
 from recon.mesh.topology import face_components as face_components
 from recon.mesh.topology import part_touching_sheets as part_touching_sheets
+from recon.mesh.topology import remove_small_components as remove_small_components
+from recon.mesh.topology import remove_unreferenced_vertices as remove_unreferenced_vertices
 from recon.surface import Surface
 from scene.errors import InputError
 
@@ -79,8 +79,8 @@ def clean_mesh(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[O
         share: of the largest component's area, below which a component is a speck.
     """
     vertices, faces = merge_vertices(vertices, faces)
-    vertices, faces = part_touching_sheets(*compact(vertices, drop_doubles(faces)))
-    vertices, faces = drop_specks(vertices, faces, share)
+    vertices, faces = part_touching_sheets(*remove_unreferenced_vertices(vertices, drop_doubles(faces)))
+    vertices, faces = remove_small_components(vertices, faces, share)
     return spread_touching(vertices, faces), faces
 
 
@@ -151,6 +151,6 @@ def mesh_health(vertices: Vertices, faces: Faces) -> MeshHealth:
         signed_volume(vertices, faces),
         (float(size[0]), float(size[1]), float(size[2])),
         int((height <= 1e-6 * length[edges.of_face].max(axis=1) ** 2).sum()),
-        bool((edges.lean[edges.uses == 2] == 0).all()),
+        bool((edges.orientation_sum[edges.uses == 2] == 0).all()),
         components - euler // 2 if watertight else None,
     )

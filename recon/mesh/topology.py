@@ -21,25 +21,25 @@ class Edges:
     Args:
         ends: the vertices of each edge, the smaller first.
         uses: how many faces have it.
-        lean: how many of them run from the smaller to the larger end, less those that run back; 0 between two faces
-            that agree on what is outside.
+        orientation_sum: how many of them run from the smaller to the larger end, less those that run back; 0 between
+            two faces that agree on what is outside.
         of_face: the edges of each face: corner 0 to 1, 1 to 2, 2 to 0.
     """
 
     ends: Int[np.ndarray, "e 2"]
     uses: Int[np.ndarray, "e"]
-    lean: Int[np.ndarray, "e"]
+    orientation_sum: Int[np.ndarray, "e"]
     of_face: Int[np.ndarray, "f 3"]
 
     @property
     def faulty(self) -> Bool[np.ndarray, "e"]:
         """Edges with more than two faces, or with two that disagree on what is outside."""
-        return (self.uses > 2) | ((self.uses == 2) & (self.lean != 0))
+        return (self.uses > 2) | ((self.uses == 2) & (self.orientation_sum != 0))
 
     @property
     def closed(self) -> bool:
         """Whether every edge has two faces that agree."""
-        return bool(((self.uses == 2) & (self.lean == 0)).all())
+        return bool(((self.uses == 2) & (self.orientation_sum == 0)).all())
 
     def pairs(self) -> Int[np.ndarray, "p 2"]:
         """The two faces of each edge that has two."""
@@ -56,11 +56,11 @@ def edges_of(faces: Faces) -> Edges:
     # One number for each edge: sorting those is several times faster than sorting rows.
     key, edge, uses = np.unique((low * count + high).reshape(-1), return_inverse=True, return_counts=True)
     edge = edge.reshape(faces.shape)
-    lean = np.bincount(edge.reshape(-1), np.where(start < end, 1, -1).reshape(-1), minlength=len(key))
-    return Edges(np.stack([key // count, key % count], axis=-1), uses, lean.astype(np.int64), edge)
+    orientation_sum = np.bincount(edge.reshape(-1), np.where(start < end, 1, -1).reshape(-1), minlength=len(key))
+    return Edges(np.stack([key // count, key % count], axis=-1), uses, orientation_sum.astype(np.int64), edge)
 
 
-def compact(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
+def remove_unreferenced_vertices(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
     """Drop faces that repeat a vertex, and vertices that no face uses."""
     faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
     used = np.zeros(len(vertices), bool)
@@ -71,7 +71,7 @@ def compact(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces
 def merge_vertices(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]:
     """One vertex for each position; faces that thereby lose a corner are dropped."""
     _, first, index = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
-    return compact(vertices[first], index.reshape(-1)[faces])
+    return remove_unreferenced_vertices(vertices[first], index.reshape(-1)[faces])
 
 
 def contract_short_edges(vertices: Vertices, faces: Faces, length: float) -> tuple[OtherVertices, OtherFaces]:
@@ -80,8 +80,8 @@ def contract_short_edges(vertices: Vertices, faces: Faces, length: float) -> tup
     short = ends[np.linalg.norm(vertices[ends[:, 0]] - vertices[ends[:, 1]], axis=1) <= length]
     if not len(short):
         return vertices, faces
-    _, first, index = np.unique(linked([short], len(vertices)), return_index=True, return_inverse=True)
-    return compact(vertices[first], index[faces])
+    _, first, index = np.unique(connected_components([short], len(vertices)), return_index=True, return_inverse=True)
+    return remove_unreferenced_vertices(vertices[first], index[faces])
 
 
 def drop_doubles(faces: Faces) -> OtherFaces:
@@ -108,15 +108,15 @@ def drop_doubles(faces: Faces) -> OtherFaces:
 
 def face_components(faces: Faces, count: int) -> Int[np.ndarray, "f"]:
     """Connected component of each face (by shared vertices)."""
-    label = linked([faces[:, [0, 1]], faces[:, [1, 2]]], count)
+    label = connected_components([faces[:, [0, 1]], faces[:, [1, 2]]], count)
     return np.unique(label[faces[:, 0]], return_inverse=True)[1]
 
 
-def drop_specks(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
+def remove_small_components(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
     """Keep the connected components with at least ``share`` of the largest one's area, and the vertices they use."""
     label = face_components(faces, len(vertices))
     area = np.bincount(label, np.linalg.norm(area_normals(vertices, faces), axis=1))
-    return compact(vertices, faces[area[label] >= share * area.max()])
+    return remove_unreferenced_vertices(vertices, faces[area[label] >= share * area.max()])
 
 
 def area_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
@@ -125,7 +125,7 @@ def area_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
     return np.cross(b - a, c - a)
 
 
-def linked(links: list[Int[np.ndarray, "_ 2"]], count: int) -> Int[np.ndarray, "n"]:
+def connected_components(links: list[Int[np.ndarray, "_ 2"]], count: int) -> Int[np.ndarray, "n"]:
     """Component of each of ``count`` nodes."""
     one, other = np.concatenate(links).T
     graph = sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
@@ -147,9 +147,9 @@ def part_touching_sheets(vertices: Vertices, faces: Faces) -> tuple[OtherVertice
     edges = edges_of(faces)
     order = np.argsort(edges.of_face.reshape(-1), kind="stable")
     starts = np.concatenate([[0], np.cumsum(edges.uses)[:-1]]).astype(np.int64)
-    plain = starts[(edges.uses == 2) & (edges.lean == 0)]
+    plain = starts[(edges.uses == 2) & (edges.orientation_sum == 0)]
     links = [np.stack([nodes[order[plain]], nodes[order[plain + 1]]], -1).reshape(-1, 2)]
-    fan = linked(links, 3 * count)
+    fan = connected_components(links, 3 * count)
     for start in starts[edges.uses == 4]:
         corners = nodes[order[start : start + 4]]
         for near, far in ((0, 1), (1, 0)):
@@ -157,7 +157,7 @@ def part_touching_sheets(vertices: Vertices, faces: Faces) -> tuple[OtherVertice
             if size.tolist() == [2, 2]:
                 links += [corners[fan[corners[:, near]] == name][:, far][None] for name in names]
                 break
-    _, corner, vertex_of = np.unique(linked(links, 3 * count), return_index=True, return_inverse=True)
+    _, corner, vertex_of = np.unique(connected_components(links, 3 * count), return_index=True, return_inverse=True)
     return vertices[faces.reshape(-1)[corner]], vertex_of.reshape(count, 3)
 
 
@@ -191,7 +191,7 @@ def refill_faults(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, Othe
     just one border, so borders are simple loops, and a fan from a new vertex in the middle of each closes it without
     touching an existing edge.
     """
-    vertices, faces = compact(vertices, faces)
+    vertices, faces = remove_unreferenced_vertices(vertices, faces)
     faces = drop_doubles(faces)
     while True:
         edges = edges_of(faces)
@@ -199,15 +199,15 @@ def refill_faults(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, Othe
         if not bad.any():
             break
         faces = faces[~bad]
-    vertices, faces = part_touching_sheets(*compact(vertices, faces))
+    vertices, faces = part_touching_sheets(*remove_unreferenced_vertices(vertices, faces))
     edges = edges_of(faces)
     open_face, side = np.nonzero(edges.uses[edges.of_face] == 1)
     if not len(open_face):
         return vertices, faces
     start, end = faces[open_face, side], faces[open_face, (side + 1) % 3]
-    loop = np.unique(linked([np.stack([start, end], -1)], len(vertices))[start], return_inverse=True)[1]
+    loop = np.unique(connected_components([np.stack([start, end], -1)], len(vertices))[start], return_inverse=True)[1]
     length = np.bincount(loop)
     middle = np.stack([np.bincount(loop, vertices[start, axis]) for axis in range(3)], -1) / length[:, None]
     # The filling runs against the border, as the face on the other side of an edge does.
     fan = np.stack([end, start, len(vertices) + loop], axis=-1)
-    return compact(np.concatenate([vertices, middle]), np.concatenate([faces, fan]))
+    return remove_unreferenced_vertices(np.concatenate([vertices, middle]), np.concatenate([faces, fan]))

@@ -16,7 +16,7 @@ import yaml
 
 from recon.export.glb import write_glb
 from recon.hash_sdf.field import HashField
-from recon.mesh.marching_cubes import decimate, drop_specks, extract_mesh, taubin
+from recon.mesh.marching_cubes import decimate, extract_mesh, remove_small_components, taubin
 from recon.settings import GlbSettings
 from recon.surface import Surface
 from recon.texture.bake import bake
@@ -140,7 +140,7 @@ def export_run(
         # Version 1.1.5 turns two cameras instead of two axes, and stores a transform that belongs to neither.
         raise InputError("the way back from nerfstudio's pca orientation is not known", fix="Train with another one.")
     surface = field_surface(pipeline.model.field, resolution)
-    vertices, triangles = drop_specks(*extract_mesh(surface))
+    vertices, triangles = remove_small_components(*extract_mesh(surface))
     vertices, triangles = decimate(taubin(vertices, triangles), triangles, faces)
     mesh = bake(vertices, triangles, parsed_views(pipeline.datamanager.dataparser), surface, texture)
     write_glb(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from recon.hash_sdf.field import HashField
-from recon.nerfstudio.sections import draw_sections
+from recon.nerfstudio.sections import sample_pdf
 from recon.neus import neus_alpha, render_weights
 from scene.hashgrid import HashLayout
 
@@ -108,7 +108,7 @@ class HashSurfaceModel(Model):
         """Colour on its background, opacity, distance along the ray, normal; in training also what losses need."""
         origins, directions = ray_bundle.origins, ray_bundle.directions
         near, far = ray_bundle.nears[..., 0], ray_bundle.fars[..., 0]
-        ends = draw_sections(
+        ends = sample_pdf(
             self.field,
             origins,
             directions,

@@ -11,7 +11,7 @@ from recon.neus import neus_alpha, render_weights
 
 
 @torch.no_grad()
-def draw_sections(
+def sample_pdf(
     field: HashField,
     origins: Float[Tensor, "r 3"],
     directions: Float[Tensor, "r 3"],

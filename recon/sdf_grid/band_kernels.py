@@ -1,7 +1,6 @@
 """Compiled inner loops on a sparse signed distance band between renderings: regularisation, optimiser steps, distances.
 
-Band slots, lanes and units as in :mod:`recon.sdf_grid.kernels`; no function has annotations, for the reason given
-there.
+Slots, lanes and units as in :mod:`recon.sdf_grid.kernels`; no function has annotations, for the reason given there.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from recon.sdf_grid.kernels import LANES
 @numba.njit(parallel=True, cache=True)
 @no_type_check
 def find_neighbours(index, cells, out):  # pragma: no cover - compiled
-    """Band slots of the six neighbours of each cell (the last slot if outside the band): -x +x -y +y -z +z."""
+    """NarrowBandSDF slots of the six neighbours of each cell (the last slot if outside the band): -x +x -y +y -z +z."""
     for s in numba.prange(cells.shape[0]):
         i, j, k = cells[s, 0], cells[s, 1], cells[s, 2]
         out[s, 0], out[s, 1] = index[i - 1, j, k], index[i + 1, j, k]

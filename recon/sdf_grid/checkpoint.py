@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from recon.sdf_grid.narrow_band import Band, Box
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid
 from recon.settings import FitSettings
 from recon.views.ray_set import RaySet
 from scene.files import written_aside
@@ -86,7 +86,7 @@ class FitState:
     @classmethod
     def of(
         cls,
-        band: Band,
+        band: NarrowBandSDF,
         first: Float[np.ndarray, "x y z"],
         level: int,
         iteration: int,
@@ -131,11 +131,11 @@ class FitState:
         found = read_state(path, digest)
         return None if found is None else cls.unpacked(*found)
 
-    def band(self) -> Band:
+    def band(self) -> NarrowBandSDF:
         """The band as it was."""
         x, y, z = self.arrays["grid"].shape
-        box = Box(np.array(self.plain["low"]), self.plain["voxel"], (x, y, z))
-        band = Band(box, self.arrays["grid"].copy(), self.plain["width"])
+        box = VoxelGrid(np.array(self.plain["low"]), self.plain["voxel"], (x, y, z))
+        band = NarrowBandSDF(box, self.arrays["grid"].copy(), self.plain["width"])
         for name, array in self.arrays.items():
             if name != "grid":
                 setattr(band, name, array.copy())

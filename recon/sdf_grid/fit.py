@@ -18,14 +18,14 @@ from torch import Tensor
 from recon.sdf_grid import kernels
 from recon.sdf_grid.checkpoint import FitState, fit_digest
 from recon.sdf_grid.flat_base import with_flat_base
-from recon.sdf_grid.narrow_band import Band, Box, camera_rows, redistanced
-from recon.sdf_grid.supervision import Guides, LevelGuides
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
+from recon.sdf_grid.supervision import LevelSupervision, SupervisionMaps
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.view_dependence import ViewColourFit
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import Hull, outline_agreement, signed_distance, visual_hull
+from recon.views.visual_hull import Hull, signed_distance, silhouette_iou, visual_hull
 from scene.camera import OBJECT_RADIUS
 from scene.viewset import ViewSet
 
@@ -50,8 +50,8 @@ def fit_surface(
     and ``facts["kept"]`` says so.
 
     Args:
-        views: posed pictures with masks; the object lies in the cube of ``settings.half`` about the origin. Depth and
-            normal maps guide the fit, of however many views.
+        views: posed pictures with masks; the object lies in the cube of ``settings.half_extent`` about the origin.
+            Depth and normal maps guide the fit, of however many views.
         settings: see there.
         prior: occupancy probability over the cube ``[-0.6, 0.6]^3``, a vote for sides that no view shows well.
         device: the CPU has compiled kernels; any other device fits a hash grid with torch, without the maps.
@@ -63,14 +63,14 @@ def fit_surface(
         InputError: no masks, masks without a common inside, or a map that cannot be read.
     """
     if prior is not None:
-        views = _shared_out(views, settings.prior_shares)
+        views = _shared_out(views, settings.photo_view_weights)
     rays = RaySet.of(views, settings.image_side)
-    wide = None if prior is None else _padded(prior, settings.half)
+    wide = None if prior is None else _padded(prior, settings.half_extent)
     hull = visual_hull(
         rays,
         settings.hull_resolution,
-        settings.half,
-        vote=settings.vote,
+        settings.half_extent,
+        vote=settings.hull_threshold,
         prior=wide,
         prior_weight=settings.prior_weight,
     )
@@ -82,7 +82,7 @@ def fit_surface(
         if any(view.depth_source is not None or view.normal_source is not None for view in views):
             surface = replace(surface, facts={**surface.facts, "maps": "not used"})
     else:
-        guides = Guides.of(views, rays, hull, settings)
+        guides = SupervisionMaps.of(views, rays, hull, settings)
         start = _Start(rays, hull, settings, wide, guides)
         digest = fit_digest(rays, settings, prior, guides.arrays if guides is not None else ())
         surface = _fit_band(rays, start, settings, on_step, checkpoint, digest)
@@ -105,15 +105,15 @@ class _Start:
     hull: Hull
     settings: FitSettings
     prior: Float[Tensor, "p p p"] | None
-    guides: Guides | None = None
+    guides: SupervisionMaps | None = None
 
-    def box(self, level: int, margin: float = 5.0) -> Box:
+    def box(self, level: int, margin: float = 5.0) -> VoxelGrid:
         """The box about the hull for a level, with a margin in voxels."""
         low, high = self._corners
-        voxel = Box.around(low, high, level**3).voxel
-        return Box.of_voxel(low - margin * voxel, high + margin * voxel, voxel)
+        voxel = VoxelGrid.around(low, high, level**3).voxel
+        return VoxelGrid.of_voxel(low - margin * voxel, high + margin * voxel, voxel)
 
-    def distances(self, box: Box) -> Float[np.ndarray, "x y z"]:
+    def distances(self, box: VoxelGrid) -> Float[np.ndarray, "x y z"]:
         """Signed distance to the carved hull, in voxels of the box."""
         inside = self._inside(box, 0.0)
         if not (inside >= self.hull.vote).any():  # too coarse for a thin thing
@@ -124,8 +124,8 @@ class _Start:
     @cached_property
     def _corners(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
         """Of what the masks may hold, including parts that lie between the voxel centres of the hull."""
-        voxel = 2 * self.settings.half / self.hull.sdf.shape[0]
-        cube = Box(np.full(3, -self.settings.half), voxel, self.hull.sdf.shape)
+        voxel = 2 * self.settings.half_extent / self.hull.sdf.shape[0]
+        cube = VoxelGrid(np.full(3, -self.settings.half_extent), voxel, self.hull.sdf.shape)
         wide = self._inside(cube, math.sqrt(0.75) * voxel) >= self.hull.vote
         solid = np.argwhere(wide | (self.hull.sdf < voxel))
         low, high = cube.low + solid.min(0) * voxel, cube.low + (solid.max(0) + 1) * voxel
@@ -138,10 +138,10 @@ class _Start:
         if len(row) == 0 or depth <= 0:
             return low, high
         shown = photo.unproject(np.stack([column + 0.5, row + 0.5], axis=-1), np.full(len(row), depth))
-        reach = self.settings.half
+        reach = self.settings.half_extent
         return np.minimum(low, shown.min(0)).clip(-reach, reach), np.maximum(high, shown.max(0)).clip(-reach, reach)
 
-    def _inside(self, box: Box, reach: float) -> Float[np.ndarray, "x y z"]:
+    def _inside(self, box: VoxelGrid, reach: float) -> Float[np.ndarray, "x y z"]:
         """Share of the masks that cover a voxel's centre, or anything within ``reach`` (world units) of it."""
         votes, total = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
         for k, row in enumerate(camera_rows(self.rays.cameras, box)):
@@ -157,9 +157,9 @@ class _Start:
             inside = inside / (1 + self.settings.prior_weight)
         return inside
 
-    def _prior_at(self, box: Box) -> Float[np.ndarray, "x y z"]:
+    def _prior_at(self, box: VoxelGrid) -> Float[np.ndarray, "x y z"]:
         assert self.prior is not None
-        axes = [torch.from_numpy(a / self.settings.half).float() for a in box.centres()]
+        axes = [torch.from_numpy(a / self.settings.half_extent).float() for a in box.centres()]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)[None]
         return F.grid_sample(self.prior[None, None].float(), grid, align_corners=False)[0, 0].numpy()
 
@@ -170,7 +170,7 @@ def _fit_band(
     pixels = Pixels.of(rays)
     total = sum(settings.iterations)
     state = FitState.resume(checkpoint, digest) if checkpoint is not None else None
-    band: Band | None = None
+    band: NarrowBandSDF | None = None
     first: Float[np.ndarray, "x y z"] | None = None
     losses: dict[str, float] = {}
     for level in range(len(settings.levels)):
@@ -216,20 +216,20 @@ def _reach(settings: FitSettings, level: int) -> float:
 
 
 def _sharpness(settings: FitSettings, level: int) -> tuple[float, float]:
-    soft, sharp = settings.sharpness
+    soft, sharp = settings.inv_s
     if level + 1 < len(settings.levels):
         return soft, min(3 * soft, sharp)
     return (min(2 * soft, sharp), sharp) if level else (soft, sharp)
 
 
 def next_band(
-    box: Box,
+    box: VoxelGrid,
     hull: Float[np.ndarray, "x y z"],
-    last: Band | None,
+    last: NarrowBandSDF | None,
     first: Float[np.ndarray, "lx ly lz"] | None,
     pixels: Pixels,
     reach: float,
-) -> Band:
+) -> NarrowBandSDF:
     """The band of a level: the hull, changed as the levels before changed their own.
 
     What they could not hold stays as the hull has it, so that thin parts survive.
@@ -242,7 +242,7 @@ def next_band(
     """
     width = reach + 2.5
     if last is None or first is None:
-        band = Band(box, hull, width)
+        band = NarrowBandSDF(box, hull, width)
         band.colour[:] = pixels.mean_colour()
         return band
     scale = last.box.voxel / box.voxel
@@ -252,9 +252,9 @@ def next_band(
     # Where the coarser grid saw another surface, such as the next thicker part, its changes are not of this one.
     known = ndimage.map_coordinates(first, local, order=1, mode="nearest") * scale
     change[np.abs(known - hull) > scale + 1] = 0
-    band = Band(box, redistanced((hull + change).astype(np.float32)), width)
+    band = NarrowBandSDF(box, redistanced((hull + change).astype(np.float32)), width)
     if (band.grid >= 0).all():
-        band = Band(box, hull, width)
+        band = NarrowBandSDF(box, hull, width)
     if len(band.cells):
         nearest = np.round(local[(slice(None), *band.cells.T)]).astype(int)
         nearest = np.clip(nearest, 0, np.array(last.box.shape)[:, None] - 1)
@@ -277,22 +277,22 @@ class LevelFit:
 
     def __init__(
         self,
-        band: Band,
+        band: NarrowBandSDF,
         pixels: Pixels,
         cameras: Float[np.ndarray, "v 16"],
         settings: FitSettings,
         level: int,
         *,
         backdrop: Float[np.ndarray, "n 3"] | None = None,
-        guides: LevelGuides | None = None,
+        guides: LevelSupervision | None = None,
     ) -> None:
         self.band, self.pixels, self.cameras, self.level = band, pixels, cameras, level
         self.settings = settings.filled(masked=backdrop is None)
-        self.smooth, self.flat = float(self.settings.smooth or 0), float(self.settings.flat or 0)
-        self.light_step = float(self.settings.light_step or 0)
+        self.smooth, self.flat = float(self.settings.laplacian_weight or 0), float(self.settings.albedo_tv_weight or 0)
+        self.light_step = float(self.settings.shading_lr or 0)
         self.backdrop, self.guides = backdrop, guides
         # The first level is too coarse to tell what is mirrored.
-        shiny = settings.view_colour and level > 0 and backdrop is None
+        shiny = settings.view_dependence and level > 0 and backdrop is None
         self.view_colour = ViewColourFit(pixels, cameras) if shiny else None
         count = settings.rays
         self.error = np.zeros((count, 3), np.float32)
@@ -339,15 +339,15 @@ class LevelFit:
             self.error,
         )
         if step % 2 == 0:  # every second step with twice the weight: half the time
-            band.regularise(2 * settings.eikonal, 2 * self.smooth, 2 * self.flat)
+            band.regularise(2 * settings.eikonal_weight, 2 * self.smooth, 2 * self.flat)
         if self.guides is not None:
             if step % _REFRESH == 0:
                 self.guides.look(band, step)
             self.guides.pull(band, step)
         # Full speed for the first quarter of a level, then down to almost nothing, which averages the noise away.
         fall = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * max(0.0, (share - 0.25) / 0.75)))
-        rate = settings.step * (0.5 if last and self.level else 1.0) * fall
-        band.step(rate, settings.colour_step * fall, blur=settings.blur)
+        rate = settings.sdf_lr * (0.5 if last and self.level else 1.0) * fall
+        band.step(rate, settings.colour_lr * fall, blur=settings.blur)
         if self.light_step > 0:
             band.step_light(self.light_step * fall)
         return self._told(rgba[:, 3] > 0.5), self._limits(rgba[:, 3] > 0.5, limits)
@@ -357,7 +357,7 @@ class LevelFit:
         return {"colour": float(colour.mean()) if len(colour) else 0.0, "mask": float(self.error[:, 1].mean())}
 
     def _limits(self, front: np.ndarray, limits: tuple[float, float]) -> tuple[float, float]:
-        keep = self.settings.keep
+        keep = self.settings.loss_trim_fraction
         if keep >= 1 or self.level == 0 or not front.any():
             return math.inf, math.inf
         colour = float(np.quantile(self.error[front, 0], keep))
@@ -367,7 +367,7 @@ class LevelFit:
         return 0.9 * limits[0] + 0.1 * colour, 0.9 * limits[1] + 0.1 * mask
 
 
-def band_surface(band: Band, facts: dict[str, object]) -> Surface:
+def band_surface(band: NarrowBandSDF, facts: dict[str, object]) -> Surface:
     """What a band has learned, with the light on its colours."""
     slope = np.stack(np.gradient(band.grid), -1)
     normal = slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
@@ -391,9 +391,9 @@ def _padded(prior: Float[np.ndarray, "p p p"], half: float) -> Float[Tensor, "p 
 
 
 def _judged(surface: Surface, hull: Hull, rays: RaySet, settings: FitSettings) -> Surface:
-    of_hull = Surface.cube(hull.sdf, np.full((2, 2, 2, 3), 0.7, np.float32), settings.half, {})
-    fit_score = outline_agreement(rays, -torch.from_numpy(surface.sdf), 0.0, surface.box)
-    hull_score = outline_agreement(rays, -torch.from_numpy(hull.sdf), 0.0, of_hull.box)
+    of_hull = Surface.cube(hull.sdf, np.full((2, 2, 2, 3), 0.7, np.float32), settings.half_extent, {})
+    fit_score = silhouette_iou(rays, -torch.from_numpy(surface.sdf), 0.0, surface.box)
+    hull_score = silhouette_iou(rays, -torch.from_numpy(hull.sdf), 0.0, of_hull.box)
     # A hull fits outlines by construction; a good fit trades up to this much of them for the right depth.
     keep_hull = fit_score < hull_score - 0.03 or not bool((surface.sdf < 0).any())
     facts: dict[str, object] = {
@@ -408,13 +408,13 @@ def _judged(surface: Surface, hull: Hull, rays: RaySet, settings: FitSettings) -
         return replace(surface, facts=facts)
     x, y, z = np.meshgrid(*of_hull.box.centres(), indexing="ij")
     colour = surface.colours_at(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*hull.sdf.shape, 3)
-    return Surface.cube(hull.sdf, colour, settings.half, facts)
+    return Surface.cube(hull.sdf, colour, settings.half_extent, facts)
 
 
 def hull_surface(views: ViewSet, settings: FitSettings = FitSettings()) -> Surface:
     """The visual hull alone, as a surface without colours: the baseline of every fit."""
     rays = RaySet.of(views, settings.image_side)
-    hull = visual_hull(rays, settings.hull_resolution, settings.half, vote=settings.vote)
+    hull = visual_hull(rays, settings.hull_resolution, settings.half_extent, vote=settings.hull_threshold)
     start = _Start(rays, hull, settings, None)
     box = start.box(settings.levels[-1])
     grey = np.full((2, 2, 2, 3), 0.7, np.float32)
@@ -427,9 +427,9 @@ def prior_surface(
 ) -> Surface:
     """A coarse volume as a surface of its own: the mesh of last resort."""
     size = (settings.hull_resolution,) * 3
-    wide = F.interpolate(_padded(occupancy, settings.half)[None, None], size, mode="trilinear", align_corners=False)[
-        0, 0
-    ].numpy()
-    sdf = signed_distance(wide, min(0.5, max(float(wide.max()) * 0.5, 1e-3)), settings.half)
-    painted = np.stack([_padded(colours[..., k], settings.half).numpy() for k in range(3)], -1)
-    return Surface.cube(sdf, painted, settings.half, {"kept": "coarse volume"})
+    wide = F.interpolate(
+        _padded(occupancy, settings.half_extent)[None, None], size, mode="trilinear", align_corners=False
+    )[0, 0].numpy()
+    sdf = signed_distance(wide, min(0.5, max(float(wide.max()) * 0.5, 1e-3)), settings.half_extent)
+    painted = np.stack([_padded(colours[..., k], settings.half_extent).numpy() for k in range(3)], -1)
+    return Surface.cube(sdf, painted, settings.half_extent, {"kept": "coarse volume"})

@@ -13,7 +13,7 @@ from scene.camera import Camera
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class VoxelGrid:
     """A grid of cubic voxels in the world.
 
     Args:
@@ -32,14 +32,14 @@ class Box:
         return self.low + self.voxel * np.array(self.shape)
 
     @classmethod
-    def around(cls, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], voxels: int) -> Box:
+    def around(cls, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], voxels: int) -> VoxelGrid:
         """A box of about ``voxels`` cubic voxels, centred on the one given and at least as large."""
         size = np.maximum(np.asarray(high, float) - low, 1e-6)
         voxel = float(np.cbrt(np.prod(size) / voxels))
         return cls.of_voxel(low, high, voxel)
 
     @classmethod
-    def of_voxel(cls, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], voxel: float) -> Box:
+    def of_voxel(cls, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], voxel: float) -> VoxelGrid:
         """A box of voxels of a given side, centred on the one given and at least as large."""
         shape = np.maximum(np.ceil((np.asarray(high, float) - low) / voxel - 1e-6).astype(int), 8)
         middle = (np.asarray(low, float) + high) / 2
@@ -55,7 +55,7 @@ class Box:
         return x, y, z
 
 
-def camera_rows(cameras: tuple[Camera, ...], box: Box) -> Float[np.ndarray, "v 16"]:
+def camera_rows(cameras: tuple[Camera, ...], box: VoxelGrid) -> Float[np.ndarray, "v 16"]:
     """Cameras as the kernels want them, in grid coordinates: centre, rotation by rows, fx, fy, cx, cy."""
     rows = [
         np.concatenate([box.to_grid(c.centre), c.c2w[:3, :3].reshape(-1), [c.fx, c.fy, c.cx, c.cy]]) for c in cameras
@@ -64,14 +64,14 @@ def camera_rows(cameras: tuple[Camera, ...], box: Box) -> Float[np.ndarray, "v 1
 
 
 @dataclass(eq=False)
-class Band:
+class NarrowBandSDF:
     """Distances (voxels, positive outside) and colours about the surface, with their Adam moments.
 
     ``refresh`` must be called when the surface has moved; it keeps what was learned near the surface and completes the
     distances elsewhere.
     """
 
-    box: Box
+    box: VoxelGrid
     grid: Float[np.ndarray, "x y z"]
     width: float = 4.5
     index: Int[np.ndarray, "x y z"] = field(init=False)

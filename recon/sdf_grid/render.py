@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.sdf_grid import kernels
-from recon.sdf_grid.narrow_band import Band, camera_rows
+from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows
 from recon.surface import Surface
 from scene.camera import Camera
 
@@ -19,7 +19,7 @@ def render_surface(surface: Surface, cameras: list[Camera]) -> list[Float[np.nda
     Returns:
         For each camera straight sRGB and opacity in [0, 1].
     """
-    band = Band(surface.box, surface.sdf / np.float32(surface.voxel))
+    band = NarrowBandSDF(surface.box, surface.sdf / np.float32(surface.voxel))
     x, y, z = surface.box.centres()
     i, j, k = band.cells.T
     band.colour[:-1] = surface.colours_at(np.stack([x[i], y[j], z[k]], -1))

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from recon.sdf_grid import kernels, supervision_kernels
-from recon.sdf_grid.narrow_band import Band, Box, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull
@@ -34,7 +34,7 @@ _DRAWN = 8
 
 
 @dataclass(frozen=True, eq=False)
-class GuideMap:
+class SupervisionMap:
     """The maps of one view, thinned to about the size of the fit's pictures.
 
     Args:
@@ -59,7 +59,7 @@ class GuideMap:
 
 
 @dataclass(frozen=True, eq=False)
-class Guides:
+class SupervisionMaps:
     """The maps of a set of views.
 
     Args:
@@ -69,13 +69,13 @@ class Guides:
         left_out: names of views whose depths contradict the others.
     """
 
-    maps: tuple[GuideMap, ...]
+    maps: tuple[SupervisionMap, ...]
     views: int
     noise: float
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, views: ViewSet, rays: RaySet, hull: Hull, settings: FitSettings) -> Guides | None:
+    def of(cls, views: ViewSet, rays: RaySet, hull: Hull, settings: FitSettings) -> SupervisionMaps | None:
         """The maps of views; None if there are none, or if the settings give them no weight.
 
         Args:
@@ -98,9 +98,9 @@ class Guides:
         if not maps:
             return None
         extent = np.argwhere(hull.sdf < 0)
-        voxel = 2 * settings.half / hull.sdf.shape[0]
+        voxel = 2 * settings.half_extent / hull.sdf.shape[0]
         tolerance = _TOLERANCE * voxel * float((extent.max(0) - extent.min(0)).max() + 1)
-        support, conflict, noise = _agreement(maps, hull, settings.half, tolerance)
+        support, conflict, noise = _agreement(maps, hull, settings.half_extent, tolerance)
         wrong = _contradicting(support, conflict)
         kept = [replace(m, depth=None) if k in wrong else m for k, m in enumerate(maps)]
         sound = [m for m in kept if m.depth is not None or m.normal is not None]
@@ -126,7 +126,7 @@ class Guides:
         points = [guide.points() for guide in self.maps if guide.depth is not None]
         return np.concatenate(points) if 2 * len(points) >= self.views else None
 
-    def carved(self, distance: Float[np.ndarray, "x y z"], box: Box) -> Float[np.ndarray, "x y z"]:
+    def carved(self, distance: Float[np.ndarray, "x y z"], box: VoxelGrid) -> Float[np.ndarray, "x y z"]:
         """Signed distances (voxels) to the hull without what depth maps see through.
 
         Args:
@@ -152,18 +152,18 @@ class Guides:
         of_empty = np.where(empty, within - 0.5, 0.5 - away)
         return redistanced(np.maximum(distance, of_empty).astype(np.float32))
 
-    def at(self, box: Box, settings: FitSettings, level: int) -> LevelGuides:
+    def at(self, box: VoxelGrid, settings: FitSettings, level: int) -> LevelSupervision:
         """The guides of a level of the fit."""
-        return LevelGuides(self, box, settings, level)
+        return LevelSupervision(self, box, settings, level)
 
 
-class LevelGuides:
+class LevelSupervision:
     """What pulls at the distances of one level.
 
     All draws depend on the step alone, so that a fit can go on from any state.
     """
 
-    def __init__(self, guides: Guides, box: Box, settings: FitSettings, level: int) -> None:
+    def __init__(self, guides: SupervisionMaps, box: VoxelGrid, settings: FitSettings, level: int) -> None:
         self.settings, self.level, self.count = settings, level, settings.rays
         self.soft = np.float32(max(1.0, guides.noise / box.voxel))
         points = [box.to_grid(m.points()) for m in guides.maps]
@@ -176,7 +176,7 @@ class LevelGuides:
         self.weight = (settings.depth_weight * share / self.count * confidence).astype(np.float32)[shuffle]
         self._with_normals([m for m in guides.maps if m.normal is not None], box, guides.views)
 
-    def _with_normals(self, maps: Sequence[GuideMap], box: Box, views: int) -> None:
+    def _with_normals(self, maps: Sequence[SupervisionMap], box: VoxelGrid, views: int) -> None:
         self.cameras = camera_rows(tuple(m.camera for m in maps), box)
         view, x, y, normal, weight = [], [], [], [], []
         for k, guide in enumerate(maps):
@@ -200,7 +200,7 @@ class LevelGuides:
         self.drawn: Int[np.ndarray, "d"] = np.zeros(0, int)
         self.places: Float[np.ndarray, "d 3"] = np.zeros((0, 3), np.float32)
 
-    def look(self, band: Band, step: int) -> None:
+    def look(self, band: NarrowBandSDF, step: int) -> None:
         """Find where on the surface some of the normals are; to be called before the first step, and when the surface
         has moved.
 
@@ -225,17 +225,17 @@ class LevelGuides:
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         self.places = (row[:, :3] + out[seen, 4:5] * direction).astype(np.float32)
 
-    def pull(self, band: Band, step: int) -> None:
+    def pull(self, band: NarrowBandSDF, step: int) -> None:
         """Add the gradients of a step's points and normals to the band's."""
         if len(self.points):
             turn = (step * self.count + np.arange(self.count)) % len(self.points)
-            supervision_kernels.pull_to_points(
+            supervision_kernels.add_depth_loss(
                 band.grid, band.index, self.points[turn], self.weight[turn], self.soft, band.grad_sdf
             )
         if len(self.drawn):
             turn = (step * self.count + np.arange(self.count)) % len(self.drawn)
             chosen = self.drawn[turn]
-            supervision_kernels.pull_to_normals(
+            supervision_kernels.add_normal_loss(
                 band.grid,
                 band.index,
                 self.places[turn],
@@ -253,7 +253,7 @@ def _thinned(
     alpha: Float[np.ndarray, "mh mw"],
     stride: int,
     weight: float,
-) -> GuideMap:
+) -> SupervisionMap:
     """Every ``stride``-th pixel of the maps, on the object only, in the world: values are not mixed with others."""
     first = min(stride // 2, camera.width - 1, camera.height - 1)
     row, column = np.arange(first, camera.height, stride), np.arange(first, camera.width, stride)
@@ -275,11 +275,11 @@ def _thinned(
     if normal is not None:
         turned = normal[row[:, None], column] @ camera.c2w[:3, :3].T
         thin_normal = np.where(solid[..., None], turned, 0).astype(np.float32)
-    return GuideMap(small, thin_depth, thin_normal, weight)
+    return SupervisionMap(small, thin_depth, thin_normal, weight)
 
 
 def _agreement(
-    maps: Sequence[GuideMap], hull: Hull, half: float, tolerance: float
+    maps: Sequence[SupervisionMap], hull: Hull, half: float, tolerance: float
 ) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, "m m"], float]:
     """How often points of a map (row) lie on the surface of another (column), and how often these see through them.
 
@@ -310,7 +310,7 @@ def _agreement(
 
 
 def _ahead(
-    guide: GuideMap, points: Float[np.ndarray, "n 3"]
+    guide: SupervisionMap, points: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """How far behind points a map sees (world units; minus infinity if it does not know), and its rows and columns."""
     assert guide.depth is not None
@@ -322,7 +322,7 @@ def _ahead(
     return np.where(seen > 0, seen - distance, -np.inf), row, column
 
 
-def _without_outliers(maps: Sequence[GuideMap], tolerance: float) -> tuple[GuideMap, ...]:
+def _without_outliers(maps: Sequence[SupervisionMap], tolerance: float) -> tuple[SupervisionMap, ...]:
     """Maps without the depths that see through the points of other maps, or are seen through, more often than agree.
 
     Others' points do not fall on every pixel, so that neighbours speak for each other.

@@ -44,7 +44,7 @@ def _slope(grid, x, y, z):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def pull_to_points(grid, index, points, weight, soft, grad_sdf):  # pragma: no cover - compiled
+def add_depth_loss(grid, index, points, weight, soft, grad_sdf):  # pragma: no cover - compiled
     """Add the gradient of the sum of weight * soft^2 / 2 * log(1 + (f / soft)^2), f at measured points.
 
     It acts where the surface is nearest to a point rather than at the point: the surface comes to the mean of noisy
@@ -72,11 +72,11 @@ def pull_to_points(grid, index, points, weight, soft, grad_sdf):  # pragma: no c
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def pull_to_normals(grid, index, points, normals, weight, soft, grad_sdf):  # pragma: no cover - compiled
+def add_normal_loss(grid, index, points, normals, weight, soft, grad_sdf):  # pragma: no cover - compiled
     """Add the gradient of the sum of weight * soft^2 / 2 * log(1 + (e / soft)^2), e = |grad f - normal|, at points.
 
     Args:
-        grid, index, points, weight, grad_sdf: as in :func:`pull_to_points`.
+        grid, index, points, weight, grad_sdf: as in :func:`add_depth_loss`.
         normals: [n 3] unit normals in the grid's axes.
         soft: difference from which on a normal counts less and less.
     """

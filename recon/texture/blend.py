@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy import sparse
 
 from recon.mesh.topology import Faces
-from recon.texture.visibility import HIDDEN, WHOLE, Sight
+from recon.texture.visibility import HIDDEN, WHOLE, Visibility
 
 _GAIN_LIMIT = (0.7, 1.4)
 _CANDIDATES = 12
@@ -18,7 +18,7 @@ _NEUTRAL = 0.012
 """Gains that all differ less than this from 1 are noise, and are left out."""
 
 
-def view_gains(sight: Sight, samples: int = 6000) -> Float[np.ndarray, "views 3"]:
+def view_gains(sight: Visibility, samples: int = 6000) -> Float[np.ndarray, "views 3"]:
     """Factors by which each view's channels are brighter than what the other views show of the same points.
 
     Least squares on logarithms over points seen by several views, reweighted so that outliers do not count; the mean
@@ -54,7 +54,7 @@ def view_gains(sight: Sight, samples: int = 6000) -> Float[np.ndarray, "views 3"
     return np.clip(out, *_GAIN_LIMIT)
 
 
-def view_trust(sight: Sight, joints: sparse.csr_array) -> Float[np.ndarray, "views v"]:
+def view_trust(sight: Visibility, joints: sparse.csr_array) -> Float[np.ndarray, "views v"]:
     """How far each view may be believed at each vertex: near 0 where its colour is far from what most views show.
 
     Points that fewer than three views see leave nothing to compare. Neighbours of a vertex that is not believed are
@@ -93,7 +93,7 @@ def _largest_beside(values: Float[np.ndarray, "views v"], joints: sparse.csr_arr
 
 
 def choose_views(
-    sight: Sight,
+    sight: Visibility,
     trust: Float[np.ndarray, "views v"],
     faces: Faces,
     pairs: Int[np.ndarray, "p 2"],
@@ -149,7 +149,7 @@ def choose_views(
 
 
 def smooth_offsets(
-    sight: Sight, trust: Float[np.ndarray, "views v"], joints: sparse.csr_array, rounds: int = 24
+    sight: Visibility, trust: Float[np.ndarray, "views v"], joints: sparse.csr_array, rounds: int = 24
 ) -> Float[np.ndarray, "views v 3"]:
     """What to add to each view at each vertex so that its coarse colours are the mean of all views."""
     weight = sight.weight * trust
@@ -169,7 +169,7 @@ def smooth_offsets(
 
 
 def detail_weights(
-    sight: Sight,
+    sight: Visibility,
     trust: Float[np.ndarray, "views v"],
     faces: Faces,
     chosen: Int[np.ndarray, "f"],

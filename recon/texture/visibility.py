@@ -22,7 +22,7 @@ _FINEST = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class Visibility:
     """What the views see of a mesh.
 
     Args:
@@ -44,7 +44,7 @@ def look(
     confidence: Sequence[float],
     caster: RayCaster,
     sharpness: float,
-) -> Sight:
+) -> Visibility:
     """See a mesh from all views.
 
     Args:
@@ -77,7 +77,7 @@ def look(
         scale = min(1.0, focus[k] / finest) ** 2
         weight[k, index] = confidence[k] * scale * cosine[index] ** sharpness * picture.core_at(pixels)
         colour[k, index] = picture.soft_at(pixels)
-    return Sight(weight, colour, extent)
+    return Visibility(weight, colour, extent)
 
 
 def visible(

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.sdf_grid.checkpoint import FitState, fit_digest, read_state, write_state
-from recon.sdf_grid.narrow_band import Box
+from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.settings import FitSettings
-from recon.unmasked.radiance_volume import Descent, RadianceVolume
+from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume
 from recon.views.ray_set import RaySet
 
 _VERSION = 1
@@ -41,7 +41,7 @@ class SceneState:
     outer: Float[np.ndarray, "s s s 4"]
     level: int
     digest: str
-    descent: Descent | None = None
+    descent: OptimizerState | None = None
     band: FitState | None = None
 
     def save(self, path: Path) -> None:
@@ -67,12 +67,12 @@ class SceneState:
         if plain["descent"] is not None:
             rng = np.random.default_rng()
             rng.bit_generator.state = plain["descent"]["rng"]
-            descent = Descent((arrays["moments_inner"], arrays["moments_outer"]), rng, plain["descent"]["step"])
+            descent = OptimizerState((arrays["moments_inner"], arrays["moments_outer"]), rng, plain["descent"]["step"])
         if plain["band"] is not None:
             of_band = {name[5:]: array for name, array in arrays.items() if name.startswith("band_")}
             band = FitState.unpacked(plain["band"], of_band)
         return cls(arrays["inner"], arrays["outer"], plain["level"], plain["digest"], descent, band)
 
-    def volume(self, box: Box, background: tuple[int, int]) -> RadianceVolume:
+    def volume(self, box: VoxelGrid, background: tuple[int, int]) -> RadianceVolume:
         """The volume as it was, for going on with."""
         return RadianceVolume(box, self.inner, self.outer, background)

@@ -14,13 +14,13 @@ from scipy import ndimage
 from recon.sdf_grid import kernels
 from recon.sdf_grid.checkpoint import FitState
 from recon.sdf_grid.fit import LevelFit, band_surface, next_band
-from recon.sdf_grid.narrow_band import Band, Box, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.checkpoint import SceneState, scene_digest
-from recon.unmasked.radiance_volume import Descent, RadianceVolume, fused
+from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume, fused
 from recon.unmasked.stereo_fit import stereo_surface
-from recon.unmasked.tsdf_fusion import without_specks
+from recon.unmasked.tsdf_fusion import without_small_components
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
@@ -54,7 +54,7 @@ def fit_scene(
     on_step: Callable[[int, int], None] | None = None,
     checkpoint: Path | None = None,
 ) -> Surface:
-    """Fit the surface of what lies in the cube of ``settings.half`` about the origin, from photos without masks.
+    """Fit the surface of what lies in the cube of ``settings.half_extent`` about the origin, from photos without masks.
 
     The photos' surroundings are modelled too, and left out of the surface. What no photo sees is empty.
 
@@ -104,12 +104,12 @@ class _SceneFit:
 
     def volume(self, state: SceneState | None) -> RadianceVolume:
         """Fit the volume, from its beginning or from a state."""
-        settings, half = self.settings, self.settings.half
+        settings, half = self.settings, self.settings.half_extent
         volume: RadianceVolume | None = None
         for level, side in enumerate(self.coarse):
             if state is not None and level < state.level:
                 continue
-            box = Box.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / side)
+            box = VoxelGrid.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / side)
             if state is not None and level == state.level:
                 volume = state.volume(box, settings.background)
                 if state.descent is None:  # the surface has begun
@@ -118,7 +118,7 @@ class _SceneFit:
             else:
                 grey = self.pixels.mean_colour()
                 volume = RadianceVolume.uniform(box, grey, settings.background) if volume is None else volume.at(box)
-                descent = Descent.begin(volume, [settings.seed, level, 1])
+                descent = OptimizerState.begin(volume, [settings.seed, level, 1])
             for _ in volume.fit(
                 self.rays, self.pixels, descent, count=settings.rays, steps=self.steps[level], rate=0.5, decay=0.1
             ):
@@ -128,7 +128,7 @@ class _SceneFit:
         assert volume is not None
         return volume
 
-    def band(self, volume: RadianceVolume, state: FitState | None) -> tuple[Band, dict[str, float]]:
+    def band(self, volume: RadianceVolume, state: FitState | None) -> tuple[NarrowBandSDF, dict[str, float]]:
         """Fit the surface that the volume shows, from its beginning or from a state; also returns the losses."""
         settings, last = self.settings, len(self.settings.levels) - 1
         band = _first_band(volume, _fused(volume, self.rays), settings, self.pixels)
@@ -170,20 +170,20 @@ def _fused(volume: RadianceVolume, rays: RaySet) -> Float[np.ndarray, "x y z"]:
         raise InputError(
             "no surface was found in the region of interest", fix="Check the poses, or give the region with --bounds."
         )
-    return without_specks(mean.astype(np.float32))
+    return without_small_components(mean.astype(np.float32))
 
 
 def _first_band(
     volume: RadianceVolume, distance: Float[np.ndarray, "x y z"], settings: FitSettings, pixels: Pixels
-) -> Band:
+) -> NarrowBandSDF:
     """The surface at the last level's resolution, in the box of what was found, with the volume's colours."""
-    rough = Band(volume.box, redistanced(distance), 3.0)
+    rough = NarrowBandSDF(volume.box, redistanced(distance), 3.0)
     rough.colour[:-1] = volume.inner[(*rough.cells.T, slice(1, 4))]
     found = np.argwhere(distance < 0)
     low = volume.box.low + (found.min(0) - 2) * volume.box.voxel
     high = volume.box.low + (found.max(0) + 3) * volume.box.voxel
     low, high = np.maximum(low, volume.box.low), np.minimum(high, volume.box.high)
-    box = Box.around(low, high, settings.levels[-1] ** 3)
+    box = VoxelGrid.around(low, high, settings.levels[-1] ** 3)
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - volume.box.low[:, None, None, None]) / volume.box.voxel - 0.5
     scale = volume.box.voxel / box.voxel
@@ -201,7 +201,7 @@ def _backdrop(
 
 
 def _informative(
-    pixels: Pixels, band: Band, cameras: Float[np.ndarray, "v 16"], ahead: Float[np.ndarray, "n"]
+    pixels: Pixels, band: NarrowBandSDF, cameras: Float[np.ndarray, "v 16"], ahead: Float[np.ndarray, "n"]
 ) -> Pixels:
     """Draw mostly pixels that see the surface, and none that something in front of the box covers."""
     out = np.zeros((len(pixels.view), 5), np.float32)

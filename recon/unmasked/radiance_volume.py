@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 
 from recon.sdf_grid import kernels
-from recon.sdf_grid.narrow_band import Box, camera_rows
+from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
 from recon.unmasked import radiance_kernels
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
@@ -28,7 +28,7 @@ _STEP = np.float32(0.8)
 
 
 @dataclass(eq=False)
-class Descent:
+class OptimizerState:
     """What the next steps of a volume's fit depend on, beside the volume itself.
 
     Args:
@@ -42,7 +42,7 @@ class Descent:
     step: int = 0
 
     @classmethod
-    def begin(cls, volume: RadianceVolume, seed: list[int]) -> Descent:
+    def begin(cls, volume: RadianceVolume, seed: list[int]) -> OptimizerState:
         """Before the first step."""
         inner, outer = (np.zeros((*grid.shape, 2), np.float32) for grid in (volume.inner, volume.outer))
         return cls((inner, outer), np.random.default_rng(seed))
@@ -59,21 +59,21 @@ class RadianceVolume:
         background: samples in front of and behind the box.
     """
 
-    box: Box
+    box: VoxelGrid
     inner: Float[np.ndarray, "x y z 4"]
     outer: Float[np.ndarray, "s s s 4"]
     background: tuple[int, int]
 
     @classmethod
     def uniform(
-        cls, box: Box, colour: Float[np.ndarray, "3"], background: tuple[int, int], side: int = 64
+        cls, box: VoxelGrid, colour: Float[np.ndarray, "3"], background: tuple[int, int], side: int = 64
     ) -> RadianceVolume:
         """A nearly empty volume of one colour."""
         inner, outer = np.zeros((*box.shape, 4), np.float32), np.zeros((side, side, side, 4), np.float32)
         inner[..., 1:] = outer[..., 1:] = colour
         return cls(box, inner, outer, background)
 
-    def at(self, box: Box) -> RadianceVolume:
+    def at(self, box: VoxelGrid) -> RadianceVolume:
         """The same at another resolution of the same box.
 
         Densities are per voxel and stay so: what was half clear is more solid on a finer grid. A start with the same
@@ -91,7 +91,15 @@ class RadianceVolume:
         return np.array([*((size - 1) / 2), size.max() / 2 * 1.2], np.float32)
 
     def fit(
-        self, rays: RaySet, pixels: Pixels, descent: Descent, *, count: int, steps: int, rate: float, decay: float
+        self,
+        rays: RaySet,
+        pixels: Pixels,
+        descent: OptimizerState,
+        *,
+        count: int,
+        steps: int,
+        rate: float,
+        decay: float,
     ) -> Iterator[None]:
         """Adam on random pixels, one step at a time.
 
@@ -171,7 +179,7 @@ class RadianceVolume:
 
 
 def fused(
-    depths: Iterable[tuple[Camera, Float[np.ndarray, "h w"]]], box: Box, reach: float
+    depths: Iterable[tuple[Camera, Float[np.ndarray, "h w"]]], box: VoxelGrid, reach: float
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z"]]:
     """Mean truncated distance in front of what depth maps show, and how many say something.
 

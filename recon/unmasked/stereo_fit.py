@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from recon.sdf_grid.narrow_band import Box, redistanced
+from recon.sdf_grid.narrow_band import VoxelGrid, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
-from recon.unmasked.tsdf_fusion import membrane, without_specks
+from recon.unmasked.tsdf_fusion import membrane, without_small_components
 from recon.views.ray_set import RaySet
 from scene.camera import Camera
 from scene.viewset import ViewSet
@@ -32,7 +32,7 @@ _CONTRADICTION = 0.05
 def stereo_surface(
     views: ViewSet, settings: FitSettings = FitSettings(), *, on_step: Callable[[int, int], None] | None = None
 ) -> Surface | None:
-    """What stereo sees in the cube of ``settings.half`` about the origin; what no photo shows is empty.
+    """What stereo sees in the cube of ``settings.half_extent`` about the origin; what no photo shows is empty.
 
     Args:
         views: posed pictures; see :func:`recon.views.normalise.normalise_scene`. Where stereo sees nothing, their depth
@@ -54,27 +54,27 @@ def stereo_surface(
             on_step(done, steps)
 
     planes = max(48, round(settings.image_side / 2))
-    depths = stereo_depths(rays, 3**0.5 * settings.half, planes=planes, on_step=tell)
+    depths = stereo_depths(rays, 3**0.5 * settings.half_extent, planes=planes, on_step=tell)
     told: dict[str, object] = {}
     if settings.depth_weight > 0:
         depths, told = _with_maps(views, rays.cameras, depths)
     shares = [float((depth > 0).mean()) for depth in depths]
     if np.median(shares) < _FEW:
         return None
-    half = settings.half
-    cube = Box.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / _FIRST)
-    rough = without_specks(membrane(rays.cameras, depths, cube, 2 * half))
+    half = settings.half_extent
+    cube = VoxelGrid.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / _FIRST)
+    rough = without_small_components(membrane(rays.cameras, depths, cube, 2 * half))
     tell(steps - 1, steps)
     if not (rough < 0).any():
         return None
     found = np.argwhere(rough < 0)
     low = np.maximum(cube.low + (found.min(0) - 2) * cube.voxel, cube.low)
     high = np.minimum(cube.low + (found.max(0) + 3) * cube.voxel, cube.high)
-    box = Box.around(low, high, settings.levels[-1] ** 3)
+    box = VoxelGrid.around(low, high, settings.levels[-1] ** 3)
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - cube.low[:, None, None, None]) / cube.voxel - 0.5
     start = ndimage.map_coordinates(rough, local, order=1, mode="nearest")
-    field = without_specks(membrane(rays.cameras, depths, box, 2 * half, start))
+    field = without_small_components(membrane(rays.cameras, depths, box, 2 * half, start))
     tell(steps, steps)
     facts = {"kept": "stereo", "masks": "none", "known": round(float(np.mean(shares)), 4), **told}
     distance = redistanced(field) * np.float32(box.voxel)
@@ -144,7 +144,7 @@ def _confirmed_by_maps(
     return compared > 0 and agreeing > 0.5 * compared
 
 
-def _colours(rays: RaySet, depths: Sequence[np.ndarray], box: Box) -> Float[np.ndarray, "x y z 3"]:
+def _colours(rays: RaySet, depths: Sequence[np.ndarray], box: VoxelGrid) -> Float[np.ndarray, "x y z 3"]:
     """Mean colour of the pixels whose depth lies in a voxel, the nearest known one elsewhere; half the resolution."""
     shape = tuple(max(1, n // 2) for n in box.shape)
     total = np.zeros((int(np.prod(shape)), 4))

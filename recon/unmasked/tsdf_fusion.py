@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.sparse.linalg import LinearOperator, cg
 
-from recon.sdf_grid.narrow_band import Box, camera_rows
+from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
 from recon.unmasked import radiance_kernels
 from scene.camera import Camera
 
@@ -29,7 +29,7 @@ _ENOUGH = 4.0
 def membrane(
     cameras: Sequence[Camera],
     depths: Sequence[Float[np.ndarray, "_ _"]],
-    box: Box,
+    box: VoxelGrid,
     across: float,
     start: Float[np.ndarray, "x y z"] | None = None,
 ) -> Float[np.ndarray, "x y z"]:
@@ -58,7 +58,7 @@ def membrane(
     return field.astype(np.float32)
 
 
-def without_specks(distance: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z"]:
+def without_small_components(distance: Float[np.ndarray, "x y z"]) -> Float[np.ndarray, "x y z"]:
     """Without specks: parts smaller than a twentieth of the largest are made outside."""
     label, number = ndimage.label(distance < 0)
     if number < 2:

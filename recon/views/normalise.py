@@ -65,7 +65,7 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
     """
     if len(views) < 2:
         raise InputError("a capture needs at least two views")
-    told = views.facts.get("region")
+    told = views.metadata.get("region")
     if region is None and isinstance(told, dict):
         region = np.array(told["centre"], float), float(told["radius"])
     if region is None:

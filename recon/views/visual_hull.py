@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-from recon.sdf_grid.narrow_band import Box
+from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
 
@@ -110,14 +110,14 @@ def visual_hull(
     """
     coarse = vote_inside(rays, min(48, resolution), half, prior, prior_weight)
     levels = [vote] if vote is not None else [0.99, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5]
-    scores = [outline_agreement(rays, torch.from_numpy(coarse), level, half) for level in levels]
+    scores = [silhouette_iou(rays, torch.from_numpy(coarse), level, half) for level in levels]
     best = int(np.argmax(scores))
     inside = vote_inside(rays, resolution, half, prior, prior_weight)
     return Hull(inside, signed_distance(inside, levels[best], half), levels[best], scores[best])
 
 
-def outline_agreement(
-    rays: RaySet, inside: Float[Tensor, "x y z"], level: float, extent: float | Box, size: int = 48
+def silhouette_iou(
+    rays: RaySet, inside: Float[Tensor, "x y z"], level: float, extent: float | VoxelGrid, size: int = 48
 ) -> float:
     """Weighted mean IoU between the outlines of a level set and the masks, at ``size`` pixels.
 

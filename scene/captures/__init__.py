@@ -1,6 +1,6 @@
 """Readers of posed captures, one module per format, and the one function that finds out which it is.
 
-Whatever the format, the set that comes back has a z-up world, OpenGL camera axes and pinhole cameras. Its ``facts``:
+Whatever the format, the set that comes back has a z-up world, OpenGL camera axes and pinhole cameras. Its ``metadata``:
 
 * ``format``: which reader it came through.
 * ``up``: ``"given"`` by the format, or ``"estimated"`` from the cameras; then ``up_from`` says by what.

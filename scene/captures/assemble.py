@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from scene.camera import Mat4, c2w_from_colmap
 from scene.errors import InputError
-from scene.lens import Intrinsics, Lens, straightened
+from scene.lens import Intrinsics, Lens, undistort
 from scene.maps import PictureHead, picture_head
 from scene.viewset import DEPTH_UNIT, View, ViewSet
 
@@ -21,7 +21,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class Frame:
     """One picture of a capture as its file describes it.
 
     Args:
@@ -48,62 +48,62 @@ class Shot:
 
 
 def assemble(
-    shots: Sequence[Shot], where: Path, facts: dict[str, Any], points: Float[np.ndarray, "n 3"] | None = None
+    frames: Sequence[Frame], where: Path, metadata: dict[str, Any], points: Float[np.ndarray, "n 3"] | None = None
 ) -> ViewSet:
     """The view set of a capture: files are there, sizes fit, lenses are undone, masks and depths are of all or none.
 
     Pictures that are smaller or larger than their intrinsics say by one common factor get scaled intrinsics, and
-    ``facts["notes"]`` says so.
+    ``metadata["notes"]`` says so.
 
     Raises:
         InputError: one of these does not hold; the message names the file.
     """
-    if not shots:
+    if not frames:
         raise InputError("lists no frames", where=where)
-    require_files([shot.image for shot in shots], "pictures", where)
+    require_files([frame.image for frame in frames], "pictures", where)
     for attribute, one, many in (("mask", "a mask", "masks"), ("depth", "a depth map", "depth maps"), ("normals",) * 3):
-        files = [path for shot in shots if (path := getattr(shot, attribute)) is not None]
-        if len(files) not in (0, len(shots)):
+        files = [path for frame in frames if (path := getattr(frame, attribute)) is not None]
+        if len(files) not in (0, len(frames)):
             raise InputError(
-                f"{len(files)} of {len(shots)} frames have {one}",
+                f"{len(files)} of {len(frames)} frames have {one}",
                 where=where,
                 fix=f"Give {many} for all frames or for none.",
             )
         require_files(files, many, where)
     notes: dict[str, None] = {}
-    heads, raw, stored = [picture_head(shot.image) for shot in shots], [], []
-    for shot, head in zip(shots, heads):
-        intrinsics, as_stored, note = _fitted(shot, head)
+    heads, raw, stored = [picture_head(frame.image) for frame in frames], [], []
+    for frame, head in zip(frames, heads):
+        intrinsics, as_stored, note = _fitted(frame, head)
         raw.append(intrinsics)
         stored.append(as_stored)
         notes |= {} if note is None else {note: None}
     try:
-        undone = straightened([(shot.lens, intrinsics) for shot, intrinsics in zip(shots, raw)])
+        undone = undistort([(frame.lens, intrinsics) for frame, intrinsics in zip(frames, raw)])
     except InputError as error:
         raise InputError(error.what, where=where, fix=error.fix) from error
-    names = _names([shot.image for shot in shots])
+    names = _names([frame.image for frame in frames])
     views = tuple(
         View(
             name,
-            (intrinsics if undistortion is None else undistortion.pinhole).camera(shot.c2w),
-            image_path=shot.image,
-            mask_path=shot.mask,
-            weight=shot.weight,
-            depth_source=shot.depth,
-            depth_scale=1.0 if shot.depth is None else shot.depth_scale,
-            normal_source=shot.normals,
+            (intrinsics if undistortion is None else undistortion.pinhole).camera(frame.c2w),
+            image_path=frame.image,
+            mask_path=frame.mask,
+            weight=frame.weight,
+            depth_source=frame.depth,
+            depth_scale=1.0 if frame.depth is None else frame.depth_scale,
+            normal_source=frame.normals,
             undistortion=undistortion,
             as_stored=as_stored,
         )
-        for name, shot, intrinsics, undistortion, as_stored in zip(names, shots, raw, undone, stored)
+        for name, frame, intrinsics, undistortion, as_stored in zip(names, frames, raw, undone, stored)
     )
-    masked = shots[0].mask is not None or _alpha_is_mask(views, heads, where)
+    masked = frames[0].mask is not None or _alpha_is_mask(views, heads, where)
     if any(undone):
-        notes["lens distortion was undone: cameras are the pinholes of the straightened pictures"] = None
-    facts = {**facts, "notes": list(dict.fromkeys([*facts.get("notes", []), *notes]))}
-    if not facts["notes"]:
-        del facts["notes"]
-    return ViewSet(views, masked, facts, points)
+        notes["lens distortion was undone: cameras are the pinholes of the undistort pictures"] = None
+    metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *notes]))}
+    if not metadata["notes"]:
+        del metadata["notes"]
+    return ViewSet(views, masked, metadata, points)
 
 
 def inside(folder: Path, name: object, key: str, where: str) -> Path:
@@ -197,9 +197,9 @@ def pose_from_w2c(rotation: object, translation: Float[np.ndarray, "3"], where: 
     return c2w_from_colmap(w2c[:3, :3], w2c[:3, 3])
 
 
-def _fitted(shot: Shot, head: PictureHead) -> tuple[Intrinsics, bool, str | None]:
+def _fitted(frame: Frame, head: PictureHead) -> tuple[Intrinsics, bool, str | None]:
     """Intrinsics for the file's size, whether its EXIF orientation is to be ignored, and what there is to note."""
-    given = shot.intrinsics
+    given = frame.intrinsics
     if (
         not all(map(math.isfinite, given[:4]))
         or min(given.width, given.height) < 1
@@ -208,7 +208,7 @@ def _fitted(shot: Shot, head: PictureHead) -> tuple[Intrinsics, bool, str | None
         raise InputError(
             f"a camera needs a positive size and focal length, got {given.width}x{given.height}, "
             f"fx={given.fx}, fy={given.fy}",
-            where=shot.where,
+            where=frame.where,
         )
     wanted = (given.width, given.height)
     for size, as_stored in ((head.size, head.turned), (head.upright, False)):
@@ -220,7 +220,7 @@ def _fitted(shot: Shot, head: PictureHead) -> tuple[Intrinsics, bool, str | None
             return given.resized(*size), as_stored, text
     raise InputError(
         f"the picture is {head.size[0]}x{head.size[1]}, its camera says {wanted[0]}x{wanted[1]}",
-        where=f"{shot.where}, {shot.image}",
+        where=f"{frame.where}, {frame.image}",
         fix="Correct size and intrinsics in the capture file, or use the pictures that were calibrated.",
     )
 

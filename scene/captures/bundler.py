@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.captures.assemble import Shot, assemble, inside, pose_from_w2c, require_files
+from scene.captures.assemble import Frame, assemble, inside, pose_from_w2c, require_files
 from scene.captures.folders import pictures_in, subfolder
-from scene.captures.worlds import stood_up
+from scene.captures.worlds import align_up
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head
@@ -48,7 +48,7 @@ def read_bundler(path: Path) -> ViewSet:
     if not placed:
         raise InputError("holds no camera that was placed", where=file)
     require_files([pictures[k] for k in placed], "pictures", file)
-    shots = []
+    frames = []
     for k in placed:
         where = f"{file}, camera {k}"
         values = numbers[2 + 15 * k : 17 + 15 * k]
@@ -60,10 +60,10 @@ def read_bundler(path: Path) -> ViewSet:
         width, height = picture_head(pictures[k]).size
         focal, k1, k2 = (float(value) for value in values[:3])
         intrinsics = Intrinsics(focal, focal, width / 2, height / 2, width, height)
-        shots.append(Shot(pictures[k], where, c2w, intrinsics, Lens(k1, k2)))
+        frames.append(Frame(pictures[k], where, c2w, intrinsics, Lens(k1, k2)))
     left_out = [f"{cameras - len(placed)} pictures have no pose and were left out"] if len(placed) < cameras else []
     cloud = _points(numbers[2 + 15 * cameras :], points, file)
-    return stood_up(assemble(shots, file, {"format": "bundler", "notes": left_out}, cloud))
+    return align_up(assemble(frames, file, {"format": "bundler", "notes": left_out}, cloud))
 
 
 def _pictures(file: Path, count: int) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scene.camera import c2w_from_colmap
-from scene.captures.assemble import Shot, assemble, pose
+from scene.captures.assemble import Frame, assemble, pose
 from scene.captures.folders import numbered, pictures_in
 from scene.captures.projections import factor_notes, fitting_factor, intrinsics_of
 from scene.errors import InputError
@@ -50,19 +50,19 @@ def read_cameras_json(path: Path) -> ViewSet:
         raise InputError("no pictures 000.png, 001.png, ... beside it", where=file)
     sizes = [picture_head(picture).size for picture in pictures]
     factor = fitting_factor([k] * len(sizes), sizes, where=file)
-    shots = []
+    frames = []
     for index, picture, size in zip(numbered(pictures, len(poses), file), pictures, sizes):
         where = f"{file}, pose {index}"
         w2c = pose(poses[index], where, "its matrix")
-        shots.append(Shot(picture, where, c2w_from_colmap(w2c[:3, :3], w2c[:3, 3]), intrinsics_of(k, size, factor)))
-    facts = {"format": "cameras_json", "up": "given", "notes": factor_notes(factor)}
-    views = assemble(shots, file, facts)
+        frames.append(Frame(picture, where, c2w_from_colmap(w2c[:3, :3], w2c[:3, 3]), intrinsics_of(k, size, factor)))
+    metadata = {"format": "cameras_json", "up": "given", "notes": factor_notes(factor)}
+    views = assemble(frames, file, metadata)
     depths = [picture.with_name(f"{picture.stem}-depth.png") for picture in pictures]
     if not any(depth.is_file() for depth in depths):
         return views
     scale, offset = _depth_unit(content, file)
     deep = [_with_depth(view, depth, scale, offset) for view, depth in zip(views, depths)]
-    return ViewSet(tuple(deep), views.has_masks, views.facts)
+    return ViewSet(tuple(deep), views.has_masks, views.metadata)
 
 
 def _depth_unit(content: dict[str, Any], file: Path) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from scene.captures.assemble import Shot, assemble, inside, pose_from_w2c, require_files
+from scene.captures.assemble import Frame, assemble, inside, pose_from_w2c, require_files
 from scene.captures.colmap_files import (
     Cameras,
     Image,
@@ -24,7 +24,7 @@ from scene.captures.colmap_files import (
     text_points,
 )
 from scene.captures.folders import subfolder
-from scene.captures.worlds import stood_up
+from scene.captures.worlds import align_up
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -62,18 +62,18 @@ def read_colmap(folder: Path) -> ViewSet:
         raise InputError("lists no images", where=file)
     pictures = _pictures(folder, model, images, file)
     masks = subfolder(folder, ("masks", "mask"))
-    shots = []
+    frames = []
     for image, picture in sorted(zip(images, pictures), key=lambda pair: pair[0].name):
         where = f"{file}, image {image.name}"
         if image.camera not in cameras:
             raise InputError(f"its camera {image.camera} is not in the list of cameras", where=where)
         intrinsics, lens = cameras[image.camera]
         c2w = pose_from_w2c(_rotation(image, where), image.translation, where)
-        shots.append(Shot(picture, where, c2w, intrinsics, lens, mask=_mask(masks, image.name)))
-    facts = {"format": "colmap", "model": model.relative_to(folder).as_posix()}
+        frames.append(Frame(picture, where, c2w, intrinsics, lens, mask=_mask(masks, image.name)))
+    metadata = {"format": "colmap", "model": model.relative_to(folder).as_posix()}
     if points is not None:
         points = points[np.isfinite(points).all(axis=1)]
-    return stood_up(assemble(shots, file, facts, points))
+    return align_up(assemble(frames, file, metadata, points))
 
 
 def _model(model: Path) -> tuple[Cameras, list[Image], Float[np.ndarray, "n 3"] | None]:

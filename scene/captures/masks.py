@@ -51,7 +51,7 @@ def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float 
         InputError: a border is not even, or nothing stands out; the message names the picture.
     """
     masked = [replace(view, mask=_threshold(view, tolerance, min_area)) for view in views]
-    return replace(views, views=tuple(masked), has_masks=True, facts={**views.facts, "masks": "threshold"})
+    return replace(views, views=tuple(masked), has_masks=True, metadata={**views.metadata, "masks": "threshold"})
 
 
 def _threshold(view: View, tolerance: float, min_area: float) -> Mask:

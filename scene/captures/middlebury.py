@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.captures.assemble import Shot, assemble, inside, pose_from_w2c
+from scene.captures.assemble import Frame, assemble, inside, pose_from_w2c
 from scene.captures.projections import intrinsics_of
-from scene.captures.worlds import stood_up
+from scene.captures.worlds import align_up
 from scene.errors import InputError
 from scene.maps import picture_head
 from scene.viewset import ViewSet
@@ -35,7 +35,7 @@ def read_middlebury(path: Path) -> ViewSet:
         raise InputError(f"does not begin with the number of pictures ({error})", where=file) from error
     if len(lines) - 1 != count:
         raise InputError(f"lists {len(lines) - 1} pictures, its first line promises {count}", where=file)
-    shots = []
+    frames = []
     for k, line in enumerate(lines[1:]):
         where = f"{file}, picture {k}"
         if len(line) != 22:
@@ -53,5 +53,5 @@ def read_middlebury(path: Path) -> ViewSet:
         if not image.is_file():
             raise InputError(f"the picture {line[0]} is missing: there is no such file", where=where)
         c2w = pose_from_w2c(rotation, numbers[18:], where)
-        shots.append(Shot(image, where, c2w, intrinsics_of(calibration, picture_head(image).size, first_centre=0.0)))
-    return stood_up(assemble(shots, file, {"format": "middlebury"}))
+        frames.append(Frame(image, where, c2w, intrinsics_of(calibration, picture_head(image).size, first_centre=0.0)))
+    return align_up(assemble(frames, file, {"format": "middlebury"}))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from scene.camera import ZERO123_FOV, orbit_camera
-from scene.captures.assemble import Shot, assemble
+from scene.captures.assemble import Frame, assemble
 from scene.captures.folders import pictures_in, subfolder
 from scene.errors import InputError
 from scene.lens import Intrinsics
@@ -52,15 +52,15 @@ def read_named(folder: Path) -> ViewSet:
         raise InputError("no front.png with left, right or back beside it", where=folder)
     masks = subfolder(folder, ("masks", "mask"))
     in_masks = {} if masks is None else {path.stem.lower(): path for path in pictures_in(masks)}
-    shots = []
+    frames = []
     for side, picture in found.items():
         width, height = picture_head(picture).upright
         azimuth, elevation = SIDES[side]
         focal = max(width, height) / 2 / math.tan(ZERO123_FOV / 2)
         intrinsics = Intrinsics(focal, focal, width / 2, height / 2, width, height)
         c2w = orbit_camera(azimuth, elevation).c2w
-        shots.append(Shot(picture, str(picture), c2w, intrinsics, mask=in_masks.get(side)))
-    views = assemble(shots, folder, {"format": "named", "up": "given"})
+        frames.append(Frame(picture, str(picture), c2w, intrinsics, mask=in_masks.get(side)))
+    views = assemble(frames, folder, {"format": "named", "up": "given"})
     if not views.has_masks:
         raise InputError(
             "named views need masks",
@@ -70,7 +70,7 @@ def read_named(folder: Path) -> ViewSet:
     heights = [_extent(view.rgba()) for view in views if view.name.lower() not in ("top", "bottom")]
     if min(heights) < 0.9 * max(heights):
         note = f"the object's height differs between sides ({min(heights):.2f} to {max(heights):.2f} of the pictures)"
-        views.facts["notes"] = [*views.facts.get("notes", []), note]
+        views.metadata["notes"] = [*views.metadata.get("notes", []), note]
     return views
 
 

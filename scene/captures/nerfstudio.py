@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scene.camera import Mat4
-from scene.captures.assemble import Shot, assemble, inside, picture_of, pose, require_files
+from scene.captures.assemble import Frame, assemble, inside, picture_of, pose, require_files
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head
@@ -29,7 +29,7 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSe
     """Read a capture folder with ``transforms.json``, else ``transforms_SPLIT.json``, or such a file.
 
     What other programs say that has no meaning here (``aabb_scale``, ``train_filenames``, ...) is ignored.
-    ``applied_transform`` and ``applied_scale`` are kept in the facts: the set stays in the world of the file.
+    ``applied_transform`` and ``applied_scale`` are kept in the metadata: the set stays in the world of the file.
 
     Raises:
         InputError: no file, or a fault in it; the message names file and frame.
@@ -43,43 +43,43 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSe
         folder = path if path.is_dir() or not path.suffix else path.parent
         name = path.name if path.suffix else "transforms.json"
         raise InputError(f"no capture here: {name} is missing", where=folder)
-    shots: list[Shot] = []
+    frames: list[Frame] = []
     notes: list[str] = []
     contents = [_content(file) for file in files]
     for file, content in zip(files, contents):
-        shots += _shots(file, content, notes)
+        frames += _shots(file, content, notes)
     first = contents[0]
-    facts = first.get("viewloom")
-    if facts is None:
-        facts = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
+    metadata = first.get("viewloom")
+    if metadata is None:
+        metadata = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
     if notes:
-        facts = {**facts, "notes": list(dict.fromkeys([*_noted(facts), *notes]))}
-    elif "notes" in facts:
-        facts = {**facts, "notes": _noted(facts)}
+        metadata = {**metadata, "notes": list(dict.fromkeys([*_noted(metadata), *notes]))}
+    elif "notes" in metadata:
+        metadata = {**metadata, "notes": _noted(metadata)}
     points = None
     if first.get("ply_file_path"):
         ply = inside(files[0].parent, first["ply_file_path"], "ply_file_path", str(files[0]))
         if ply.is_file():
             points = read_points(ply)
-    return assemble(shots, files[0], facts, points)
+    return assemble(frames, files[0], metadata, points)
 
 
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         frames = content["frames"]
-        facts = content.get("viewloom", {})
+        metadata = content.get("viewloom", {})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"is not a capture file ({error!r})", where=path) from error
     if not frames:
         raise InputError("lists no frames", where=path)
-    if not isinstance(frames, list) or not isinstance(facts, dict | None):
+    if not isinstance(frames, list) or not isinstance(metadata, dict | None):
         name, kind = ("viewloom", "object") if isinstance(frames, list) else ("frames", "list")
         raise InputError(f"is not a capture file ({name} is not a JSON {kind})", where=path)
     return content
 
 
-def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Shot]:
+def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
     frames = content["frames"]
     images = []
     for k, frame in enumerate(frames):
@@ -87,7 +87,7 @@ def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Shot]:
         if not isinstance(frame, dict):
             raise InputError("is not an object with file_path and transform_matrix", where=where)
         images.append(picture_of(inside(path.parent, frame.get("file_path"), "file_path", where)))
-    shots = []
+    frames = []
     for k, (frame, image) in enumerate(zip(frames, images)):
         where = f"{path}, frame {k}"
         if frame.get("transform_matrix") is None:
@@ -103,8 +103,8 @@ def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Shot]:
             size = picture_head(image).size
         else:
             size = (_whole(given, "w", where), _whole(given, "h", where))
-        shots.append(
-            Shot(
+        frames.append(
+            Frame(
                 image,
                 where,
                 pose(frame["transform_matrix"], where),
@@ -115,7 +115,7 @@ def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Shot]:
                 weight=_number(given, "viewloom_weight", where, 1.0),
             )
         )
-    return shots
+    return frames
 
 
 def _intrinsics(given: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:
@@ -166,13 +166,13 @@ def _lens(given: dict[str, Any], where: str) -> Lens:
 
 
 def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What was done to the original world before the file was written, as facts."""
-    facts: dict[str, Any] = {}
+    """What was done to the original world before the file was written, as metadata."""
+    metadata: dict[str, Any] = {}
     if content.get("applied_transform") is not None:
-        facts["applied_transform"] = _affine(content["applied_transform"], path).tolist()
+        metadata["applied_transform"] = _affine(content["applied_transform"], path).tolist()
     if content.get("applied_scale") is not None:
-        facts["applied_scale"] = _positive(content, "applied_scale", str(path))
-    return facts
+        metadata["applied_scale"] = _positive(content, "applied_scale", str(path))
+    return metadata
 
 
 def _affine(rows: object, path: Path) -> Mat4:
@@ -199,8 +199,8 @@ def _dialect(path: Path, content: dict[str, Any]) -> str:
     return "blender" if blender else "nerfstudio"
 
 
-def _noted(facts: dict[str, Any]) -> list[str]:
-    notes = facts.get("notes")
+def _noted(metadata: dict[str, Any]) -> list[str]:
+    notes = metadata.get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 

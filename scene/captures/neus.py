@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from scene.camera import Mat4
-from scene.captures.assemble import Shot, assemble
+from scene.captures.assemble import Frame, assemble
 from scene.captures.folders import numbered, pictures_in, subfolder
 from scene.captures.projections import decomposed, factor_notes, fitting_factor, intrinsics_of
-from scene.captures.worlds import stood_up
+from scene.captures.worlds import align_up
 from scene.errors import InputError
 from scene.maps import picture_head
 from scene.viewset import ViewSet
@@ -59,8 +59,8 @@ def read_neus(path: Path) -> ViewSet:
     mask_files = {} if masks is None else {mask.stem: mask for mask in pictures_in(masks)}
     if masks is not None and len(mask_files) == len(pictures) and not {p.stem for p in pictures} <= set(mask_files):
         mask_files = {picture.stem: mask for picture, mask in zip(pictures, pictures_in(masks))}
-    shots = [
-        Shot(
+    frames = [
+        Frame(
             picture,
             f"{file}, camera {k}",
             c2w,
@@ -69,13 +69,13 @@ def read_neus(path: Path) -> ViewSet:
         )
         for k, (picture, size, (calibration, c2w)) in enumerate(zip(pictures, sizes, cameras))
     ]
-    facts = {
+    metadata = {
         "format": "neus",
         "cameras": file.name,
         "notes": factor_notes(factor),
         "region": {"centre": [0.0, 0.0, 0.0], "radius": 1.0},
     }
-    return stood_up(assemble(shots, file, facts), np.linalg.inv(scale))
+    return align_up(assemble(frames, file, metadata), np.linalg.inv(scale))
 
 
 def _matrices(file: Path, pictures: list[Path]) -> tuple[list[tuple[Float[np.ndarray, "3 3"], Mat4]], Mat4]:

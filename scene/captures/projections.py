@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from scene.camera import Mat4
-from scene.captures.assemble import Shot, assemble, pose_from_w2c
-from scene.captures.worlds import stood_up
+from scene.captures.assemble import Frame, assemble, pose_from_w2c
+from scene.captures.worlds import align_up
 from scene.errors import InputError
 from scene.lens import Intrinsics
 from scene.maps import picture_head
@@ -27,7 +27,7 @@ def read_projections(folder: Path) -> ViewSet:
     Raises:
         InputError: a file is no projection matrix, or its camera cannot belong to the picture.
     """
-    shots = []
+    frames = []
     files = sorted(folder.glob("*_P.txt"))
     if not files:
         raise InputError("no NAME_P.txt here", where=folder)
@@ -42,9 +42,9 @@ def read_projections(folder: Path) -> ViewSet:
     factor = fitting_factor([k for k, _ in cameras], [picture_head(image).size for _, image in pictures], where=folder)
     for (file, image), (k, c2w) in zip(pictures, cameras):
         size = picture_head(image).size
-        shots.append(Shot(image, str(file), c2w, intrinsics_of(k, size, factor, first_centre=0.0)))
-    facts = {"format": "projections", "notes": factor_notes(factor)}
-    return stood_up(assemble(shots, folder, facts))
+        frames.append(Frame(image, str(file), c2w, intrinsics_of(k, size, factor, first_centre=0.0)))
+    metadata = {"format": "projections", "notes": factor_notes(factor)}
+    return align_up(assemble(frames, folder, metadata))
 
 
 def decomposed(matrix: Float[np.ndarray, "3 4"], where: str) -> tuple[Float[np.ndarray, "3 3"], Mat4]:
@@ -99,7 +99,7 @@ def fitting_factor(
 
 
 def factor_notes(factor: float) -> list[str]:
-    """What the facts say of a factor."""
+    """What the metadata say of a factor."""
     return [] if factor == 1 else [f"cameras are for larger pictures: intrinsics were scaled by {factor:.4g}"]
 
 

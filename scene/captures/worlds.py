@@ -11,8 +11,8 @@ from scene.camera import Camera, Mat4
 from scene.viewset import ViewSet
 
 
-def stood_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
-    """The set in a world that is z up as far as its cameras tell, with the facts that say so.
+def align_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
+    """The set in a world that is z up as far as its cameras tell, with the metadata that say so.
 
     Args:
         views: the set in its file's world.
@@ -23,21 +23,21 @@ def stood_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
     up, told_by = estimated_up([view.camera for view in moved])
     turn = np.eye(4)
     turn[:3, :3] = rotation_to_z(up)
-    facts = {**views.facts, "up": "estimated", "up_from": told_by, "world_from_file": (turn @ before).tolist()}
+    metadata = {**views.metadata, "up": "estimated", "up_from": told_by, "world_from_file": (turn @ before).tolist()}
     moved = moved.transformed(turn)
-    return ViewSet(moved.views, moved.has_masks, facts, moved.points)
+    return ViewSet(moved.views, moved.has_masks, metadata, moved.points)
 
 
-def world_from_original(facts: dict[str, Any]) -> Mat4:
+def world_from_original(metadata: dict[str, Any]) -> Mat4:
     """The similarity from the world in which a capture was made to that of its view set; its inverse leads back.
 
-    It is ``world_from_file`` after nerfstudio's ``applied_transform`` and ``applied_scale``; what is not in the facts
+    It is ``world_from_file`` after nerfstudio's ``applied_transform`` and ``applied_scale``; what is not in the metadata
     was not done.
     """
     world, applied = (
-        np.array(facts.get(key, np.eye(4)), dtype=np.float64) for key in ("world_from_file", "applied_transform")
+        np.array(metadata.get(key, np.eye(4)), dtype=np.float64) for key in ("world_from_file", "applied_transform")
     )
-    scale = np.diag([*[float(facts.get("applied_scale", 1.0))] * 3, 1.0])
+    scale = np.diag([*[float(metadata.get("applied_scale", 1.0))] * 3, 1.0])
     return world @ scale @ applied
 
 

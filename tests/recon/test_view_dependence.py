@@ -32,8 +32,8 @@ SHINY = FitSettings(
     rays=1024,
     image_side=64,
     hull_resolution=32,
-    sharpness=(3.0, 6.0),
-    view_colour=True,
+    inv_s=(3.0, 6.0),
+    view_dependence=True,
 )
 
 
@@ -119,7 +119,7 @@ def test_dull_pictures_have_no_gloss() -> None:
 
 
 def test_a_shiny_ball_has_one_colour(fitted: Surface, shiny_ball: ViewSet, gloss: Gloss) -> None:
-    dull = fit_surface(shiny_ball, replace(SHINY, view_colour=False))
+    dull = fit_surface(shiny_ball, replace(SHINY, view_dependence=False))
     assert "gloss" not in dull.facts
     assert dull.gloss is None
     points = RADIUS * on_sphere(1000)

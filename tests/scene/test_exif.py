@@ -65,14 +65,14 @@ def test_what_tells_no_focal_length_tells_none(tmp_path: Path, lens: dict[int, o
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_that_of_the_upright_picture(tmp_path: Path, orientation: int) -> None:
-    facts = photo_facts(photo(tmp_path / "a.jpg", {}, Orientation=orientation))
-    assert facts.size == ((200, 300) if orientation >= 5 else (300, 200))
-    assert facts.upright == (orientation == 1)
+    metadata = photo_facts(photo(tmp_path / "a.jpg", {}, Orientation=orientation))
+    assert metadata.size == ((200, 300) if orientation >= 5 else (300, 200))
+    assert metadata.upright == (orientation == 1)
 
 
 def test_the_body_is_maker_and_model(tmp_path: Path) -> None:
-    facts = photo_facts(photo(tmp_path / "a.jpg", {}, Make="Maker\0 ", Model="One"))
-    assert (facts.body, facts.format) == ("Maker One", "JPEG")
+    metadata = photo_facts(photo(tmp_path / "a.jpg", {}, Make="Maker\0 ", Model="One"))
+    assert (metadata.body, metadata.format) == ("Maker One", "JPEG")
     assert photo_facts(photo(tmp_path / "b.png", {})).body == ""
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scene.camera import look_at
 from scene.errors import InputError
-from scene.lens import Intrinsics, Lens, Undistortion, pinhole_of, straightened
+from scene.lens import Intrinsics, Lens, Undistortion, pinhole_of, undistort
 
 WIDE = Intrinsics(310.0, 305.0, 205.0, 148.0, 400, 300)
 LENSES = {
@@ -81,7 +81,7 @@ def test_points_of_the_straightened_picture_are_where_a_pinhole_sees_them(lens: 
     local = (points[seen] - camera.centre) @ camera.c2w[:3, :3] * [1, -1, -1]
     raw = by_opencv(local, lens, WIDE)
     ramp = np.stack(np.meshgrid(np.arange(WIDE.width) + 0.5, np.arange(WIDE.height) + 0.5), axis=-1)
-    # The straightened picture of a picture of coordinates tells where each of its pixels came from.
+    # The undistort picture of a picture of coordinates tells where each of its pixels came from.
     maps = Undistortion(lens, WIDE, pinhole).picture(ramp.astype(np.float32)).astype(np.float64)
     came_from = cv2.remap(maps, *(pixels[seen] - 0.5).astype(np.float32).T[:, None], cv2.INTER_LINEAR)[0]
     assert seen.sum() > 10
@@ -142,7 +142,7 @@ def test_values_are_not_mixed() -> None:
 
 def test_equal_cameras_share_maps_and_pinholes_need_none() -> None:
     lens, other = LENSES["radial"], LENSES["opencv"]
-    first, plain, second, alone = straightened([(lens, WIDE), (Lens(), WIDE), (lens, WIDE), (other, WIDE)])
+    first, plain, second, alone = undistort([(lens, WIDE), (Lens(), WIDE), (lens, WIDE), (other, WIDE)])
     assert plain is None
     assert first is second
     assert first is not None

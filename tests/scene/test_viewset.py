@@ -38,7 +38,7 @@ def views(count: int, seed: int = 0) -> tuple[View, ...]:
 
 def written(folder: Path, *, masks: bool = True) -> dict[str, Any]:
     """A saved capture of three views, and the content of its file."""
-    ViewSet(views(3), has_masks=masks, facts={"origin": "test"}).save(folder)
+    ViewSet(views(3), has_masks=masks, metadata={"origin": "test"}).save(folder)
     return json.loads((folder / "transforms.json").read_text(encoding="utf-8"))
 
 
@@ -52,11 +52,11 @@ def rewrite(folder: Path, content: object) -> None:
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_round_trip_is_bit_exact(tmp_path: Path, masks: bool) -> None:
-    saved = ViewSet(views(4), has_masks=masks, facts={"seed": 3, "parts": ["a", "b"]})
+    saved = ViewSet(views(4), has_masks=masks, metadata={"seed": 3, "parts": ["a", "b"]})
     saved.save(tmp_path)
     loaded = ViewSet.load(tmp_path)
     assert loaded.has_masks is masks
-    assert loaded.facts == saved.facts
+    assert loaded.metadata == saved.metadata
     assert len(loaded) == len(saved)
     for before, after in zip(saved, loaded, strict=True):
         assert (after.name, after.weight) == (before.name, before.weight)

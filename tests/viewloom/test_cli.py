@@ -531,12 +531,12 @@ def test_the_first_line_of_a_real_command_comes_first(tmp_path: Path, weights: P
     command = [sys.executable, "-X", "importtime", "-m", "viewloom", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     lines = done.stderr.splitlines()
-    hello = lines.index(f"viewloom {viewloom.__version__}: image2mesh")
+    print_banner = lines.index(f"viewloom {viewloom.__version__}: image2mesh")
     said = [line for line in lines if not line.startswith("import time:")]
     torch = [k for k, line in enumerate(lines) if re.search(r"\|\s+(torch|diffusers)\b", line)]
     assert torch
-    assert hello < torch[0]
+    assert print_banner < torch[0]
     assert done.returncode == 2
-    assert said[0] == lines[hello]
+    assert said[0] == lines[print_banner]
     assert said[-1] == "viewloom: gone.png: there is no such photo."
     assert done.stdout == ""

@@ -209,7 +209,7 @@ def load_ldm_file(found: LdmFile, dtype: torch.dtype, pose: PoseEntry) -> Parts:
     """
     where = found.path
     state = read_state(where)
-    ldm.check_noise(state, NoiseSchedule.of_config(ldm.SCHEDULER).abar, where)
+    ldm.check_noise(state, NoiseSchedule.of_config(ldm.SCHEDULER).alphas_cumprod, where)
     projection = projection_from(ldm.part(state, ldm.POSE), where)
     try:
         clip = ldm.part(state, ldm.CLIP)

@@ -244,14 +244,16 @@ def clip_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def check_noise(state: Mapping[str, Tensor], abar: Tensor, where: Path) -> None:
+def check_noise(state: Mapping[str, Tensor], alphas_cumprod: Tensor, where: Path) -> None:
     """Compare the noise schedule, which the original code stores, with the one that is going to be used.
 
     Raises:
         CheckpointError: it is another.
     """
     stored = state.get("alphas_cumprod")
-    if stored is not None and (stored.shape != abar.shape or not torch.allclose(stored.float(), abar, atol=1e-4)):
+    if stored is not None and (
+        stored.shape != alphas_cumprod.shape or not torch.allclose(stored.float(), alphas_cumprod, atol=1e-4)
+    ):
         raise CheckpointError("was trained with another noise schedule than Zero-1-to-3's", where=where)
 
 

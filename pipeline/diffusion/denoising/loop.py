@@ -96,10 +96,10 @@ def denoise(
             step = Step(index, len(pairs), t, pass_index, count)
             for hook in hooks:
                 hook.begin_pass(step)
-            clean, eps = schedule.split(predict(z, t), z, t)
+            clean, eps = schedule.predict_x0_eps(predict(z, t), z, t)
             if guide is not None:
                 clean = guide(z, clean, t)
-                eps = schedule.noise_of(z, clean, t)
+                eps = schedule.eps_from_x0(z, clean, t)
             fresh = noise.draw(z.shape[1:], z.device) if eta > 0 else None
             lower = schedule.ddim(clean, eps, t, t_next, eta, fresh)
             if pass_index < count - 1:

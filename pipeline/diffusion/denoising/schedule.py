@@ -25,12 +25,12 @@ class NoiseSchedule:
     """A discrete diffusion process ``z_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps``.
 
     Args:
-        abar: cumulative product of alphas, one entry per training timestep.
+        alphas_cumprod: cumulative product of alphas, one entry per training timestep.
         prediction: what the network predicts.
-        final_abar: signal level after the last step: 1, or ``abar[0]`` as Zero123 has it.
+        final_abar: signal level after the last step: 1, or ``alphas_cumprod[0]`` as Zero123 has it.
     """
 
-    abar: Float[Tensor, "t"]
+    alphas_cumprod: Float[Tensor, "t"]
     prediction: Prediction
     final_abar: float = 1.0
 
@@ -52,48 +52,48 @@ class NoiseSchedule:
             betas = torch.linspace(low, high, count, dtype=torch.float64)
         else:
             raise InputError(f"beta schedule {kind!r} is not supported", fix="Use linear or scaled_linear.")
-        abar = torch.cumprod(1 - betas, 0)
+        alphas_cumprod = torch.cumprod(1 - betas, 0)
         if config.get("rescale_betas_zero_snr"):
             # Common Diffusion Noise Schedules and Sample Steps are Flawed, algorithm 1.
-            root = abar.sqrt()
-            abar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-        if not torch.isfinite(abar).all():
+            root = alphas_cumprod.sqrt()
+            alphas_cumprod = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        if not torch.isfinite(alphas_cumprod).all():
             raise InputError("the numbers of its betas make no noise schedule", fix="Copy its config again.")
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in ("epsilon", "v_prediction"):
             raise InputError(f"prediction type {prediction!r} is not supported", fix="Use epsilon or v_prediction.")
-        if prediction == "epsilon" and float(abar[-1]) == 0:
+        if prediction == "epsilon" and float(alphas_cumprod[-1]) == 0:
             raise InputError(
                 "a schedule with zero terminal SNR cannot be run with epsilon prediction: its first step would "
                 "divide by zero",
                 fix="Use v_prediction.",
             )
-        final = 1.0 if config.get("set_alpha_to_one", True) else float(abar[0])
-        return cls(abar.float(), prediction, final)
+        final = 1.0 if config.get("set_alpha_to_one", True) else float(alphas_cumprod[0])
+        return cls(alphas_cumprod.float(), prediction, final)
 
     def __len__(self) -> int:
-        return len(self.abar)
+        return len(self.alphas_cumprod)
 
     @property
-    def ends_in_noise(self) -> bool:
+    def zero_terminal_snr(self) -> bool:
         """Whether the last timestep holds no signal, so that sampling must begin there."""
-        return float(self.abar[-1]) < 1e-4
+        return float(self.alphas_cumprod[-1]) < 1e-4
 
     def at(self, t: int) -> float:
         """Signal level at a timestep; :data:`FINAL` is the clean end."""
-        return self.final_abar if t == FINAL else float(self.abar[t])
+        return self.final_abar if t == FINAL else float(self.alphas_cumprod[t])
 
     def log_snr(self, t: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Logarithm of the signal-to-noise ratio at timesteps."""
-        abar = self.abar.to(t.device)[t]
-        return (abar.clamp(min=1e-12) / (1 - abar)).log()
+        alphas_cumprod = self.alphas_cumprod.to(t.device)[t]
+        return (alphas_cumprod.clamp(min=1e-12) / (1 - alphas_cumprod)).log()
 
     def add_noise(
         self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"], t: Int[Tensor, "b"]
     ) -> Float[Tensor, "b *s"]:
         """The forward process at a timestep per row."""
-        abar = self._rows(t, clean)
-        return abar.sqrt() * clean + (1 - abar).sqrt() * noise
+        alphas_cumprod = self._rows(t, clean)
+        return alphas_cumprod.sqrt() * clean + (1 - alphas_cumprod).sqrt() * noise
 
     def target(
         self, clean: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"], t: Int[Tensor, "b"]
@@ -101,10 +101,10 @@ class NoiseSchedule:
         """What the network should predict."""
         if self.prediction == "epsilon":
             return noise
-        abar = self._rows(t, clean)
-        return abar.sqrt() * noise - (1 - abar).sqrt() * clean
+        alphas_cumprod = self._rows(t, clean)
+        return alphas_cumprod.sqrt() * noise - (1 - alphas_cumprod).sqrt() * clean
 
-    def split(
+    def predict_x0_eps(
         self, prediction: Float[Tensor, "b *s"], z: Float[Tensor, "b *s"], t: int
     ) -> tuple[Float[Tensor, "b *s"], Float[Tensor, "b *s"]]:
         """A prediction at timestep ``t`` as (clean, noise)."""
@@ -114,7 +114,7 @@ class NoiseSchedule:
             return (z - sigma * prediction) / signal, prediction
         return signal * z - sigma * prediction, sigma * z + signal * prediction
 
-    def noise_of(self, z: Float[Tensor, "b *s"], clean: Float[Tensor, "b *s"], t: int) -> Float[Tensor, "b *s"]:
+    def eps_from_x0(self, z: Float[Tensor, "b *s"], clean: Float[Tensor, "b *s"], t: int) -> Float[Tensor, "b *s"]:
         """The noise that makes ``z`` of a clean estimate at timestep ``t``."""
         a = self.at(t)
         return (z - math.sqrt(a) * clean) / math.sqrt(1 - a)
@@ -143,7 +143,7 @@ class NoiseSchedule:
         return math.sqrt(ratio) * z + math.sqrt(1 - ratio) * fresh
 
     def _rows(self, t: Tensor, like: Tensor) -> Tensor:
-        return self.abar.to(like.device)[t].view(-1, *([1] * (like.ndim - 1)))
+        return self.alphas_cumprod.to(like.device)[t].view(-1, *([1] * (like.ndim - 1)))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class ResamplingScheduler(DDIMScheduler):
                 fix="Use a pipeline that goes through all timesteps of its scheduler (not image to image).",
             )
         (now, t_next), self.done = self.steps[self.done], self.done + 1
-        clean, noise = self.process.split(model_output.float(), sample.float(), now.t)
+        clean, noise = self.process.predict_x0_eps(model_output.float(), sample.float(), now.t)
         fresh = _drawn(sample, generator) if eta > 0 else None
         lower = self.process.ddim(clean, noise, now.t, t_next, eta, fresh)
         if now.pass_index < now.passes - 1:

@@ -177,7 +177,7 @@ def spaced(schedule: NoiseSchedule, numbers: ZeroToHeroSettings, latent_size: in
     counts = [min(n, high - low) for n, low, high in zip(numbers.counts, bounds, bounds[1:])]
     stages = [k for k, n in enumerate(counts) if bounds[k] < bounds[k + 1]]
     ends = [bounds[k] for k in stages] + [bounds[-1]]
-    return hourglass(ends, [counts[k] for k in stages], trailing=schedule.ends_in_noise)
+    return hourglass(ends, [counts[k] for k in stages], trailing=schedule.zero_terminal_snr)
 
 
 def map_filter(numbers: ZeroToHeroSettings, in_step: Span, cross_step: Span) -> MapFilter:

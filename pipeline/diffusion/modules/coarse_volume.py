@@ -196,7 +196,7 @@ def grid_points(resolution: int, device: torch.device) -> Float[Tensor, "r r r 3
 
 
 @dataclass(frozen=True, eq=False)
-class VolumePictures:
+class VolumeRenders:
     """Pictures of volumes.
 
     Args:
@@ -214,7 +214,7 @@ class VolumePictures:
 
 def render_volume(
     volume: CoarseVolume, poses: Poses, size: int, *, samples: int = 40, gain: float = 4.0
-) -> VolumePictures:
+) -> VolumeRenders:
     """Volume-render coarse volumes.
 
     Opacity is composited along the ray; colour is looked up once, at the mean depth, which a volume of this coarseness
@@ -250,7 +250,7 @@ def render_volume(
     )
     colour = solid[:, :, :3] / solid[:, :, 3:].clamp(min=1e-6)
     cover, distance = cover[:, :, None], distance[:, :, None]
-    return VolumePictures(
+    return VolumeRenders(
         colour.clamp(0, 1) * cover, cover, torch.where(cover > 0.05, distance, 0.0), torch.zeros_like(cover)
     )
 
@@ -260,9 +260,9 @@ def _look_up(field: Float[Tensor, "b c r r r"], points: Float[Tensor, "b h w s 3
     return F.grid_sample(field.float(), (points / OBJECT_RADIUS).flip(-1), align_corners=False)
 
 
-def picture_volume(
+def render_coarse_volume(
     volume: CoarseVolume, photo: Float[Tensor, "b 4 p p"], poses: Poses, size: int = 64, *, tolerance: float = 0.08
-) -> VolumePictures:
+) -> VolumeRenders:
     """Pictures of coarse volumes, coloured by the photo itself wherever its camera sees the surface.
 
     Args:
@@ -292,4 +292,4 @@ def picture_volume(
     own = pictures.colour / pictures.alpha.clamp(min=1e-4)
     share = visible / pictures.alpha.clamp(min=1e-4)
     colour = (share * paint + (1 - share) * own).clamp(0, 1) * pictures.alpha
-    return VolumePictures(colour, pictures.alpha, pictures.distance, visible)
+    return VolumeRenders(colour, pictures.alpha, pictures.distance, visible)

@@ -50,7 +50,7 @@ class PoseSettings:
 
 
 @dataclass(frozen=True)
-class Shot:
+class Photo:
     """A reduced photo, ready for features.
 
     Args:
@@ -67,7 +67,7 @@ class Shot:
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
+class RegisteredImage:
     """A camera that was found: pose in COLMAP's world, SIMPLE_RADIAL intrinsics at the reduced size."""
 
     c2w: Mat4
@@ -88,7 +88,7 @@ class Model:
         error: mean reprojection error in pixels of the reduced pictures.
     """
 
-    cameras: dict[str, Solved]
+    cameras: dict[str, RegisteredImage]
     points: Float[np.ndarray, "n 3"]
     colours: UInt8[np.ndarray, "n 3"]
     error: float
@@ -133,7 +133,7 @@ def tiles(pairs: Sequence[tuple[int, int]], side: int) -> list[list[tuple[int, i
 def find_features(
     database: Path,
     pictures: Path,
-    shots: Sequence[Shot],
+    shots: Sequence[Photo],
     settings: PoseSettings,
     effort: Effort,
     on_step: Progress | None = None,
@@ -164,7 +164,7 @@ def find_features(
 
 
 def match_features(
-    database: Path, shots: Sequence[Shot], settings: PoseSettings, effort: Effort, on_step: Progress | None = None
+    database: Path, shots: Sequence[Photo], settings: PoseSettings, effort: Effort, on_step: Progress | None = None
 ) -> None:
     """Add matches of pairs, verified by their epipolar geometry, to a database of features."""
     colmap = require_pycolmap()
@@ -191,7 +191,7 @@ def solve_cameras(
     database: Path,
     pictures: Path,
     workspace: Path,
-    shots: Sequence[Shot],
+    shots: Sequence[Photo],
     settings: PoseSettings,
     on_step: Progress | None = None,
 ) -> Model | None:
@@ -224,7 +224,7 @@ def solve_cameras(
         return _read(best)
 
 
-def _import(colmap: Any, database: Path, pictures: Path, shots: Sequence[Shot]) -> None:
+def _import(colmap: Any, database: Path, pictures: Path, shots: Sequence[Photo]) -> None:
     """Enter the shots of one lens."""
     options = colmap.ImageReaderOptions()
     options.camera_model = "SIMPLE_RADIAL"
@@ -241,7 +241,7 @@ def _read(model: Any) -> Model:
             pose = image.cam_from_world()
             f, cx, cy, k1 = (float(value) for value in image.camera.params)
             c2w = c2w_from_colmap(pose.rotation.matrix(), np.asarray(pose.translation))
-            cameras[str(image.name)] = Solved(c2w, f, cx, cy, k1)
+            cameras[str(image.name)] = RegisteredImage(c2w, f, cx, cy, k1)
     points = [model.points3D[key] for key in sorted(model.points3D)]
     return Model(
         cameras,

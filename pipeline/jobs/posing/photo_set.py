@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline.jobs.posing.mapping import Shot
+from pipeline.jobs.posing.mapping import Photo
 from pipeline.jobs.runner import digest_of_file
 from scene.errors import InputError
 from scene.exif import PhotoFacts, photo_facts
@@ -36,12 +36,12 @@ class PhotoSet:
         cut_out: whether every photo has an alpha channel that tells the object from its background.
     """
 
-    shots: tuple[Shot, ...]
+    shots: tuple[Photo, ...]
     sources: tuple[Path, ...]
     skipped: dict[str, str]
     cut_out: bool
 
-    def pairs(self) -> list[tuple[Shot, Path]]:
+    def pairs(self) -> list[tuple[Photo, Path]]:
         """Shots with their photos."""
         return list(zip(self.shots, self.sources, strict=True))
 
@@ -82,7 +82,7 @@ def save_photo_set(
     folder: Path, files: Sequence[Path], max_side: int, shared_camera: bool, on_step: Progress | None = None
 ) -> None:
     """Write reduced, upright pictures of the usable photos (and masks of cut-outs), and ``photos.json`` about them."""
-    shots: list[Shot] = []
+    shots: list[Photo] = []
     kept: list[int] = []
     skipped: dict[str, str] = {}
     seen: dict[str, str] = {}
@@ -103,7 +103,7 @@ def save_photo_set(
             size = (int(rgba.shape[1]), int(rgba.shape[0]))
             lens = lenses.setdefault((facts.size, facts.body, facts.focal) if shared_camera else k, len(lenses))
             focal = None if facts.focal is None else facts.focal * max(size)
-            shots.append(Shot(f"{len(shots):04d}.jpg", lens, size, focal))
+            shots.append(Photo(f"{len(shots):04d}.jpg", lens, size, focal))
             kept.append(k)
             cut_outs += _save_reduced(folder, shots[-1].file, rgba)
         if on_step is not None:
@@ -120,12 +120,12 @@ def save_photo_set(
 def load_photo_set(folder: Path, files: Sequence[Path]) -> PhotoSet:
     """Read what :func:`save_photo_set` wrote about the same files."""
     content = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
-    shots = tuple(Shot(row["file"], row["lens"], tuple(row["size"]), row["focal"]) for row in content["shots"])
+    shots = tuple(Photo(row["file"], row["lens"], tuple(row["size"]), row["focal"]) for row in content["shots"])
     return PhotoSet(shots, tuple(files[k] for k in content["kept"]), content["skipped"], content["cut_out"])
 
 
 def write_pictures(
-    folder: Path, photos: PhotoSet, shots: Sequence[Shot], on_step: Progress | None = None
+    folder: Path, photos: PhotoSet, shots: Sequence[Photo], on_step: Progress | None = None
 ) -> list[Picture]:
     """Copy the photos of some shots, byte by byte where they are upright and of a common format, else saved anew."""
     source_of = {shot.file: source for shot, source in photos.pairs()}

@@ -15,9 +15,9 @@ import numpy as np
 from pipeline.jobs.posing.mapping import (
     Effort,
     Model,
+    Photo,
     PoseSettings,
-    Shot,
-    Solved,
+    RegisteredImage,
     find_features,
     match_features,
     require_pycolmap,
@@ -196,7 +196,9 @@ def _save_model(folder: Path, model: Model | None) -> None:
 
 def _load_model(folder: Path) -> Model:
     content = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))
-    cameras = {name: Solved(**{**row, "c2w": np.array(row["c2w"])}) for name, row in content["cameras"].items()}
+    cameras = {
+        name: RegisteredImage(**{**row, "c2w": np.array(row["c2w"])}) for name, row in content["cameras"].items()
+    }
     with np.load(folder / "points.npz") as data:
         return Model(cameras, data["points"], data["colours"], float(content["error"]))
 
@@ -244,7 +246,7 @@ def _capture_stage(out: Path, chosen: PhotoSet, model: Model, result: PoseResult
         (out / name).unlink(missing_ok=True)
 
 
-def _upright(model: Model, shots: list[Shot]) -> Mat4:
+def _upright(model: Model, shots: list[Photo]) -> Mat4:
     from recon.views.normalise import look_at_point  # torch comes with it, so not before it is needed
     from scene.camera import Camera
 
@@ -255,7 +257,7 @@ def _upright(model: Model, shots: list[Shot]) -> Mat4:
     return upright_transform(cameras, look_at_point(cameras))
 
 
-def _frame(path: str, size: tuple[int, int], shot: Shot, found: Solved, matrix: Mat4) -> dict[str, Any]:
+def _frame(path: str, size: tuple[int, int], shot: Photo, found: RegisteredImage, matrix: Mat4) -> dict[str, Any]:
     """One frame in nerfstudio's format, its intrinsics for the picture at full size."""
     sx, sy = size[0] / shot.size[0], size[1] / shot.size[1]
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))

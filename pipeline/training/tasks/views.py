@@ -19,7 +19,7 @@ from pipeline.diffusion.modules.coarse_volume import CAMERA_SCALE
 from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses, pluecker_maps, pose_tokens
-from pipeline.diffusion.sample import coarse_pictures, coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.sample import coarse_renders, coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.training.data.store import SampleBatch, SampleStore
@@ -127,7 +127,7 @@ def _encode(
     if volume is None:
         coarse, visible = torch.zeros_like(latents), torch.zeros_like(latents)
     else:
-        coarse, visible = coarse_pictures(model, photo, volume, Poses.of_orbits(orbits))
+        coarse, visible = coarse_renders(model, photo, volume, Poses.of_orbits(orbits))
     small = nn.functional.interpolate(images_from_rgba(photo, 4), (64, 64), mode="bilinear", antialias=True)
     return EncodedBatch(small, model.codec.encode_raw(photo), latents, coarse, visible, source_camera, orbits)
 

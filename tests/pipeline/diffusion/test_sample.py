@@ -18,7 +18,7 @@ from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, fo
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses, pluecker_maps
 from pipeline.diffusion.sample import (
-    coarse_pictures,
+    coarse_renders,
     coarse_volume,
     decode_views,
     sample_latents,
@@ -84,13 +84,13 @@ def test_coarse_pictures_are_encoded_over_white_per_object(make_model: Make) -> 
     sources = torch.cat([SOURCE, SOURCE + 0.05])
     volume = coarse_volume(model, photos, sources)
     poses = Poses.of_orbits(torch.stack([ORBITS, ORBITS + 0.1]))
-    latents, visible = coarse_pictures(model, photos, volume, poses)
-    alone_latents, alone_visible = coarse_pictures(model, photos[1:], volume[1:], poses[1:])
+    latents, visible = coarse_renders(model, photos, volume, poses)
+    alone_latents, alone_visible = coarse_renders(model, photos[1:], volume[1:], poses[1:])
     assert torch.allclose(latents[1:], alone_latents, atol=1e-5)
     assert torch.allclose(visible[1:], alone_visible, atol=1e-5)
     # An empty volume is a white picture, and nothing of it is visible.
     empty = replace(volume, occupancy=torch.zeros_like(volume.occupancy))
-    blank, unseen = coarse_pictures(model, photos, empty, poses)
+    blank, unseen = coarse_renders(model, photos, empty, poses)
     white = model.codec.encode_raw(torch.tensor([255, 255, 255, 0], dtype=torch.uint8).expand(1, 16, 16, 4))
     assert torch.allclose(blank, white.expand_as(blank), atol=1e-4)
     assert torch.equal(unseen, fold_visibility(torch.zeros(2, 3, 1, 8, 8), 8))

@@ -28,7 +28,8 @@ from scene.errors import CheckpointError
 from scene.viewset import ViewSet
 from viewloom.cli import main
 
-files = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "diffusion" / "checkpoints" / "layout_files.py")))
+LAYOUT_FILES = Path(__file__).parents[1] / "diffusion" / "checkpoints" / "layout_files.py"
+files = SimpleNamespace(**runpy.run_path(str(LAYOUT_FILES)))
 Heard = Any
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -48,7 +49,7 @@ def test_a_zero123_checkpoint_makes_views_and_is_told_and_recorded(
     assert result.error is None
     views = ViewSet.load(result.folder / "views")
     assert [view.name for view in views] == ["photo", "view_00", "view_01", "view_02"]
-    assert views.facts["elevation"] == "assumed"
+    assert views.metadata["elevation"] == "assumed"
     (line,) = heard.notes
     assert line.startswith("Zero123, diffusers layout with cc_projection: ")
     assert "licence mit" in line

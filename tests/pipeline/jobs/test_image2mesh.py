@@ -98,8 +98,8 @@ def test_the_views_are_a_capture_of_the_photo_and_the_rings(done: Done, settings
     directions = [view.camera.centre / np.linalg.norm(view.camera.centre) for view in views]
     expected = [0.8 - 0.3 * (1 - directions[0] @ direction) / 2 for direction in directions[1:]]
     assert [view.weight for view in views] == pytest.approx([1.0, *expected], abs=1e-5)
-    assert views.facts["normalised"] is True
-    assert views.facts["elevation"] == "predicted"
+    assert views.metadata["normalised"] is True
+    assert views.metadata["elevation"] == "predicted"
 
 
 def test_the_manifest_says_what_the_asset_was_made_of(done: Done, settings: Image2MeshSettings) -> None:
@@ -306,8 +306,8 @@ def test_a_given_elevation_is_used(photo: Path, settings: Image2MeshSettings, tm
     given_30 = replace(settings, views=replace(settings.views, elevation_deg=30.0))
     make_views([photo], tmp_path / "out", given_30)
     views = ViewSet.load(tmp_path / "out" / "toy" / "views")
-    assert views.facts["source_elevation_deg"] == pytest.approx(30)
-    assert views.facts["elevation"] == "given"
+    assert views.metadata["source_elevation_deg"] == pytest.approx(30)
+    assert views.metadata["elevation"] == "given"
     assert views.views[0].camera.centre[2] == pytest.approx(1.5 * math.sin(math.radians(30)), abs=1e-5)
 
 

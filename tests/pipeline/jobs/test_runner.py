@@ -49,7 +49,7 @@ def must_not_run(folder: Path) -> None:
 def test_a_stage_is_run_once(tmp_path: Path) -> None:
     told: list[tuple[str, bool]] = []
     first = Runner(tmp_path, lambda name, cached: told.append((name, cached)))
-    run = first.run("one", [1, "x"], write("hello"))
+    run = first.run("one", [1, "x"], write("print_banner"))
     assert (run.folder, run.cached) == (tmp_path / "one", False)
     assert run.seconds > 0
     assert (tmp_path / "one" / "deep" / "b.txt").read_text() == "hellohello"

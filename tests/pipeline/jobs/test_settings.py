@@ -280,7 +280,7 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
         values |= {"rays": st.integers(16), "keep": st.floats(0, 1, exclude_min=True)}
         values |= dict.fromkeys(("depth_weight", "normal_weight"), st.floats(0, allow_infinity=False))
         share = st.floats(0, allow_infinity=False)
-        values["prior_shares"] = st.tuples(st.floats(0, exclude_min=True, allow_infinity=False), share)
+        values["photo_view_weights"] = st.tuples(st.floats(0, exclude_min=True, allow_infinity=False), share)
     if kind is GlbSettings:
         values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
         values["jpeg_quality"] = st.integers(1, 100)

@@ -69,7 +69,7 @@ FAULTS = {
 
 
 def kinds(report: CaptureReport) -> set[tuple[str, tuple[str, ...]]]:
-    return {(caution.kind, caution.views) for caution in report.cautions}
+    return {(issue.kind, issue.views) for issue in report.issues}
 
 
 # --- sound captures ---------------------------------------------------------------------------------------------------
@@ -111,8 +111,8 @@ def test_large_pictures_are_judged_like_small_ones(ring: ViewSet) -> None:
         for v in ring
     )
     large = check_capture(changed(replace(ring, views=twice), 5, alpha(lambda mask: np.roll(mask, 16, axis=1))))
-    (caution,) = large.cautions
-    assert (caution.kind, caution.views) == ("mask", ("05",))
+    (issue,) = large.issues
+    assert (issue.kind, issue.views) == ("mask", ("05",))
     assert large.views[5].shift is not None
     assert abs(large.views[5].shift[0] + 16) <= 4  # in pixels of the picture
 
@@ -142,9 +142,9 @@ def test_one_faulty_view_is_named_and_nothing_else(ring: ViewSet, kind: str, k: 
 def test_how_a_mask_contradicts_the_others_is_told(
     ring: ViewSet, change: Callable[[np.ndarray], np.ndarray], words: str
 ) -> None:
-    (caution,) = check_capture(changed(ring, 6, alpha(change))).cautions
-    assert (caution.kind, caution.views) == ("mask", ("06",))
-    assert words in caution.text
+    (issue,) = check_capture(changed(ring, 6, alpha(change))).issues
+    assert (issue.kind, issue.views) == ("mask", ("06",))
+    assert words in issue.text
 
 
 @pytest.mark.parametrize("count", [5, 7])
@@ -152,7 +152,7 @@ def test_of_few_views_the_wrong_one_is_named(ring: ViewSet, count: int) -> None:
     few = replace(ring, views=ring.views[:: 14 // count][:count])
     report = check_capture(changed(few, 1, alpha(lambda mask: np.roll(mask, 10, axis=1))))
     assert ("mask", (few.views[1].name,)) in kinds(report)
-    assert len([c for c in report.cautions if c.kind == "mask"]) == 1
+    assert len([c for c in report.issues if c.kind == "mask"]) == 1
 
 
 def test_a_wrong_pose_is_a_contradiction(ring: ViewSet) -> None:
@@ -188,15 +188,15 @@ def test_an_object_that_the_border_cuts_is_named(ring: ViewSet) -> None:
 
 def test_half_a_ring_leaves_a_gap_between_its_ends(ring: ViewSet) -> None:
     report = check_capture(replace(ring, views=ring.views[2:9]))
-    (caution,) = report.cautions
-    assert (caution.kind, caution.views) == ("gap", ("08", "02"))
+    (issue,) = report.issues
+    assert (issue.kind, issue.views) == ("gap", ("08", "02"))
     assert report.coverage is not None
     assert report.coverage.gap_deg == pytest.approx(360 - 6 * 360 / 14, abs=12)
 
 
 def test_cameras_side_by_side_are_too_near(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
     cameras = [orbit_camera(0.02 * k, 0.2, 1.5, size=64) for k in range(6)]
-    assert [c.kind for c in check_capture(shoot(ball(0.4), cameras)).cautions] == ["baseline"]
+    assert [c.kind for c in check_capture(shoot(ball(0.4), cameras)).issues] == ["baseline"]
 
 
 def test_cameras_that_look_outwards_surround_no_object() -> None:
@@ -207,7 +207,7 @@ def test_cameras_that_look_outwards_surround_no_object() -> None:
         camera = orbit_camera(k * math.pi / 4, 0.1, 1.0, size=64)
         outwards = replace(camera, c2w=look_at(camera.centre, 2 * camera.centre))
         views.append(View(str(k), outwards, pixels))
-    assert "outward" in [c.kind for c in check_capture(ViewSet(tuple(views), False)).cautions]
+    assert "outward" in [c.kind for c in check_capture(ViewSet(tuple(views), False)).issues]
 
 
 def test_coverage_counts_angles_from_the_object() -> None:
@@ -235,9 +235,9 @@ def test_what_cannot_be_reconstructed_is_not_usable(ring: ViewSet, tmp_path: Pat
     assert not report.usable
     assert "masks of all views are empty" in report.warnings[0]
     one = check_capture(replace(ring, views=ring.views[:1]))
-    assert (one.usable, [c.kind for c in one.cautions]) == (False, ["few"])
+    assert (one.usable, [c.kind for c in one.issues]) == (False, ["few"])
     parallel = replace(ring, views=tuple(replace(v, camera=ring.views[0].camera) for v in ring))
-    assert "direction" in [c.kind for c in check_capture(parallel).cautions if c.fatal]
+    assert "direction" in [c.kind for c in check_capture(parallel).issues if c.fatal]
     gone = replace(ring, views=(*ring.views[1:], View("gone", ring.views[0].camera, image_path=tmp_path / "gone.png")))
     report = check_capture(gone)
     assert not report.usable
@@ -273,7 +273,7 @@ def test_a_displaced_mask_is_found_again(right: int, down: int) -> None:
     found = compare(np.roll(outline, (down, right), axis=(0, 1)), outline)
     assert found.shift == (-right, -down)
     assert found.agreement + found.gain == pytest.approx(1)
-    assert found.foreign == pytest.approx(found.missing)
+    assert found.false_positive == pytest.approx(found.missing)
     assert (found.agreement == 1) == (right == down == 0)
 
 
@@ -281,7 +281,7 @@ def test_a_mask_and_an_outline_that_never_meet() -> None:
     mask, outline = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
     mask[:3, :3], outline[-3:, -3:] = True, True
     found = compare(mask, outline)
-    assert (found.agreement, found.foreign, found.missing) == (0, 1, 1)
+    assert (found.agreement, found.false_positive, found.missing) == (0, 1, 1)
     assert compare(mask, np.zeros_like(mask)).agreement == 0
 
 
@@ -304,7 +304,7 @@ def test_readings_of_a_picture() -> None:
     rgba[20:35, 30:100, :3] = 255
     found = read_picture(rgba, has_mask=True)
     assert found.cover == pytest.approx(0.42)
-    assert found.burnt == pytest.approx(0.25)
+    assert found.overexposed == pytest.approx(0.25)
     assert found.cut == pytest.approx(60 / (2 * 60 + 2 * 70 - 4))
     assert read_picture(rgba, has_mask=False).cover == 1
     assert math.isnan(read_picture(np.zeros_like(rgba), has_mask=True).fine)

@@ -75,8 +75,8 @@ def test_a_third_of_the_pictures_is_found_exactly_and_mended(
     wrong = lying(ring, which, quarters)
     report = check_capture(wrong)
     assert [(t.name, t.quarters, t.mirrored) for t in report.turned] == [(f"{k:02d}", quarters, False) for k in which]
-    (caution,) = report.cautions
-    assert (caution.kind, caution.views, caution.fatal) == ("turned", tuple(f"{k:02d}" for k in which), False)
+    (issue,) = report.issues
+    assert (issue.kind, issue.views, issue.fatal) == ("turned", tuple(f"{k:02d}" for k in which), False)
     assert report.consistency is not None
     assert good.consistency is not None
     assert report.consistency < good.consistency - 0.1
@@ -94,9 +94,9 @@ def test_single_pictures_are_found_too(ring: ViewSet, which: tuple[int, ...]) ->
 @pytest.mark.parametrize(("quarters", "words"), [(0, "mirrored left to right"), (2, "mirrored top to bottom")])
 def test_mirrored_pictures_are_named_as_such(ring: ViewSet, quarters: int, words: str) -> None:
     report = check_capture(lying(ring, (2, 7), quarters, mirrored=True))
-    (caution,) = report.cautions
-    assert (caution.kind, caution.views) == ("mirrored", ("02", "07"))
-    assert words in caution.text
+    (issue,) = report.issues
+    assert (issue.kind, issue.views) == ("mirrored", ("02", "07"))
+    assert words in issue.text
     assert all(t.mirrored and t.quarters == quarters for t in report.turned)
 
 

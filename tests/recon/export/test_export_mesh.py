@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline.training.procedural import box
 from recon.export import export_mesh as module
-from recon.export.asset import Asset, halved, jpeg_of, placed
+from recon.export.asset import Asset, halved, jpeg_of, to_asset_frame
 from recon.export.export_mesh import export_glb, export_mesh, format_of
 from recon.export.glb import glb_bytes, glb_of
 from recon.export.glb_check import Finding
@@ -50,7 +50,7 @@ def cube(side: int = 64) -> TexturedMesh:
 def strip() -> Asset:
     """The box with a texture that is as long as a large one, and quickly packed."""
     texture = np.random.default_rng(2).integers(0, 256, (32, 2048, 3)).astype(np.uint8)
-    return replace(placed(cube(16)), texture=texture)
+    return replace(to_asset_frame(cube(16)), texture=texture)
 
 
 def allowing(max_bytes: int, max_faces: int = 100, texture: int = 4096) -> Profile:
@@ -261,7 +261,10 @@ def glb(tmp_path: Path) -> Path:
 
 
 def test_a_glb_is_read_back_as_it_was_placed(glb: Path) -> None:
-    asset, same = placed(cube(), GlbSettings(unlit=True), {"licence": "mine", "n": [1]}, "viewloom 9"), read_glb(glb)
+    asset, same = (
+        to_asset_frame(cube(), GlbSettings(unlit=True), {"licence": "mine", "n": [1]}, "viewloom 9"),
+        read_glb(glb),
+    )
     for name in ("vertices", "normals", "uv", "faces", "world_from_asset"):
         assert np.array_equal(getattr(same, name), getattr(asset, name)), name
     assert (same.unlit, same.extras, same.generator) == (True, asset.extras, "viewloom 9")

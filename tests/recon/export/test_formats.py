@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.training.procedural import Part, box
-from recon.export.asset import Asset, asset_health, jpeg_of, placed
+from recon.export.asset import Asset, asset_health, jpeg_of, to_asset_frame
 from recon.export.export_mesh import export_mesh
 from recon.export.glb import glb_of
 from recon.export.glb_check import examine_glb
@@ -137,7 +137,7 @@ def test_textures_are_the_srgb_bytes_in_every_file(tmp_path: Path) -> None:
     """Mid grey tells: a gamma more or less would make 188 or 55 of 128."""
     mesh = solid(box((1.0, 1.0, 1.0)))
     grey = replace(mesh, texture=np.full((16, 16, 3), 128, np.uint8))
-    asset = placed(grey)
+    asset = to_asset_frame(grey)
     jpeg = jpeg_of(asset, 90, 16)
     assert np.asarray(Image.open(io.BytesIO(jpeg))) == pytest.approx(128, abs=1)
     assert (vertex_colours(asset) == 128).all()
@@ -151,20 +151,20 @@ def test_textures_are_the_srgb_bytes_in_every_file(tmp_path: Path) -> None:
 
 def test_a_glb_has_no_vertex_colours() -> None:
     """They would multiply the texture, and they are linear."""
-    asset = placed(poster())
+    asset = to_asset_frame(poster())
     content = examine_glb(glb_of(asset, jpeg_of(asset, 90, 32))).content
     assert set(content["meshes"][0]["primitives"][0]["attributes"]) == {"POSITION", "NORMAL", "TEXCOORD_0"}
 
 
 def test_vertex_colours_at_the_border_do_not_reach_round() -> None:
-    asset = placed(poster())
+    asset = to_asset_frame(poster())
     corners = [0, 8, 72, 80]
     assert vertex_colours(asset)[corners] == pytest.approx(COLOURS, abs=1)
 
 
 @pytest.mark.parametrize("unlit", [False, True])
 def test_unlit_is_said_in_the_words_of_each_format(unlit: bool) -> None:
-    asset = placed(poster(), GlbSettings(unlit=unlit))
+    asset = to_asset_frame(poster(), GlbSettings(unlit=unlit))
     jpeg = jpeg_of(asset, 90, 32)
     assert (b"KHR_materials_unlit" in glb_of(asset, jpeg)) is unlit
     assert f"illum {0 if unlit else 1}\n".encode() in obj_files(asset, jpeg, "a")["a.mtl"]
@@ -209,7 +209,7 @@ def test_every_format_finds_back_to_the_world_of_the_capture(
     moved_in = np.array([[0.0, -2, 0, 1], [2, 0, 0, -3], [0, 0, 2, 0.5], [0, 0, 0, 1]])
     mesh = solid(box(size))
     settings = GlbSettings(longest_side=longest, front_azimuth_deg=front)
-    asset = placed(mesh, settings, normalised_from_world=moved_in)
+    asset = to_asset_frame(mesh, settings, normalised_from_world=moved_in)
     jpeg = jpeg_of(asset, 90, 32)
     found = {
         "obj": obj_comments(obj_files(asset, jpeg, "a")["a.obj"]),
@@ -233,7 +233,7 @@ def test_places_of_captures_far_away_keep_their_digits() -> None:
     away = np.eye(4)
     away[:3, 3] = (4.5e5, 5.2e6, 112.0)
     mesh = solid(box((1.0, 1.0, 1.0)))
-    asset = placed(mesh, GlbSettings(longest_side=3000.0), normalised_from_world=np.linalg.inv(away))
+    asset = to_asset_frame(mesh, GlbSettings(longest_side=3000.0), normalised_from_world=np.linalg.inv(away))
     assert asset.world_from_asset is not None
     linear = asset.world_from_asset[:3, :3]
     assert linear @ linear.T == pytest.approx(np.eye(3) * np.abs(linear).max() ** 2, rel=1e-9, abs=1e-15)
@@ -258,13 +258,13 @@ def test_health_closes_chart_borders_and_keeps_touching_sheets_apart(ball: Calla
         np.full((3 * len(faces), 2), 0.5),
         np.zeros((16, 16, 3), np.uint8),
     )
-    health = asset_health(placed(split))
+    health = asset_health(to_asset_frame(split))
     assert (health.vertices, health.faces, health.watertight) == (len(vertices), len(faces), True)
     two = np.concatenate([vertices, vertices - (vertices[0] - vertices[vertices[:, 2].argmin()])])
     both = solid((two, np.concatenate([faces, faces + len(vertices)])))
-    assert asset_health(placed(both)).components == 2
+    assert asset_health(to_asset_frame(both)).components == 2
     opened = solid((vertices, faces[1:]))
-    found = asset_health(placed(opened))
+    found = asset_health(to_asset_frame(opened))
     assert (found.watertight, found.boundary_edges, found.genus) == (False, 3, None)
 
 
@@ -282,7 +282,7 @@ def test_an_obj_finds_its_material_and_texture_whatever_its_name(tmp_path: Path,
 
 
 def obj_with(change: Callable[[dict[str, bytes]], object]) -> dict[str, bytes]:
-    asset = placed(poster())
+    asset = to_asset_frame(poster())
     files = obj_files(asset, jpeg_of(asset, 90, 32), "a")
     change(files)
     return files
@@ -313,7 +313,7 @@ def test_damage_to_an_obj_is_found(change: Callable[[dict[str, bytes]], object],
     assert code in [finding.code for finding in check_obj(obj_with(change))]
 
 
-PLY, STL = ply_bytes(placed(poster())), stl_bytes(placed(poster()))
+PLY, STL = ply_bytes(to_asset_frame(poster())), stl_bytes(to_asset_frame(poster()))
 
 
 def test_ply_holds_normals_and_coordinates_as_other_programs_name_them() -> None:
@@ -371,7 +371,7 @@ def test_facets_look_outward(tmp_path: Path, ball: Callable[..., Part]) -> None:
 
 
 def test_generators_of_many_lines_do_not_break_the_text(tmp_path: Path) -> None:
-    asset: Asset = replace(placed(poster()), generator='two\nlines "quoted" \\ käse')
+    asset: Asset = replace(to_asset_frame(poster()), generator='two\nlines "quoted" \\ käse')
     jpeg = jpeg_of(asset, 90, 32)
     assert check_obj(obj_files(asset, jpeg, "a")) == check_ply(ply_bytes(asset)) == check_stl(stl_bytes(asset)) == []
     assert '"two lines \\"quoted\\" \\\\ k\\\\xe4se"' in usda_text(asset)

@@ -17,7 +17,7 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recon.export.asset import Asset, jpeg_of, placed
+from recon.export.asset import Asset, jpeg_of, to_asset_frame
 from recon.export.usdz import aligned_zip, has_usd, usda_text, usdz_bytes
 from recon.export.usdz_check import check_usdz, data_offset
 from recon.mesh.marching_cubes import vertex_normals
@@ -33,7 +33,7 @@ def blob(subdivisions: int = 1, side: int = 16, quality: int = 90) -> tuple[Asse
     draw = np.random.default_rng(side)
     texture = draw.integers(0, 256, (side, side, 3)).astype(np.uint8)
     mesh = TexturedMesh(vertices, faces, vertex_normals(vertices, faces), draw.random((len(vertices), 2)), texture)
-    asset = placed(mesh, extras={"licence": 'a "quoted" \\ word', "seed": 3}, generator="viewloom 1")
+    asset = to_asset_frame(mesh, extras={"licence": 'a "quoted" \\ word', "seed": 3}, generator="viewloom 1")
     return asset, jpeg_of(asset, quality, side)
 
 

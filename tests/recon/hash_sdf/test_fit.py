@@ -22,7 +22,7 @@ from scene.voxels import sphere_cameras
 RADIUS = 0.45
 SETTINGS = FitSettings(levels=(16, 32), iterations=(15, 15), rays=256, image_side=48, hull_resolution=32)
 SHORT = replace(SETTINGS, iterations=(1, 1))
-VOXEL = 2 * SETTINGS.half / SETTINGS.hull_resolution
+VOXEL = 2 * SETTINGS.half_extent / SETTINGS.hull_resolution
 
 
 class RedAndBlue:
@@ -39,7 +39,7 @@ def rays(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> RaySet:
 
 @pytest.fixture(scope="module")
 def hull(rays: RaySet) -> Hull:
-    return visual_hull(rays, SETTINGS.hull_resolution, SETTINGS.half)
+    return visual_hull(rays, SETTINGS.hull_resolution, SETTINGS.half_extent)
 
 
 def fit(rays: RaySet, hull: Hull, settings: FitSettings = SETTINGS) -> Surface:
@@ -71,8 +71,8 @@ def test_a_ball_is_found_from_a_wrong_start(rays: RaySet, hull: Hull, wrong: flo
 def test_the_surface_has_the_box_and_the_resolution_of_the_settings(rays: RaySet, hull: Hull) -> None:
     surface = fit(rays, hull, SHORT)
     assert surface.sdf.shape == (32, 32, 32)
-    assert surface.box.low == pytest.approx([-SETTINGS.half] * 3)
-    assert surface.box.high == pytest.approx([SETTINGS.half] * 3)
+    assert surface.box.low == pytest.approx([-SETTINGS.half_extent] * 3)
+    assert surface.box.high == pytest.approx([SETTINGS.half_extent] * 3)
     assert np.abs(off(surface).mean()) < 0.5  # it begins with the hull
     finer = fit(rays, hull, replace(SHORT, levels=(16, 40)))
     assert finer.sdf.shape == (40, 40, 40)

@@ -13,18 +13,18 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.training.procedural import Part, box, moved, torus
 from recon.mesh.marching_cubes import (
-    compact,
     decimate,
-    drop_specks,
     extract_mesh,
     face_components,
     mesh_health,
     part_touching_sheets,
+    remove_small_components,
+    remove_unreferenced_vertices,
     signed_volume,
     taubin,
     vertex_normals,
 )
-from recon.sdf_grid.narrow_band import Box
+from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.surface import Surface
 from scene.errors import InputError
 from scene.voxels import voxel_centres
@@ -63,7 +63,7 @@ def test_vertices_lie_on_the_surface_in_the_world(radius: float, resolution: int
 
 @given(radius=st.floats(0.15, 0.3), shape=st.tuples(*[st.integers(20, 30)] * 3), voxel=st.floats(0.04, 0.05))
 def test_vertices_lie_on_the_surface_in_any_box(radius: float, shape: tuple[int, int, int], voxel: float) -> None:
-    grid = Box(CENTRE - np.array(shape) * voxel / 2 + np.array([0.02, -0.03, 0.05]), voxel, shape)
+    grid = VoxelGrid(CENTRE - np.array(shape) * voxel / 2 + np.array([0.02, -0.03, 0.05]), voxel, shape)
     points = np.stack(np.meshgrid(*grid.centres(), indexing="ij"), -1)
     sdf = (np.linalg.norm(points - CENTRE, axis=-1) - radius).astype(np.float32)
     vertices, faces = extract_mesh(Surface(sdf, np.full((2, 2, 2, 3), 0.5, np.float32), grid.low, voxel, {}))
@@ -96,12 +96,12 @@ def test_nothing_inside_is_an_error(value: float) -> None:
 def test_specks_go_and_parts_stay(ball: Callable[..., Part]) -> None:
     """Areas 0.16, 0.09 and 0.01 of each other: only the smallest is a speck at a tenth."""
     big, part, speck = ball(0.4), ball(0.3, (1, 0, 0)), ball(0.1, (0, 2, 0))
-    vertices, faces = drop_specks(*together(speck, big, part), share=0.1)
+    vertices, faces = remove_small_components(*together(speck, big, part), share=0.1)
     assert len(vertices) == len(big[0]) + len(part[0])
     assert len(faces) == len(big[1]) + len(part[1])
     assert vertices[:, 1].max() < 1
     assert signed_volume(vertices, faces) == pytest.approx(4 / 3 * math.pi * (0.4**3 + 0.3**3), rel=0.01)
-    everything = drop_specks(*together(speck, big, part), share=0.05)
+    everything = remove_small_components(*together(speck, big, part), share=0.05)
     assert mesh_health(*everything).components == 3
 
 
@@ -114,7 +114,9 @@ def test_components_are_connected_by_vertices() -> None:
 
 def test_compacting_drops_what_nothing_uses_and_moves_nothing() -> None:
     vertices = np.arange(21.0).reshape(7, 3)
-    points, faces = compact(vertices, np.array([[6, 2, 4], [3, 3, 1], [2, 5, 5], [1, 0, 1], [4, 2, 0]]))
+    points, faces = remove_unreferenced_vertices(
+        vertices, np.array([[6, 2, 4], [3, 3, 1], [2, 5, 5], [1, 0, 1], [4, 2, 0]])
+    )
     assert points[faces].tolist() == vertices[[[6, 2, 4], [4, 2, 0]]].tolist()
     assert points.tolist() == vertices[[0, 2, 4, 6]].tolist()
 

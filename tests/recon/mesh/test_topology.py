@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pipeline.training.procedural import Part, box, moved, torus
 from recon.mesh.marching_cubes import clean_mesh, mesh_health
 from recon.mesh.topology import (
-    compact,
     contract_short_edges,
     drop_doubles,
     edges_of,
     merge_vertices,
     part_touching_sheets,
     refill_faults,
+    remove_unreferenced_vertices,
     spread_touching,
 )
 
@@ -27,7 +27,7 @@ def test_edges_know_their_faces_and_whether_these_agree() -> None:
     faces = np.array([[0, 1, 2], [2, 1, 3], [1, 2, 4], [5, 6, 7]])
     edges = edges_of(faces)
     shared = int(np.nonzero((edges.ends == [1, 2]).all(axis=1))[0][0])
-    assert (edges.uses[shared], edges.lean[shared]) == (3, 1)
+    assert (edges.uses[shared], edges.orientation_sum[shared]) == (3, 1)
     assert sorted(edges.uses.tolist()) == [1] * 9 + [3]
     assert (np.sort(faces[:, [0, 1]], axis=1) == edges.ends[edges.of_face[:, 0]]).all()
     turned = edges_of(np.array([[0, 1, 2], [1, 2, 3]]))
@@ -121,6 +121,6 @@ def test_cleaning_takes_a_soup_of_triangles_to_a_closed_mesh(ball: Callable[...,
 
 
 def test_compacting_keeps_the_order_of_vertices() -> None:
-    points, faces = compact(np.arange(12.0).reshape(4, 3), np.array([[3, 1, 0]]))
+    points, faces = remove_unreferenced_vertices(np.arange(12.0).reshape(4, 3), np.array([[3, 1, 0]]))
     assert points[:, 0].tolist() == [0, 3, 9]
     assert faces.tolist() == [[2, 1, 0]]

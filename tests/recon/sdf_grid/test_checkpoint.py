@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 from recon.sdf_grid.checkpoint import FitState, fit_digest
 from recon.sdf_grid.fit import fit_surface
-from recon.sdf_grid.narrow_band import Band, Box
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.views.ray_set import RaySet
 from scene.viewset import ViewSet
 from scene.voxels import voxel_centres
 
-SETTINGS = FitSettings(levels=(8, 12), iterations=(120, 130), rays=128, image_side=32, hull_resolution=24, keep=0.9)
+SETTINGS = FitSettings(
+    levels=(8, 12), iterations=(120, 130), rays=128, image_side=32, hull_resolution=24, loss_trim_fraction=0.9
+)
 """Both levels write a state, after 100 of their steps; errors that are cut off depend on the steps before."""
 
 
@@ -109,7 +111,7 @@ def test_a_state_of_other_settings_is_not_continued(state_file: Path, ball_views
 def small_state() -> FitState:
     """A state with numbers of every kind in it."""
     grid = np.linalg.norm(voxel_centres(10, 5.0), axis=-1) - 3
-    band = Band(Box(np.array([-0.3, 0.1, 0.2]) / 7, 0.1 / 3, (10, 10, 10)), grid.astype(np.float32), 2.2)
+    band = NarrowBandSDF(VoxelGrid(np.array([-0.3, 0.1, 0.2]) / 7, 0.1 / 3, (10, 10, 10)), grid.astype(np.float32), 2.2)
     rng = np.random.default_rng(3)
     for array in (band.colour, band.moments_sdf, band.moments_colour, band.light, band.moments_light):
         array[:] = rng.random(array.shape)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.training.procedural import Part, box, moved
-from recon.mesh.marching_cubes import drop_specks, extract_mesh, mesh_health, signed_volume
+from recon.mesh.marching_cubes import extract_mesh, mesh_health, remove_small_components, signed_volume
 from recon.mesh.metrics import compare_meshes
 from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
 from recon.settings import FitSettings
@@ -22,12 +22,12 @@ from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras, voxel_centres
 
 TINY = FitSettings(
-    levels=(16, 32), iterations=(60, 60), rays=1024, image_side=64, hull_resolution=32, sharpness=(3.0, 6.0), step=0.12
+    levels=(16, 32), iterations=(60, 60), rays=1024, image_side=64, hull_resolution=32, inv_s=(3.0, 6.0), sdf_lr=0.12
 )
 SHORT = replace(TINY, iterations=(2, 2), rays=256)
-VOXEL = 2 * TINY.half / TINY.hull_resolution
+VOXEL = 2 * TINY.half_extent / TINY.hull_resolution
 CAMERAS = sphere_cameras(16, 64, 1.5)
-POINTS = voxel_centres(TINY.hull_resolution, TINY.half)
+POINTS = voxel_centres(TINY.hull_resolution, TINY.half_extent)
 
 
 class RedAndBlue:
@@ -104,7 +104,7 @@ THIN = {
 def test_thin_parts_survive_at_their_size_and_place(part: Part, shoot: Callable[..., ViewSet]) -> None:
     """Half a voxel and a half thick: a coarse grid alone would lose them."""
     surface = fit_surface(shoot(part, CAMERAS), TINY)
-    vertices, faces = drop_specks(*extract_mesh(surface))
+    vertices, faces = remove_small_components(*extract_mesh(surface))
     assert vertices.min(axis=0) == pytest.approx(part[0].min(axis=0), abs=1.6 * VOXEL)
     assert vertices.max(axis=0) == pytest.approx(part[0].max(axis=0), abs=1.6 * VOXEL)
     assert mesh_health(vertices, faces).components == 1
@@ -113,7 +113,7 @@ def test_thin_parts_survive_at_their_size_and_place(part: Part, shoot: Callable[
 
 
 def test_a_fit_that_loses_the_object_gives_back_the_hull(ball_views: ViewSet) -> None:
-    wild = fit_surface(ball_views, replace(SHORT, step=200.0, iterations=(6, 6)))
+    wild = fit_surface(ball_views, replace(SHORT, sdf_lr=200.0, iterations=(6, 6)))
     hull = hull_surface(ball_views, SHORT)
     assert wild.facts["kept"] == "hull"
     assert mesh_health(*extract_mesh(wild)).volume == pytest.approx(mesh_health(*extract_mesh(hull)).volume, rel=0.1)
@@ -123,7 +123,7 @@ def test_a_fit_that_loses_the_object_gives_back_the_hull(ball_views: ViewSet) ->
 def test_the_chosen_vote_is_used(ball_views: ViewSet) -> None:
     volumes = []
     for vote in (0.5, 0.99):
-        surface = hull_surface(ball_views, replace(TINY, vote=vote))
+        surface = hull_surface(ball_views, replace(TINY, hull_threshold=vote))
         assert surface.facts["vote"] == vote
         volumes.append(signed_volume(*extract_mesh(surface)))
     assert volumes[0] > 1.1 * volumes[1]
@@ -151,7 +151,7 @@ def test_a_prior_votes_over_the_object_cube(shoot: Callable[..., ViewSet]) -> No
     """Two views from opposite sides leave the depth open; the prior's cube is smaller than the fit's."""
     views = shoot(box((0.1, 0.3, 0.3)), [orbit_camera(k * math.pi, 0.0, 8.0, size=64, fov=0.15) for k in range(2)])
     prior = (np.abs(voxel_centres(24)[..., 0]) < 0.45).astype(np.float32)
-    settings = replace(SHORT, prior_weight=0.5, vote=0.9, iterations=(1, 1), step=1e-3)
+    settings = replace(SHORT, prior_weight=0.5, hull_threshold=0.9, iterations=(1, 1), sdf_lr=1e-3)
     deep = extract_mesh(fit_surface(views, settings))[0]
     flat = extract_mesh(fit_surface(views, settings, prior=prior))[0]
     assert deep[:, 0].max() > 0.6
@@ -171,10 +171,12 @@ def ball_with_a_pole(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -
 
 def test_a_fit_with_a_prior_follows_the_photo_where_the_prior_lacks_parts(ball_with_a_pole: ViewSet) -> None:
     prior = (np.linalg.norm(voxel_centres(32), axis=-1) < 0.3).astype(np.float32)
-    settings = replace(TINY, iterations=(80, 80), step=0.25, prior_weight=30.0, smooth=0.01, flat_base=False)
+    settings = replace(
+        TINY, iterations=(80, 80), sdf_lr=0.25, prior_weight=30.0, laplacian_weight=0.01, flat_base=False
+    )
     tops = {}
     for shares in ((1.0, 1.0), (8.0, 0.1)):
-        surface = fit_surface(ball_with_a_pole, replace(settings, prior_shares=shares), prior=prior)
+        surface = fit_surface(ball_with_a_pole, replace(settings, photo_view_weights=shares), prior=prior)
         vertices, _ = extract_mesh(surface)
         tops[shares] = vertices[:, 2].max()
         # Where photo and prior agree, the prior's shape stays, back side included.
@@ -187,7 +189,7 @@ def test_a_fit_with_a_prior_follows_the_photo_where_the_prior_lacks_parts(ball_w
 @pytest.mark.parametrize("shares", [(0.0, 1.0), (1.0, -1.0), (math.inf, 1.0), (1.0, math.nan)])
 def test_shares_of_the_weights_are_weights(shares: tuple[float, float]) -> None:
     with pytest.raises(SettingsError, match="are no weights"):
-        FitSettings(prior_shares=shares)
+        FitSettings(photo_view_weights=shares)
 
 
 def test_masks_without_a_common_inside_are_the_inputs_error(ball: Callable[..., Part], shoot: Callable) -> None:
@@ -197,7 +199,7 @@ def test_masks_without_a_common_inside_are_the_inputs_error(ball: Callable[..., 
     ]
     views = ViewSet(tuple(replace(s.views[0], name=str(k)) for k, s in enumerate(apart)), True)
     with pytest.raises(InputError, match=r"no common inside\. Check that the cameras look at the same object"):
-        fit_surface(views, replace(SHORT, vote=0.99))
+        fit_surface(views, replace(SHORT, hull_threshold=0.99))
 
 
 def test_views_without_masks_are_refused(ball_views: ViewSet) -> None:

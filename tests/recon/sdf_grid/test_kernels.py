@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recon.sdf_grid import band_kernels, kernels
-from recon.sdf_grid.narrow_band import Band, Box, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
 from scene.viewset import ViewSet
 
-BOX = Box(np.array([-0.62, -0.5, -0.38]), 0.08, (15, 13, 11))
+BOX = VoxelGrid(np.array([-0.62, -0.5, -0.38]), 0.08, (15, 13, 11))
 CAMERAS = tuple(orbit_camera(1.1 * k, 0.5 - 0.4 * k, 1.5, size=24) for k in range(3))
 LIMIT = kernels.MAX_SECTIONS
 
 
-def bumpy_ball(box: Box = BOX, radius: float = 3.6, noise: float = 0.3) -> np.ndarray:
+def bumpy_ball(box: VoxelGrid = BOX, radius: float = 3.6, noise: float = 0.3) -> np.ndarray:
     """Distances (voxels) to a ball, with bumps."""
     points = box.to_grid(np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1))
     middle = (np.array(box.shape) - 1) / 2 + [0.2, -0.3, 0.1]
@@ -32,9 +32,9 @@ def bumpy_ball(box: Box = BOX, radius: float = 3.6, noise: float = 0.3) -> np.nd
     return (np.linalg.norm(points - middle, axis=-1) - radius + bumps).astype(np.float32)
 
 
-def random_band(width: float = 3.0) -> Band:
+def random_band(width: float = 3.0) -> NarrowBandSDF:
     """A band with colours and light of its own."""
-    band = Band(BOX, bumpy_ball(), width)
+    band = NarrowBandSDF(BOX, bumpy_ball(), width)
     rng = np.random.default_rng(5)
     band.colour[:] = rng.random(band.colour.shape)
     band.light[:] = [0.3, -0.2, 0.25]
@@ -45,7 +45,7 @@ def random_band(width: float = 3.0) -> Band:
 class Shot:
     """Rays and all else that a step is told."""
 
-    band: Band
+    band: NarrowBandSDF
     view: np.ndarray
     pixels: np.ndarray
     rgba: np.ndarray
@@ -59,7 +59,7 @@ class Shot:
     limits: tuple[float, float] = (math.inf, math.inf)
 
     @classmethod
-    def of(cls, band: Band, count: int = 200) -> Shot:
+    def of(cls, band: NarrowBandSDF, count: int = 200) -> Shot:
         rng = np.random.default_rng(6)
         return cls(
             band,
@@ -329,7 +329,7 @@ def test_regularity_is_the_gradient_of_its_energies() -> None:
 
 def test_a_true_distance_has_no_eikonal_gradient() -> None:
     x = np.arange(15)[:, None, None] * np.ones((1, 13, 11))
-    band = Band(BOX, (0.6 * x + 0.8 * np.arange(13)[:, None] - 8).astype(np.float32), 3.0)
+    band = NarrowBandSDF(BOX, (0.6 * x + 0.8 * np.arange(13)[:, None] - 8).astype(np.float32), 3.0)
     band.regularise(1.0, 0.0)
     assert np.abs(band.grad_sdf).max() < 1e-6
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recon.sdf_grid.narrow_band import Band, Box, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
 from scene.camera import Camera, look_at, orbit_camera
 
-BOX = Box(np.array([-0.5, -0.4, -0.3]), 0.05, (20, 16, 12))
+BOX = VoxelGrid(np.array([-0.5, -0.4, -0.3]), 0.05, (20, 16, 12))
 COORDINATE = st.floats(-2.0, 2.0)
 SIZE = st.floats(0.01, 2.0)
 
 
-def ball(radius: float = 4.0, box: Box = BOX, shift: float = 0.0) -> np.ndarray:
+def ball(radius: float = 4.0, box: VoxelGrid = BOX, shift: float = 0.0) -> np.ndarray:
     """Distances (voxels) to a ball in the middle of the box, or beside it along x."""
     points = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
     middle = (box.low + box.high) / 2 + [shift * box.voxel, 0, 0]
@@ -32,7 +32,7 @@ def test_a_box_encloses_what_it_is_about_with_about_the_voxels_asked_for(
     low: tuple[float, float, float], size: tuple[float, float, float], voxels: int
 ) -> None:
     start, end = np.array(low), np.array(low) + size
-    box = Box.around(start, end, voxels)
+    box = VoxelGrid.around(start, end, voxels)
     assert box.voxel**3 * voxels == pytest.approx(math.prod(size), rel=1e-6)
     assert (box.low <= start + 1e-5 * box.voxel).all()
     assert (box.high >= end - 1e-5 * box.voxel).all()
@@ -42,7 +42,7 @@ def test_a_box_encloses_what_it_is_about_with_about_the_voxels_asked_for(
 
 
 def test_flat_things_have_boxes() -> None:
-    box = Box.around(np.zeros(3), np.array([1.0, 1.0, 0.0]), 1000)
+    box = VoxelGrid.around(np.zeros(3), np.array([1.0, 1.0, 0.0]), 1000)
     assert np.isfinite(box.low).all()
     assert box.voxel > 0
 
@@ -74,7 +74,7 @@ def test_cameras_see_in_the_grid_what_they_see_in_the_world() -> None:
 
 
 def test_the_band_is_what_is_near_the_surface_but_not_the_rim() -> None:
-    band = Band(BOX, ball(5.5), 2.0)
+    band = NarrowBandSDF(BOX, ball(5.5), 2.0)
     expected = np.abs(band.grid) < 2
     assert expected[:, :, 0].any()
     inner = np.zeros(BOX.shape, bool)
@@ -85,14 +85,14 @@ def test_the_band_is_what_is_near_the_surface_but_not_the_rim() -> None:
 
 
 def test_neighbours_are_those_of_the_six_faces() -> None:
-    band = Band(BOX, ball(), 2.0)
+    band = NarrowBandSDF(BOX, ball(), 2.0)
     offsets = [(-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)]
     for side, offset in enumerate(offsets):
         assert (band.near[:, side] == band.index[tuple((band.cells + offset).T)]).all()
 
 
 def test_refreshing_moves_the_band_and_keeps_what_was_learned() -> None:
-    band = Band(BOX, ball(), 2.0)
+    band = NarrowBandSDF(BOX, ball(), 2.0)
     rng = np.random.default_rng(1)
     for array in (band.colour, band.moments_sdf, band.moments_colour):
         array[:] = rng.random(array.shape)
@@ -115,7 +115,7 @@ def test_refreshing_moves_the_band_and_keeps_what_was_learned() -> None:
 
 
 def test_refreshing_changes_no_distance_at_the_surface() -> None:
-    band = Band(BOX, ball(), 3.0)
+    band = NarrowBandSDF(BOX, ball(), 3.0)
     before = band.grid.copy()
     band.refresh()
     near = np.abs(before) < 1.5
@@ -123,7 +123,7 @@ def test_refreshing_changes_no_distance_at_the_surface() -> None:
 
 
 def test_only_what_has_a_gradient_moves_against_it_by_about_the_rate() -> None:
-    band = Band(BOX, ball(), 2.0)
+    band = NarrowBandSDF(BOX, ball(), 2.0)
     before, colour = band.grid.copy(), band.colour.copy()
     band.grad_sdf[0, 10], band.grad_sdf[2, 11] = 0.3, -0.2
     band.grad_sdf[1, -1] = 5.0  # of voxels outside the band
@@ -142,7 +142,7 @@ def test_only_what_has_a_gradient_moves_against_it_by_about_the_rate() -> None:
 
 
 def test_colours_stay_colours() -> None:
-    band = Band(BOX, ball(), 2.0)
+    band = NarrowBandSDF(BOX, ball(), 2.0)
     band.colour[:-1] = 0.01
     band.grad_colour[0, :-1] = 1.0
     band.step(0.1, 0.5)
@@ -157,7 +157,7 @@ def test_little_signal_moves_little() -> None:
     """The floor of the second moment: alone, Adam would move noise as far as signal."""
     changes = []
     for floor in (0.0, 1.0):
-        band = Band(BOX, ball(), 2.0)
+        band = NarrowBandSDF(BOX, ball(), 2.0)
         before = band.grid.copy()
         band.grad_sdf[0, :100] = 1.0
         band.grad_sdf[0, 100:200] = 1e-3
@@ -168,7 +168,7 @@ def test_little_signal_moves_little() -> None:
 
 
 def test_light_turns_against_its_gradient_and_never_hides_a_colour() -> None:
-    band = Band(BOX, ball(), 2.0)
+    band = NarrowBandSDF(BOX, ball(), 2.0)
     for _ in range(100):
         band.steps += 1
         band.grad_light[1] = [0.3, 0, -0.1]
@@ -181,7 +181,7 @@ def test_light_turns_against_its_gradient_and_never_hides_a_colour() -> None:
 
 
 def test_voxels_outside_the_band_have_the_nearest_ones_colour() -> None:
-    band = Band(BOX, ball(), 1.5)
+    band = NarrowBandSDF(BOX, ball(), 1.5)
     band.colour[:-1] = np.where(band.cells[:, :1] > 9, [1.0, 0, 0], [0, 0, 1.0])
     dense = band.dense_colour()
     assert dense.shape == (*BOX.shape, 3)
@@ -193,7 +193,7 @@ def test_voxels_outside_the_band_have_the_nearest_ones_colour() -> None:
 @pytest.mark.parametrize("value", [3.0, -3.0])
 def test_without_a_surface_there_is_no_band(value: float) -> None:
     grid = np.full(BOX.shape, value, np.float32)
-    band = Band(BOX, redistanced(grid), 2.0)
+    band = NarrowBandSDF(BOX, redistanced(grid), 2.0)
     assert len(band.cells) == 0
     band.regularise(0.1, 0.1, 0.1)
     band.step(0.1, 0.1, blur=2)

@@ -17,8 +17,8 @@ from recon.mesh.marching_cubes import extract_mesh
 from recon.sdf_grid import kernels, supervision_kernels
 from recon.sdf_grid.checkpoint import fit_digest
 from recon.sdf_grid.fit import fit_surface
-from recon.sdf_grid.narrow_band import Band, Box, camera_rows
-from recon.sdf_grid.supervision import Guides
+from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows
+from recon.sdf_grid.supervision import SupervisionMaps
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.views.ray_set import RaySet
@@ -31,7 +31,7 @@ from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 
 TINY = FitSettings(
-    levels=(16, 28), iterations=(60, 60), rays=768, image_side=64, hull_resolution=32, sharpness=(3.0, 6.0), step=0.12
+    levels=(16, 28), iterations=(60, 60), rays=768, image_side=64, hull_resolution=32, inv_s=(3.0, 6.0), sdf_lr=0.12
 )
 SHORT = replace(TINY, iterations=(2, 2), rays=256)
 CAMERAS = sphere_cameras(12, 64, 1.5)
@@ -105,10 +105,10 @@ def off_ball(surface: Surface) -> np.ndarray:
     return np.linalg.norm(extract_mesh(surface)[0], axis=1) - RADIUS
 
 
-def guides_of(views: ViewSet, settings: FitSettings = TINY) -> tuple[Guides | None, Hull]:
+def guides_of(views: ViewSet, settings: FitSettings = TINY) -> tuple[SupervisionMaps | None, Hull]:
     rays = RaySet.of(views, settings.image_side)
-    hull = visual_hull(rays, settings.hull_resolution, settings.half)
-    return Guides.of(views, rays, hull, settings), hull
+    hull = visual_hull(rays, settings.hull_resolution, settings.half_extent)
+    return SupervisionMaps.of(views, rays, hull, settings), hull
 
 
 # --- fits -------------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_other_devices_say_that_maps_are_not_used(ball_maps: ViewSet) -> None:
     tiny = replace(SHORT, iterations=(1, 0), rays=32, hull_resolution=16)
     device = torch.device("meta")
     with pytest.MonkeyPatch.context() as patch:
-        flat = Surface.cube(np.ones((16, 16, 16), np.float32), np.zeros((2, 2, 2, 3), np.float32), tiny.half, {})
+        flat = Surface.cube(np.ones((16, 16, 16), np.float32), np.zeros((2, 2, 2, 3), np.float32), tiny.half_extent, {})
         patch.setattr("recon.hash_sdf.fit.fit_hash_grid", lambda *given: flat)
         assert fit_surface(ball_maps, tiny, device=device).facts["maps"] == "not used"
         assert "maps" not in fit_surface(bare(ball_maps), tiny, device=device).facts
@@ -329,10 +329,10 @@ def changed_first(views: ViewSet, factor: float) -> ViewSet:
     return replace(views, views=(replace(first, depth_source=depth * np.float32(factor)), *rest))
 
 
-def flat_band() -> Band:
+def flat_band() -> NarrowBandSDF:
     """A band about the plane z = 8 of a grid, tilted a little."""
     x, _, z = np.indices((16, 16, 16)).astype(np.float32)
-    return Band(Box(np.zeros(3), 1.0, (16, 16, 16)), z - 8 + np.float32(0.1) * (x - 8), 4.0)
+    return NarrowBandSDF(VoxelGrid(np.zeros(3), 1.0, (16, 16, 16)), z - 8 + np.float32(0.1) * (x - 8), 4.0)
 
 
 def energy_of_points(grid: np.ndarray, points: np.ndarray, soft: float) -> float:
@@ -358,7 +358,7 @@ def test_the_pull_to_points_on_the_surface_is_the_energy_s_gradient() -> None:
     points = np.stack([x, y, 8 - 0.1 * (x - 8) + 1e-3], -1).astype(np.float32)
     gradient = np.zeros((kernels.LANES, len(band.cells) + 1), np.float32)
     weight = np.ones(40, np.float32)
-    supervision_kernels.pull_to_points(band.grid, band.index, points, weight, np.float32(1), gradient)
+    supervision_kernels.add_depth_loss(band.grid, band.index, points, weight, np.float32(1), gradient)
     _compare(band, gradient, lambda grid: energy_of_points(grid, points.astype(float), 1.0), 2e-2)
 
 
@@ -366,7 +366,7 @@ def test_points_off_the_surface_pull_at_the_surface() -> None:
     band = flat_band()
     above = np.array([[8.3, 8.4, 9.5]], np.float32)
     gradient = np.zeros((kernels.LANES, len(band.cells) + 1), np.float32)
-    supervision_kernels.pull_to_points(band.grid, band.index, above, np.ones(1, np.float32), np.float32(1), gradient)
+    supervision_kernels.add_depth_loss(band.grid, band.index, above, np.ones(1, np.float32), np.float32(1), gradient)
     moved = band.cells[gradient.sum(0)[:-1] > 0]  # lower distances: the surface rises
     assert len(moved) == 8
     assert (np.abs(band.grid[tuple(moved.T)]) < 1.3).all()
@@ -381,7 +381,7 @@ def test_the_pull_to_normals_is_the_energy_s_gradient() -> None:
     normals = rng.standard_normal((30, 3)).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     gradient = np.zeros((kernels.LANES, len(band.cells) + 1), np.float32)
-    supervision_kernels.pull_to_normals(
+    supervision_kernels.add_normal_loss(
         band.grid, band.index, points, normals, np.ones(30, np.float32), np.float32(0.5), gradient
     )
 
@@ -400,7 +400,7 @@ def test_the_pull_to_normals_is_the_energy_s_gradient() -> None:
     _compare(band, gradient, energy, 1e-3)
 
 
-def _compare(band: Band, gradient: np.ndarray, energy: Callable[[np.ndarray], float], rel: float) -> None:
+def _compare(band: NarrowBandSDF, gradient: np.ndarray, energy: Callable[[np.ndarray], float], rel: float) -> None:
     total = gradient.sum(0)[:-1]
     largest = np.argsort(-np.abs(total))[:12]
     step = 1e-5
@@ -415,7 +415,7 @@ def _compare(band: Band, gradient: np.ndarray, energy: Callable[[np.ndarray], fl
 
 def test_free_space_is_what_lies_in_front() -> None:
     """One camera above a plane, along its axis."""
-    box = Box(np.full(3, -0.5), 0.05, (20, 20, 20))
+    box = VoxelGrid(np.full(3, -0.5), 0.05, (20, 20, 20))
     camera = replace(orbit_camera(0.0, 0.0, size=64), c2w=look_at(np.array([0.0, 1e-3, 2.0])))
     distance = np.full((64, 64), 2.0) / (camera.rays()[1] @ camera.forward) / box.voxel
     votes = np.zeros(box.shape, np.float32)
@@ -434,7 +434,7 @@ def test_a_full_ball_is_not_carved(ball_maps: ViewSet) -> None:
     """Good depths leave a ball as it is."""
     guides, _ = guides_of(only(ball_maps, "depth"))
     assert guides is not None
-    box = Box.of_voxel(np.full(3, -0.6), np.full(3, 0.6), 0.04)
+    box = VoxelGrid.of_voxel(np.full(3, -0.6), np.full(3, 0.6), 0.04)
     centres = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
     distance = ((np.linalg.norm(centres, axis=-1) - RADIUS) / box.voxel).astype(np.float32)
     kept = guides.carved(distance, box)

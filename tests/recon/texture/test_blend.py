@@ -14,19 +14,19 @@ from scipy import sparse
 from pipeline.training.procedural import Part
 from recon.mesh.topology import edges_of
 from recon.texture.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
-from recon.texture.visibility import HIDDEN, WHOLE, Sight
+from recon.texture.visibility import HIDDEN, WHOLE, Visibility
 
 VIEWS, POINTS = 6, 400
 
 
-def ring_sight(seed: int, faces: int = 10) -> Sight:
+def ring_sight(seed: int, faces: int = 10) -> Visibility:
     """Points on a ring, each seen by three of six views in turn; all views show the same."""
     rng = np.random.default_rng(seed)
     first = np.arange(POINTS) * VIEWS // POINTS
     seen = ((np.arange(VIEWS)[:, None] - first) % VIEWS) < 3
     colour = rng.uniform(0.2, 0.7, (POINTS, 3))
     weight = seen * rng.uniform(0.2, 1, (VIEWS, POINTS))
-    return Sight(
+    return Visibility(
         weight.astype(np.float32),
         np.where(seen[..., None], colour, 0).astype(np.float32),
         np.full((VIEWS, faces), WHOLE, np.uint8),
@@ -108,7 +108,7 @@ def test_two_views_have_nobody_to_judge_between_them() -> None:
     colour, weight = sight.colour[:2].copy(), sight.weight[:2]
     colour[0] = 1
     eye = sparse.csr_array(sparse.eye_array(POINTS))
-    assert (view_trust(Sight(weight, colour, sight.extent[:2]), eye) == 1).all()
+    assert (view_trust(Visibility(weight, colour, sight.extent[:2]), eye) == 1).all()
 
 
 # --- choice ------------------------------------------------------------------------------------------------------
@@ -119,13 +119,13 @@ def globe(ball: Callable[..., Part]) -> Part:
     return ball(0.5, subdivisions=3)
 
 
-def two_views(part: Part, seed: int = 0) -> Sight:
+def two_views(part: Part, seed: int = 0) -> Visibility:
     """Each of two views sees one half better, with noise in how well."""
     vertices, faces = part
     rng = np.random.default_rng(seed)
     side = np.stack([0.5 + 0.4 * vertices[:, 0], 0.5 - 0.4 * vertices[:, 0]])
     weight = side * rng.uniform(0.7, 1.3, side.shape)
-    return Sight(
+    return Visibility(
         weight.astype(np.float32),
         np.full((2, len(vertices), 3), 0.5, np.float32),
         np.full((2, len(faces)), WHOLE, np.uint8),
@@ -171,7 +171,7 @@ def test_offsets_bring_coarse_colours_together_and_keep_detail(globe: Part) -> N
     colour = sight.colour.copy()
     colour[0] += 0.1 + noise
     weight = np.full_like(sight.weight, 0.8)
-    offsets = smooth_offsets(Sight(weight, colour, sight.extent), np.ones_like(weight), joints)
+    offsets = smooth_offsets(Visibility(weight, colour, sight.extent), np.ones_like(weight), joints)
     assert offsets[0] == pytest.approx(np.full(noise.shape, -0.05), abs=0.02)
     assert offsets[1] == pytest.approx(np.full(noise.shape, 0.05), abs=0.02)
     assert np.corrcoef((colour[0] + offsets[0]).reshape(-1), noise.reshape(-1))[0, 1] > 0.98
@@ -203,7 +203,7 @@ def test_the_best_views_are_averaged_and_no_more() -> None:
     sight = ring_sight(9, faces=4)
     weight = np.tile(np.array([0.9, 0.5, 0.4, 0.3, 0.2, 0.1], np.float32)[:, None], (1, POINTS))
     faces = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]])
-    even = Sight(weight, np.full((VIEWS, POINTS, 3), 0.5, np.float32), sight.extent)
+    even = Visibility(weight, np.full((VIEWS, POINTS, 3), 0.5, np.float32), sight.extent)
     mix = detail_weights(
         even, np.ones_like(weight), faces, np.zeros(4, np.int64), np.zeros((VIEWS, POINTS, 3)), joints_of(faces, POINTS)
     )

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from pipeline.training.procedural import Part, Pattern
 from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.narrow_band import Box
+from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.settings import FitSettings
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
 from recon.unmasked.stereo_fit import stereo_surface
-from recon.unmasked.tsdf_fusion import membrane, ray_lengths, without_specks
+from recon.unmasked.tsdf_fusion import membrane, ray_lengths, without_small_components
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
 from scene.viewset import ViewSet
@@ -139,7 +139,7 @@ def test_a_membrane_closes_what_depth_maps_leave_open(share: float) -> None:
     for camera in cameras:
         holes = rng.random((8, 8)).repeat(8, 0).repeat(8, 1) > share
         depths.append(np.where(holes, 0, depth_of_ball(camera)))
-    box = Box.of_voxel(np.full(3, -0.65), np.full(3, 0.65), 1.3 / 48)
+    box = VoxelGrid.of_voxel(np.full(3, -0.65), np.full(3, 0.65), 1.3 / 48)
     field = membrane(cameras, depths, box, 1.3)
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
     true = (np.linalg.norm(where, axis=-1) - RADIUS) / box.voxel
@@ -151,7 +151,7 @@ def test_a_membrane_closes_what_depth_maps_leave_open(share: float) -> None:
 def test_a_solution_does_not_depend_on_where_it_starts() -> None:
     cameras = sphere_cameras(6, 48, 1.5)
     depths = [depth_of_ball(camera) for camera in cameras]
-    box = Box.of_voxel(np.full(3, -0.65), np.full(3, 0.65), 1.3 / 32)
+    box = VoxelGrid.of_voxel(np.full(3, -0.65), np.full(3, 0.65), 1.3 / 32)
     fields = [membrane(cameras, depths, box, 1.3, start) for start in (None, np.full(box.shape, 3.0, np.float32))]
     assert fields[0] == pytest.approx(fields[1], abs=0.2)
     near = np.abs(fields[0]) < 1
@@ -160,7 +160,7 @@ def test_a_solution_does_not_depend_on_where_it_starts() -> None:
 
 def test_what_no_picture_shows_is_empty() -> None:
     cameras = [orbit_camera(0.0, 0.0, 1.5, size=48), orbit_camera(0.2, 0.0, 1.5, size=48)]
-    box = Box.of_voxel(np.full(3, -0.65), np.full(3, 0.65), 1.3 / 32)
+    box = VoxelGrid.of_voxel(np.full(3, -0.65), np.full(3, 0.65), 1.3 / 32)
     field = membrane(cameras, [depth_of_ball(camera) for camera in cameras], box, 1.3)
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
     front = where @ cameras[0].centre / np.linalg.norm(cameras[0].centre)
@@ -193,7 +193,7 @@ def test_specks_are_made_outside() -> None:
     distance = np.ones((20, 20, 20), np.float32)
     distance[2:10, 2:10, 2:10] = -1
     distance[15, 15, 15] = -1
-    clean = without_specks(distance)
+    clean = without_small_components(distance)
     assert clean[15, 15, 15] > 0
     assert (clean[2:10, 2:10, 2:10] < 0).all()
-    assert without_specks(clean).tobytes() == clean.tobytes()
+    assert without_small_components(clean).tobytes() == clean.tobytes()

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from pipeline.training.procedural import Pattern, box
-from recon.mesh.marching_cubes import drop_specks, extract_mesh
+from recon.mesh.marching_cubes import extract_mesh, remove_small_components
 from recon.mesh.metrics import compare_surfaces
 from recon.sdf_grid.checkpoint import FitState
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.checkpoint import SceneState, scene_digest
 from recon.unmasked.radiance_fit import fit_scene, fit_unmasked
-from recon.unmasked.radiance_volume import Descent
+from recon.unmasked.radiance_volume import OptimizerState
 from recon.views.normalise import normalise_scene
 from recon.views.ray_set import RaySet
 from scene.camera import apply_transform, orbit_camera
@@ -61,7 +61,7 @@ def test_a_block_in_a_room_is_found_without_masks(room: tuple[ViewSet, tuple[np.
     views, block = room
     told: list[tuple[int, int]] = []
     surface = fit_scene(views, SMALL, on_step=lambda done, total: told.append((done, total)))
-    vertices, faces = drop_specks(*extract_mesh(surface), 0.3)
+    vertices, faces = remove_small_components(*extract_mesh(surface), 0.3)
     assert compare_surfaces(vertices, faces, *block, samples=3000).completeness < 0.04
     assert np.abs(vertices).max() < 0.66
     assert told[-1][0] == told[-1][1] == len(told)
@@ -186,7 +186,7 @@ def test_states_come_back_as_they_were_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     grids = [rng.random((*shape, 4), dtype=np.float32) for shape in ((10, 9, 8), (16, 16, 16))]
     moments = [rng.random((*grid.shape, 2), dtype=np.float32) for grid in grids]
-    state = SceneState(grids[0], grids[1], 1, "name", Descent((moments[0], moments[1]), rng, 17))
+    state = SceneState(grids[0], grids[1], 1, "name", OptimizerState((moments[0], moments[1]), rng, 17))
     state.save(tmp_path / "s.npz")
     again = SceneState.resume(tmp_path / "s.npz", "name")
     assert SceneState.resume(tmp_path / "s.npz", "another") is None

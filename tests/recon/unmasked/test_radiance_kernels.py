@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recon.sdf_grid.kernels import LANES
-from recon.sdf_grid.narrow_band import Box, camera_rows
+from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
 from recon.unmasked import radiance_kernels
 from scene.camera import Camera, look_at, orbit_camera
 
-BOX = Box(np.array([-0.46, -0.41, -0.33]), 0.1, (9, 8, 7))
+BOX = VoxelGrid(np.array([-0.46, -0.41, -0.33]), 0.1, (9, 8, 7))
 CAMERAS = tuple(orbit_camera(1.1 * k, 0.5 - 0.4 * k, 1.3, size=16) for k in range(3))
 SIDE = 10
 """Voxels along each side of the surroundings' grid."""
@@ -44,7 +44,7 @@ class Shot:
     step: float = 0.8
     before: int = 0
     beyond: int = 0
-    box: Box = BOX
+    box: VoxelGrid = BOX
 
     @classmethod
     def of(cls, count: int = 120) -> Shot:
@@ -348,7 +348,7 @@ def test_flatness_is_the_gradient_of_the_densities_variation() -> None:
 
 def slab(low: float, high: float, shape: tuple[int, int, int] = (24, 10, 10), count: int = 60) -> Shot:
     """A solid between two planes of constant x (voxels), seen obliquely from its -x side."""
-    box = Box(np.array([-0.05 * n for n in shape]), 0.1, shape)
+    box = VoxelGrid(np.array([-0.05 * n for n in shape]), 0.1, shape)
     camera = facing((-0.05 * shape[0] - 1.0, 0.3, 0.2), (0.0, 0.0, 0.0), 16)
     shot = replace(Shot.of(count), box=box, cameras=(camera,), step=0.4)
     x = np.arange(shape[0])
@@ -412,13 +412,13 @@ def test_one_colour_everywhere_is_seen_everywhere_with_any_number_of_samples() -
 # --- depth maps -------------------------------------------------------------------------------------------------------
 
 
-def fused(depth: np.ndarray, camera: Camera, box: Box, reach: float) -> tuple[np.ndarray, np.ndarray]:
+def fused(depth: np.ndarray, camera: Camera, box: VoxelGrid, reach: float) -> tuple[np.ndarray, np.ndarray]:
     total, count = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
     radiance_kernels.fuse_depth(depth, camera_rows((camera,), box)[0], np.float32(reach), total, count)
     return total, count
 
 
-def plane_depth(camera: Camera, box: Box, x: float) -> np.ndarray:
+def plane_depth(camera: Camera, box: VoxelGrid, x: float) -> np.ndarray:
     """Distances (voxels) along the rays to a plane of constant grid x."""
     pixels = np.stack(np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5), -1)
     origins, directions = camera.rays(pixels)
@@ -428,7 +428,7 @@ def plane_depth(camera: Camera, box: Box, x: float) -> np.ndarray:
 
 
 def test_a_plane_is_fused_from_its_depths() -> None:
-    box, reach = Box(np.array([-0.6, -0.5, -0.4]), 0.1, (12, 10, 8)), 3.0
+    box, reach = VoxelGrid(np.array([-0.6, -0.5, -0.4]), 0.1, (12, 10, 8)), 3.0
     camera = facing((-3.0, 0.4, 0.3), (0.0, 0.0, 0.0), 400)
     total, count = fused(plane_depth(camera, box, 6.3), camera, box, reach)
     points = np.stack(np.meshgrid(*[np.arange(n) for n in box.shape], indexing="ij"), -1).astype(float)
@@ -450,7 +450,7 @@ def test_a_plane_is_fused_from_its_depths() -> None:
 
 
 def test_only_voxels_in_the_picture_are_told_of() -> None:
-    box = Box(np.array([-0.6, -0.5, -0.4]), 0.1, (12, 10, 8))
+    box = VoxelGrid(np.array([-0.6, -0.5, -0.4]), 0.1, (12, 10, 8))
     camera = facing((0.0, 0.02, 0.03), (1.0, 0.02, 0.03), 40)
     empty = np.full((40, 40), np.inf, np.float32)
     total, count = fused(empty, camera, box, 4.0)
@@ -463,7 +463,7 @@ def test_only_voxels_in_the_picture_are_told_of() -> None:
 
 
 def test_unknown_depths_tell_nothing_however_near_the_camera_is() -> None:
-    box = Box(np.array([-0.6, -0.5, -0.4]), 0.1, (12, 10, 8))
+    box = VoxelGrid(np.array([-0.6, -0.5, -0.4]), 0.1, (12, 10, 8))
     camera = facing((0.0, 0.02, 0.03), (1.0, 0.02, 0.03), 40)
     total, count = fused(np.zeros((40, 40), np.float32), camera, box, 4.0)
     assert not total.any()

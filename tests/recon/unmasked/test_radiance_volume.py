@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from recon.sdf_grid.narrow_band import Box, camera_rows
-from recon.unmasked.radiance_volume import Descent, RadianceVolume, fused
+from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
+from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume, fused
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
 from scene.voxels import sphere_cameras
 
-BOX = Box(np.full(3, -0.6), 0.1, (12, 12, 12))
+BOX = VoxelGrid(np.full(3, -0.6), 0.1, (12, 12, 12))
 GREY, ORANGE, BLUE = np.array([0.5, 0.5, 0.5]), np.array([0.9, 0.5, 0.1]), np.array([0.1, 0.3, 0.8])
 RADIUS = 0.35
 
 
-def ball(box: Box = BOX, background: tuple[int, int] = (0, 8)) -> RadianceVolume:
+def ball(box: VoxelGrid = BOX, background: tuple[int, int] = (0, 8)) -> RadianceVolume:
     """An orange ball in an empty box, in front of blue surroundings."""
     volume = RadianceVolume.uniform(box, ORANGE, background, side=16)
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
@@ -70,7 +70,7 @@ def test_another_resolution_is_the_same_field() -> None:
     volume = ball()
     where = np.stack(np.meshgrid(*BOX.centres(), indexing="ij"), -1)
     volume.inner[..., 0] = where @ [2.0, -3.0, 1.0]
-    box = Box(BOX.low, BOX.voxel * 12 / 20, (20, 20, 20))
+    box = VoxelGrid(BOX.low, BOX.voxel * 12 / 20, (20, 20, 20))
     fine = volume.at(box)
     assert fine.inner.shape == (20, 20, 20, 4)
     assert fine.inner.dtype == np.float32
@@ -89,7 +89,7 @@ def test_another_resolution_is_the_same_field() -> None:
 @pytest.mark.parametrize("voxel", [0.1, 0.05])
 def test_a_ball_is_seen_in_its_colour_and_at_its_distance(voxel: float) -> None:
     count = round(1.2 / voxel)
-    volume = ball(Box(np.full(3, -0.6), voxel, (count, count, count)))
+    volume = ball(VoxelGrid(np.full(3, -0.6), voxel, (count, count, count)))
     camera = orbit_camera(0.4, 0.3, 1.5, size=24)
     out, true = seen(volume, camera), sphere_depth(camera, voxel)
     origin, direction = camera.rays()
@@ -119,7 +119,7 @@ def shots() -> RaySet:
     return pictures(ball(), sphere_cameras(10, 24, 1.5))
 
 
-def fitted(rays: RaySet, pixels: Pixels, descent: Descent, volume: RadianceVolume, steps: int = 60) -> int:
+def fitted(rays: RaySet, pixels: Pixels, descent: OptimizerState, volume: RadianceVolume, steps: int = 60) -> int:
     """Fit to the end; returns the number of steps that it took."""
     return sum(1 for _ in volume.fit(rays, pixels, descent, count=512, steps=steps, rate=0.5, decay=0.1))
 
@@ -127,7 +127,7 @@ def fitted(rays: RaySet, pixels: Pixels, descent: Descent, volume: RadianceVolum
 def test_a_ball_is_found_again_from_its_pictures(shots: RaySet) -> None:
     pixels = Pixels.of(shots, masked=False)
     volume = RadianceVolume.uniform(BOX, pixels.mean_colour(), (0, 8), side=16)
-    descent = Descent.begin(volume, [0])
+    descent = OptimizerState.begin(volume, [0])
     assert fitted(shots, pixels, descent, volume) == descent.step == 60
     camera = orbit_camera(0.9, 0.2, 1.5, size=24)  # none of those that it was fitted to
     off = np.abs(seen(volume, camera)[..., :3] - seen(ball(), camera)[..., :3]).mean()
@@ -142,20 +142,20 @@ def test_a_fit_goes_on_from_its_descent_to_the_same_bytes(shots: RaySet) -> None
     begin = RadianceVolume.uniform(BOX, GREY, (0, 8), side=16)
     copy = lambda v: replace(v, inner=v.inner.copy(), outer=v.outer.copy())  # noqa: E731
     whole = copy(begin)
-    fitted(shots, pixels, Descent.begin(whole, [3]), whole, 12)
+    fitted(shots, pixels, OptimizerState.begin(whole, [3]), whole, 12)
     half = copy(begin)
-    descent = Descent.begin(half, [3])
+    descent = OptimizerState.begin(half, [3])
     for _ in half.fit(shots, pixels, descent, count=512, steps=12, rate=0.5, decay=0.1):
         if descent.step == 5:
             break
     again, rng = copy(half), np.random.default_rng()
     rng.bit_generator.state = descent.rng.bit_generator.state
     first, second = descent.moments
-    assert fitted(shots, pixels, Descent((first.copy(), second.copy()), rng, 5), again, 12) == 7
+    assert fitted(shots, pixels, OptimizerState((first.copy(), second.copy()), rng, 5), again, 12) == 7
     assert again.inner.tobytes() == whole.inner.tobytes()
     assert again.outer.tobytes() == whole.outer.tobytes()
     other = copy(begin)
-    fitted(shots, pixels, Descent.begin(other, [4]), other, 12)
+    fitted(shots, pixels, OptimizerState.begin(other, [4]), other, 12)
     assert other.inner.tobytes() != whole.inner.tobytes()
 
 

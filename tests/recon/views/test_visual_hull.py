@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box, moved
-from recon.sdf_grid.narrow_band import Box
+from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import box_span, outline_agreement, signed_distance, visual_hull, vote_inside
+from recon.views.visual_hull import box_span, signed_distance, silhouette_iou, visual_hull, vote_inside
 from scene.camera import orbit_camera
 from scene.errors import InputError
 from scene.viewset import View, ViewSet
@@ -182,38 +182,38 @@ def test_agreement_is_the_overlap_of_outlines(ball: Callable[..., Part], shoot: 
     rays = RaySet.of(shoot(box((0.4, 0.4, 0.4)), cameras), 64)
     y = POINTS[..., 1]
     cube = (np.abs(POINTS).max(axis=-1) < 0.4).astype(np.float32)
-    whole = outline_agreement(rays, torch.from_numpy(cube), 0.5, HALF)
-    half = outline_agreement(rays, torch.from_numpy(cube * (y > 0)), 0.5, HALF)
+    whole = silhouette_iou(rays, torch.from_numpy(cube), 0.5, HALF)
+    half = silhouette_iou(rays, torch.from_numpy(cube * (y > 0)), 0.5, HALF)
     assert whole > 0.93
     assert half == pytest.approx(0.5, abs=0.05)
-    assert outline_agreement(rays, torch.zeros(8, 8, 8), 0.5, HALF) == 0
+    assert silhouette_iou(rays, torch.zeros(8, 8, 8), 0.5, HALF) == 0
 
 
 def test_agreement_is_the_same_in_any_box_that_holds_the_object(ball_views: ViewSet) -> None:
     """The ball in a box of different sides, off the middle; and the same numbers at another place."""
     rays = RaySet.of(ball_views, 64)
-    box = Box.of_voxel(np.array([-0.55, -0.6, -0.9]), np.array([0.9, 0.55, 0.52]), 0.03)
+    box = VoxelGrid.of_voxel(np.array([-0.55, -0.6, -0.9]), np.array([0.9, 0.55, 0.52]), 0.03)
     points = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
     solid = torch.from_numpy((np.linalg.norm(points, axis=-1) < 0.5).astype(np.float32))
-    cube = outline_agreement(rays, torch.from_numpy((RADIUS < 0.5).astype(np.float32)), 0.5, HALF)
-    assert outline_agreement(rays, solid, 0.5, box) == pytest.approx(cube, abs=0.03)
+    cube = silhouette_iou(rays, torch.from_numpy((RADIUS < 0.5).astype(np.float32)), 0.5, HALF)
+    assert silhouette_iou(rays, solid, 0.5, box) == pytest.approx(cube, abs=0.03)
     assert cube > 0.93
     aside = replace(box, low=box.low + np.array([0.2, 0, 0]))
-    assert outline_agreement(rays, solid, 0.5, aside) < 0.85
+    assert silhouette_iou(rays, solid, 0.5, aside) < 0.85
 
 
 def test_a_cubes_half_side_and_its_box_are_the_same_extent(ball_views: ViewSet) -> None:
     rays = RaySet.of(ball_views, 64)
     solid = torch.from_numpy((RADIUS < 0.4).astype(np.float32))
-    cube = Box(np.full(3, -HALF), VOXEL, (RESOLUTION,) * 3)
-    assert outline_agreement(rays, solid, 0.5, HALF) == pytest.approx(outline_agreement(rays, solid, 0.5, cube))
+    cube = VoxelGrid(np.full(3, -HALF), VOXEL, (RESOLUTION,) * 3)
+    assert silhouette_iou(rays, solid, 0.5, HALF) == pytest.approx(silhouette_iou(rays, solid, 0.5, cube))
 
 
 def test_agreement_weighs_views_by_confidence(ball_views: ViewSet) -> None:
     views = ViewSet((ball_views.views[0], replace(with_mask(ball_views.views[1], 0), name="no")), has_masks=True)
     solid = torch.from_numpy((RADIUS < 0.5).astype(np.float32))
     good, bad = (
-        outline_agreement(RaySet.of(with_weights(views, w), 64), solid, 0.5, HALF) for w in ([3.0, 1.0], [1.0, 3.0])
+        silhouette_iou(RaySet.of(with_weights(views, w), 64), solid, 0.5, HALF) for w in ([3.0, 1.0], [1.0, 3.0])
     )
     assert good == pytest.approx(3 * bad)
     assert good == pytest.approx(0.75, abs=0.05)

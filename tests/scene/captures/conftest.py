@@ -71,7 +71,7 @@ def same() -> Callable[..., None]:
     def check(views: ViewSet, cameras: Sequence[Camera], *, upright: Mat4 | None = None, shift: float = 0.0) -> None:
         points = np.random.default_rng(1).uniform(-0.3, 0.3, (10, 3))
         middle = np.mean([camera.centre + 2 * camera.forward for camera in cameras], axis=0)
-        world = world_from_original(views.facts)
+        world = world_from_original(views.metadata)
         assert len(views) == len(cameras)
         for view, camera in zip(views, cameras):
             expected, _ = camera.project(points + middle)

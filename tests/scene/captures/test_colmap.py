@@ -106,9 +106,9 @@ def test_a_model(
         write_binary(tmp_path / place, 1, (64, 48), values, poses, names)
     views = read_colmap(tmp_path)
     same(views, file_cameras, upright=file_from_scene)
-    assert views.facts["format"] == "colmap"
-    assert views.facts["up"] == "estimated"
-    world = np.array(views.facts["world_from_file"])
+    assert views.metadata["format"] == "colmap"
+    assert views.metadata["up"] == "estimated"
+    world = np.array(views.metadata["world_from_file"])
     assert views.points == pytest.approx(POINTS @ world[:3, :3].T + world[:3, 3])
 
 

@@ -45,11 +45,11 @@ def test_the_capture_file_wins_over_what_it_was_made_from(
 ) -> None:
     draw(tmp_path, NAMES)
     write_matrices(tmp_path, scene_cameras)
-    assert load_capture(tmp_path).facts["format"] == "projections"
+    assert load_capture(tmp_path).metadata["format"] == "projections"
     write_transforms(tmp_path, scene_cameras)
-    assert load_capture(tmp_path).facts["format"] == "nerfstudio"
-    assert load_capture(tmp_path / "transforms.json").facts["format"] == "nerfstudio"
-    assert load_capture(tmp_path, kind="projections").facts["format"] == "projections"
+    assert load_capture(tmp_path).metadata["format"] == "nerfstudio"
+    assert load_capture(tmp_path / "transforms.json").metadata["format"] == "nerfstudio"
+    assert load_capture(tmp_path, kind="projections").metadata["format"] == "projections"
 
 
 def test_our_own_folders_are_captures(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_our_own_folders_are_captures(tmp_path: Path) -> None:
     saved = ViewSet((View("a", orbit_camera(0.0, 0.0, size=16), pixels),), True, {"origin": "test"})
     saved.save(tmp_path)
     loaded = load_capture(tmp_path)
-    assert loaded.facts == saved.facts
+    assert loaded.metadata == saved.metadata
     assert np.array_equal(loaded.views[0].rgba(), pixels)
 
 
@@ -72,7 +72,7 @@ def test_photos_without_poses_are_told_how_to_get_them(tmp_path: Path, draw: Dra
 
 
 def test_the_error_says_what_was_looked_for_and_what_was_found(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.txt").write_text("print_banner")
     (tmp_path / "sub").mkdir()
     with pytest.raises(InputError, match=r"Found: notes\.txt, sub/") as caught:
         load_capture(tmp_path)
@@ -87,7 +87,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_capture(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.txt").write_text("print_banner")
     with pytest.raises(InputError, match=r"notes\.txt: is not a capture.*Give the capture's folder"):
         load_capture(tmp_path / "notes.txt")
 
@@ -147,7 +147,7 @@ def sides(tmp_path: Path, draw: Draw) -> Path:
 
 def test_named_sides_look_at_the_origin_from_where_they_are_named(sides: Path) -> None:
     views = load_capture(sides)
-    assert views.facts == {"format": "named", "up": "given"}
+    assert views.metadata == {"format": "named", "up": "given"}
     places = {view.name: view.camera.centre / DEFAULT_RADIUS for view in views}
     for side, place in CORNERS.items():
         assert places[side] == pytest.approx(place, abs=1e-9)
@@ -193,7 +193,7 @@ def test_sides_of_different_heights_are_noted(sides: Path) -> None:
     pixels = np.full((40, 40, 4), 255, np.uint8)
     pixels[:2, :, 3] = 0
     Image.fromarray(pixels).save(sides / "left.png")
-    assert "height differs" in load_capture(sides).facts["notes"][0]
+    assert "height differs" in load_capture(sides).metadata["notes"][0]
 
 
 def test_one_side_is_no_capture(tmp_path: Path, draw: Draw) -> None:

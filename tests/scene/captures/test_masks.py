@@ -49,7 +49,7 @@ def test_the_object_and_its_openings(levels: tuple[int, int], noise: float, seed
     rgb, mask = ring(*levels, noise, seed)
     views = threshold_masks(views_of(rgb))
     assert views.has_masks
-    assert views.facts["masks"] == "threshold"
+    assert views.metadata["masks"] == "threshold"
     assert overlap(mask_of(views), mask) > 0.96
     assert not mask_of(views)[SIDE // 2 + 14, SIDE // 2]  # inside the ring, above the bar
 

@@ -51,7 +51,7 @@ def test_a_nerfstudio_capture(tmp_path: Path, scene_cameras: list[Camera], draw:
     write(tmp_path, content)
     views = ViewSet.load(tmp_path)
     same(views, scene_cameras)
-    assert views.facts == {"format": "nerfstudio", "up": "given"}
+    assert views.metadata == {"format": "nerfstudio", "up": "given"}
     assert not views.has_masks
 
 
@@ -63,7 +63,7 @@ def test_blender_files_leave_out_endings_and_sizes(
     frames = content_of(scene_cameras, "./train/r_{}")["frames"]
     write(tmp_path, {"camera_angle_x": 0.7, "frames": frames}, "transforms_train.json")
     views = ViewSet.load(tmp_path)
-    assert views.facts["format"] == "blender"
+    assert views.metadata["format"] == "blender"
     camera = views.views[3].camera
     assert (camera.width, camera.height, camera.cx, camera.cy) == (64, 48, 32, 24)
     assert camera.fx == camera.fy == pytest.approx(32 / math.tan(0.35))
@@ -133,7 +133,7 @@ def test_a_distorted_capture_is_straightened(
     expected, _ = views.views[2].camera.project(point)
     assert centre == pytest.approx(list(expected), abs=0.05)
     assert np.linalg.norm(camera.project(point)[0] - [x + 0.5, y + 0.5]) > 0.5  # there was something to undo
-    assert "distortion was undone" in views.facts["notes"][0]
+    assert "distortion was undone" in views.metadata["notes"][0]
 
 
 def test_a_straightened_capture_saves_as_a_pinholes(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
@@ -204,7 +204,7 @@ def test_evenly_reduced_pictures_get_reduced_intrinsics(
     points = np.array([[0.1, 0.2, -0.1], [-0.2, 0.0, 0.1]])
     expected, _ = scene_cameras[0].project(points)
     assert views.views[0].camera.project(points)[0] == pytest.approx(expected / factor)
-    assert views.facts["notes"] == [
+    assert views.metadata["notes"] == [
         f"pictures are {64 // factor}x{48 // factor}, their cameras 64x48: intrinsics were scaled"
     ]
 
@@ -255,7 +255,7 @@ def test_the_way_back_to_the_original_world(tmp_path: Path, file_cameras: list[C
     write(tmp_path, content_of(saved) | {"applied_transform": applied[:3].tolist(), "applied_scale": 0.25})
     views = ViewSet.load(tmp_path)
     centres = np.array([camera.centre for camera in file_cameras])
-    world = world_from_original(views.facts)
+    world = world_from_original(views.metadata)
     found = np.array([view.camera.centre for view in views])
     assert found == pytest.approx(centres @ world[:3, :3].T + world[:3, 3])
 
@@ -305,8 +305,8 @@ def test_a_principal_point_that_is_not_given_is_noted(tmp_path: Path, scene_came
     content = {"fl_x": 70.0, "aabb_scale": 4, "frames": content_of(scene_cameras)["frames"]}
     write(tmp_path, content)
     views = ViewSet.load(tmp_path)
-    assert views.facts["format"] == "instant-ngp"
-    assert "principal point" in views.facts["notes"][0]
+    assert views.metadata["format"] == "instant-ngp"
+    assert "principal point" in views.metadata["notes"][0]
     assert (views.views[0].camera.cx, views.views[0].camera.fy) == (32, 70)
 
 
@@ -338,8 +338,8 @@ def test_reduced_pictures_are_noted_once_in_a_saved_set(
     write(tmp_path / "a", content_of(scene_cameras))
     first = ViewSet.load(tmp_path / "a")
     first.save(tmp_path / "b")
-    assert ViewSet.load(tmp_path / "b").facts == first.facts
-    assert len(first.facts["notes"]) == 1
+    assert ViewSet.load(tmp_path / "b").metadata == first.metadata
+    assert len(first.metadata["notes"]) == 1
 
 
 def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def test_a_neus_capture(
     views = read_neus(tmp_path)
     same(views, file_cameras, upright=file_from_scene, shift=HALF)
     assert views.has_masks
-    assert (views.facts["format"], views.facts["up"]) == ("neus", "estimated")
-    assert views.facts["region"] == {"centre": [0, 0, 0], "radius": 1}
+    assert (views.metadata["format"], views.metadata["up"]) == ("neus", "estimated")
+    assert views.metadata["region"] == {"centre": [0, 0, 0], "radius": 1}
     # The object's sphere of radius 0.5 is the unit sphere: cameras at 2 are at 4.
     assert [np.linalg.norm(view.camera.centre) for view in views] == pytest.approx([4.0] * 7)
 
@@ -56,10 +56,10 @@ def test_of_several_camera_files_the_one_that_fits_counts(
     write_neus(tmp_path, file_cameras, "cameras_large.npz", 4.0)
     write_neus(tmp_path, file_cameras, "cameras_small.npz")
     views = read_neus(tmp_path)
-    assert views.facts["cameras"] == "cameras_small.npz"
+    assert views.metadata["cameras"] == "cameras_small.npz"
     same(views, file_cameras, shift=HALF)
     large = read_neus(tmp_path / "cameras_large.npz")
-    assert "scaled by 0.25" in large.facts["notes"][0]
+    assert "scaled by 0.25" in large.metadata["notes"][0]
     same(large, file_cameras, shift=HALF / 4)
 
 

@@ -111,7 +111,7 @@ def test_projection_files(
     write_matrices(tmp_path, file_cameras)
     views = read_projections(tmp_path)
     same(views, file_cameras, upright=file_from_scene, shift=HALF)
-    assert (views.facts["format"], views.facts["up"]) == ("projections", "estimated")
+    assert (views.metadata["format"], views.metadata["up"]) == ("projections", "estimated")
 
 
 def test_projection_files_of_pictures_twice_the_size(
@@ -121,7 +121,7 @@ def test_projection_files_of_pictures_twice_the_size(
     write_matrices(tmp_path, file_cameras, 2.0)
     views = read_projections(tmp_path)
     same(views, file_cameras, shift=HALF / 2)
-    assert "scaled by 0.5" in views.facts["notes"][0]
+    assert "scaled by 0.5" in views.metadata["notes"][0]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_middlebury_capture(
     write_middlebury(tmp_path, file_cameras)
     views = read_middlebury(tmp_path)
     same(views, file_cameras, upright=file_from_scene, shift=HALF)
-    assert (views.facts["format"], views.facts["up"], views.has_masks) == ("middlebury", "estimated", False)
+    assert (views.metadata["format"], views.metadata["up"], views.has_masks) == ("middlebury", "estimated", False)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_bundler_capture(
     views = read_bundler(tmp_path)
     same(views, bundle_cameras, upright=file_from_scene)
     assert [view.name for view in views] == [name[:-4] for name in names]
-    world = np.array(views.facts["world_from_file"])
+    world = np.array(views.metadata["world_from_file"])
     assert views.points == pytest.approx(np.array([[1, 2, 3], [4, 5, 6.0]]) @ world[:3, :3].T + world[:3, 3])
 
 
@@ -235,7 +235,7 @@ def test_cameras_that_bundler_did_not_place_are_left_out(
     write_bundle(tmp_path, bundle_cameras, k1=-0.05, unplaced=2)
     views = read_bundler(tmp_path)
     assert "002" not in {view.name for view in views}
-    assert "1 pictures have no pose" in views.facts["notes"][0]
+    assert "1 pictures have no pose" in views.metadata["notes"][0]
     assert views.views[0].undistortion is not None
     assert views.views[0].undistortion.lens.k1 == -0.05
 
@@ -290,7 +290,7 @@ def test_renders_with_depth(
     opaque = views.views[0].rgba()[..., 3] == 255
     assert depth[opaque] == pytest.approx(expected)
     assert (depth[~opaque] == 0).all()
-    assert views.facts == {"format": "cameras_json", "up": "given"}
+    assert views.metadata == {"format": "cameras_json", "up": "given"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scene.camera import Camera, apply_transform, orbit_camera
-from scene.captures.worlds import estimated_up, rotation_to_z, stood_up, world_from_original
+from scene.captures.worlds import align_up, estimated_up, rotation_to_z, world_from_original
 from scene.viewset import View, ViewSet
 
 TILT = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
@@ -73,8 +73,8 @@ def test_the_way_back_leads_to_where_the_cameras_were() -> None:
     views = ViewSet(tuple(View(str(k), camera) for k, camera in enumerate(cameras)), has_masks=False)
     before = np.diag([2.0, 2, 2, 1])
     before[:3, 3] = (1, 2, 3)
-    moved = stood_up(views, before)
-    back = np.linalg.inv(world_from_original(moved.facts))
+    moved = align_up(views, before)
+    back = np.linalg.inv(world_from_original(moved.metadata))
     for old, new in zip(cameras, moved):
         assert apply_transform(back, new.camera.centre) == pytest.approx(old.centre)
         assert math.asin(new.camera.forward[2]) == pytest.approx(-0.4)

@@ -142,11 +142,11 @@ def test_some_averages_missing_is_a_partial_file() -> None:
 
 
 def test_another_noise_schedule_is_refused() -> None:
-    abar = NoiseSchedule.of_config(ldm.SCHEDULER).abar
-    ldm.check_noise(files.ldm_state(), abar, HERE)
-    ldm.check_noise({}, abar, HERE)
+    alphas_cumprod = NoiseSchedule.of_config(ldm.SCHEDULER).alphas_cumprod
+    ldm.check_noise(files.ldm_state(), alphas_cumprod, HERE)
+    ldm.check_noise({}, alphas_cumprod, HERE)
     with pytest.raises(CheckpointError, match="another noise schedule"):
-        ldm.check_noise({"alphas_cumprod": abar * 0.99}, abar, HERE)
+        ldm.check_noise({"alphas_cumprod": alphas_cumprod * 0.99}, alphas_cumprod, HERE)
 
 
 def test_what_is_no_such_file_is_told_apart() -> None:

@@ -40,7 +40,7 @@ def perfect(schedule: NoiseSchedule, clean: torch.Tensor) -> object:
     """The network that knows the answer."""
 
     def predict(z: torch.Tensor, t: int) -> torch.Tensor:
-        return schedule.target(clean, schedule.noise_of(z, clean, t), torch.full((len(z),), t))
+        return schedule.target(clean, schedule.eps_from_x0(z, clean, t), torch.full((len(z),), t))
 
     return predict
 
@@ -94,7 +94,7 @@ def test_ending_above_the_clean_end_leaves_its_noise() -> None:
     schedule = SCHEDULES["epsilon"]
     clean, z = torch.randn(1, *SHAPE), torch.randn(1, *SHAPE)
     out = denoise(perfect(schedule, clean), z, schedule, [(900, 300)], noise=RowNoise.of([0]))  # type: ignore[arg-type]
-    assert torch.allclose(schedule.noise_of(out, clean, 300), schedule.noise_of(z, clean, 900), atol=1e-4)
+    assert torch.allclose(schedule.eps_from_x0(out, clean, 300), schedule.eps_from_x0(z, clean, 900), atol=1e-4)
 
 
 def test_rows_do_not_depend_on_the_rows_beside_them() -> None:
@@ -137,11 +137,11 @@ def test_a_pass_begins_with_what_the_one_before_left_noised_up_again(kind: str) 
 
     start = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(4))
     denoise(predict, start, schedule, [(900, 700), (700, 100)], noise=RowNoise.of([8]), passes=lambda t: 2)
-    clean, eps = schedule.split(network(start, 900), start, 900)
+    clean, eps = schedule.predict_x0_eps(network(start, 900), start, 900)
     again = schedule.renoise(schedule.ddim(clean, eps, 900, 700), 700, 900, RowNoise.of([8]).draw(SHAPE, CPU))
     assert len(met) == 4
     assert torch.equal(met[1], again)
-    clean, eps = schedule.split(network(again, 900), again, 900)
+    clean, eps = schedule.predict_x0_eps(network(again, 900), again, 900)
     assert torch.equal(met[2], schedule.ddim(clean, eps, 900, 700))
 
 
@@ -203,8 +203,10 @@ def test_guidance_keeps_the_latents_and_moves_the_noise() -> None:
     """Half way down: the guided clean estimate with the noise that explains the latents it was made from."""
     schedule, clean, z = SCHEDULES["v"], torch.randn(1, *SHAPE), torch.randn(1, *SHAPE)
     out = denoise(network, z, schedule, [(800, 300)], noise=RowNoise.of([0]), guide=lambda z, estimate, t: clean)
-    assert torch.allclose(out, schedule.ddim(clean, schedule.noise_of(z, clean, 800), 800, 300), atol=1e-5)
-    assert not torch.allclose(schedule.split(network(z, 800), z, 800)[1], schedule.noise_of(z, clean, 800), atol=0.1)
+    assert torch.allclose(out, schedule.ddim(clean, schedule.eps_from_x0(z, clean, 800), 800, 300), atol=1e-5)
+    assert not torch.allclose(
+        schedule.predict_x0_eps(network(z, 800), z, 800)[1], schedule.eps_from_x0(z, clean, 800), atol=0.1
+    )
 
 
 def test_an_idle_guide_changes_nothing() -> None:

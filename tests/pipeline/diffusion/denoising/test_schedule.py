@@ -56,7 +56,7 @@ def network(z: torch.Tensor, t: int) -> torch.Tensor:
 def test_signal_levels_are_those_of_diffusers(config: dict[str, Any]) -> None:
     ours, theirs = NoiseSchedule.of_config(config), DDIMScheduler(**config)
     assert len(ours) == 1000
-    assert torch.allclose(ours.abar, theirs.alphas_cumprod, atol=1e-5)
+    assert torch.allclose(ours.alphas_cumprod, theirs.alphas_cumprod, atol=1e-5)
     assert ours.at(FINAL) == pytest.approx(float(theirs.final_alpha_cumprod), abs=1e-6)
 
 
@@ -125,9 +125,9 @@ def test_forward_process_and_targets_equal_diffusers(prediction: str) -> None:
 
 def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_the_first_level() -> None:
     plain, nano = NoiseSchedule.of_config(ZERO123), NoiseSchedule.of_config(NANO)
-    assert float(nano.abar[-1]) == 0
-    assert float(nano.abar[0]) == pytest.approx(float(plain.abar[0]))
-    assert (nano.abar.diff() < 0).all()
+    assert float(nano.alphas_cumprod[-1]) == 0
+    assert float(nano.alphas_cumprod[0]) == pytest.approx(float(plain.alphas_cumprod[0]))
+    assert (nano.alphas_cumprod.diff() < 0).all()
     noise = torch.randn(1, 4)
     assert torch.equal(nano.add_noise(torch.randn(1, 4), noise, torch.tensor([999])), noise)
 
@@ -139,11 +139,11 @@ def test_splitting_the_target_gives_clean_and_noise_back(config: dict[str, Any],
     clean, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     times = torch.full((2,), t)
     z = schedule.add_noise(clean, noise, times)
-    got_clean, got_noise = schedule.split(schedule.target(clean, noise, times), z, t)
+    got_clean, got_noise = schedule.predict_x0_eps(schedule.target(clean, noise, times), z, t)
     tolerance = 2e-4 / math.sqrt(schedule.at(t)) if schedule.prediction == "epsilon" else 1e-4
     assert torch.allclose(got_clean, clean, atol=tolerance)
     assert torch.allclose(got_noise, noise, atol=1e-4)
-    assert torch.allclose(schedule.noise_of(z, clean, t), noise, atol=2e-3)
+    assert torch.allclose(schedule.eps_from_x0(z, clean, t), noise, atol=2e-3)
 
 
 def test_log_snr_falls_and_is_that_of_the_levels() -> None:
@@ -175,7 +175,7 @@ def test_ancestral_steps_keep_the_marginals(eta: float) -> None:
     count, clean = 200_000, torch.tensor(0.6)
     generator = torch.Generator().manual_seed(1)
     z = schedule.add_noise(clean.expand(count), torch.randn(count, generator=generator), torch.full((count,), 800))
-    noise = schedule.noise_of(z, clean.expand(count), 800)
+    noise = schedule.eps_from_x0(z, clean.expand(count), 800)
     down = schedule.ddim(clean.expand(count), noise, 800, 300, eta, torch.randn(count, generator=generator))
     b = schedule.at(300)
     assert float(down.mean()) == pytest.approx(math.sqrt(b) * 0.6, abs=4 * math.sqrt((1 - b) / count))
@@ -262,4 +262,4 @@ def test_unsupported_schedules(change: dict[str, Any], message: str) -> None:
 
 
 def test_empty_config_is_diffusers_default() -> None:
-    assert torch.allclose(NoiseSchedule.of_config({}).abar, DDIMScheduler().alphas_cumprod, atol=1e-5)
+    assert torch.allclose(NoiseSchedule.of_config({}).alphas_cumprod, DDIMScheduler().alphas_cumprod, atol=1e-5)

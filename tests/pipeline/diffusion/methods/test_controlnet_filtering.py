@@ -133,7 +133,7 @@ def test_the_scheduler_repeats_and_tells() -> None:
     for t in scheduler.timesteps:
         seen = scheduler.scale_model_input(z, t)
         # The network that knows the answer.
-        eps = reference_schedule().noise_of(seen, clean, int(t))
+        eps = reference_schedule().eps_from_x0(seen, clean, int(t))
         z = scheduler.step(eps, t, z, generator=torch.Generator().manual_seed(0), return_dict=False)[0]
     assert told.passes == [(0, 751, 0), (0, 751, 1), (1, 501, 0), (2, 251, 0), (3, 1, 0)]
     assert told.ends == [751, 501, 251, 1]

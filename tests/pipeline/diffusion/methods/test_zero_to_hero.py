@@ -288,7 +288,7 @@ def test_nothing_asked_for_is_nothing_done(
     sharing, noise = model.shared_views(3, joint=True), RowNoise.of(view_seeds(0, 3))
     start = noise.draw((4, 8, 8), torch.device("cpu"))
     from_coarse = conditioning.coarse and plain.strength < 1
-    timesteps = (trailing_timesteps if model.schedule.ends_in_noise else leading_timesteps)(
+    timesteps = (trailing_timesteps if model.schedule.zero_terminal_snr else leading_timesteps)(
         3, 600 if from_coarse else 1000
     )
     if from_coarse:

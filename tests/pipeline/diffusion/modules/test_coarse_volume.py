@@ -13,7 +13,7 @@ from pipeline.diffusion.modules.coarse_volume import (
     CoarseVolume,
     CoarseVolumeModel,
     grid_points,
-    picture_volume,
+    render_coarse_volume,
     render_volume,
 )
 from pipeline.diffusion.modules.poses import Poses
@@ -272,7 +272,7 @@ def test_volumes_and_views_of_a_batch_do_not_mix() -> None:
 
 def test_an_empty_volume_gives_an_empty_picture() -> None:
     volume = CoarseVolume(torch.zeros(1, 8, 8, 8), torch.rand(1, 3, 8, 8, 8), torch.tensor([SOURCES[0]]))
-    pictures = picture_volume(volume, torch.ones(1, 4, 32, 32), Poses.of_orbits(VIEWS[None]), 16)
+    pictures = render_coarse_volume(volume, torch.ones(1, 4, 32, 32), Poses.of_orbits(VIEWS[None]), 16)
     for name in ("colour", "alpha", "distance", "visible"):
         assert torch.equal(getattr(pictures, name), torch.zeros_like(getattr(pictures, name))), name
 
@@ -295,7 +295,7 @@ def test_the_photo_paints_the_side_it_sees(source: Description) -> None:
     towards /= np.linalg.norm(towards)
     for azimuth, tilt in ((0.0, elevation), (math.pi / 2, 0.2), (math.pi, -elevation)):
         camera = orbit_camera(azimuth, tilt, 1.5, size=SIZE)
-        pictures = picture_volume(volume, photo_of(volume, RED), Poses.of([camera]).reshape(1, 1), SIZE)
+        pictures = render_coarse_volume(volume, photo_of(volume, RED), Poses.of([camera]).reshape(1, 1), SIZE)
         distance, points = exact_hits(camera)
         core = (distance > 0) & (pictures.alpha[0, 0, 0].numpy() > 0.98)
         colour = pictures.colour[0, 0].numpy() / np.maximum(pictures.alpha[0, 0].numpy(), 1e-6)
@@ -314,7 +314,7 @@ def test_from_its_own_camera_the_picture_is_the_photo() -> None:
     volume = ball(grey, SOURCES[2])
     ramp = torch.linspace(0, 1, 96)
     photo = photo_of(volume, torch.stack([ramp.expand(96, 96), ramp[:, None].expand(96, 96), torch.zeros(96, 96)]))
-    pictures = picture_volume(volume, photo, Poses.of_sources(volume.source).reshape(1, 1), SIZE)
+    pictures = render_coarse_volume(volume, photo, Poses.of_sources(volume.source).reshape(1, 1), SIZE)
     seen = torch.nn.functional.interpolate(photo, (SIZE, SIZE), mode="area")
     white = (pictures.colour + 1 - pictures.alpha)[0]
     core, outside = pictures.alpha[0, 0, 0] > 0.98, pictures.alpha[0, 0, 0] < 0.01
@@ -330,7 +330,7 @@ def test_half_covered_photo_pixels_do_not_paint_white_rims() -> None:
 
     volume = ball(red)
     poses = Poses.of_sources(volume.source).reshape(1, 1)
-    pictures = picture_volume(volume, photo_of(volume, RED, size=24), poses, SIZE)
+    pictures = render_coarse_volume(volume, photo_of(volume, RED, size=24), poses, SIZE)
     alpha = pictures.alpha[0, 0, 0]
     assert ((alpha > 0.3) & (alpha < 0.95)).sum() > 50
     colour = (pictures.colour[0, 0] / alpha.clamp(min=1e-4))[:, alpha > 0.3]
@@ -345,7 +345,7 @@ def test_what_hides_behind_the_first_surface_is_not_painted() -> None:
         torch.from_numpy(plates[None]).float(), torch.full((1, 3, 32, 32, 32), 0.5), torch.tensor([SOURCES[0]])
     )
     side = orbit_camera(0.9, 0.5, 1.6, size=SIZE)
-    pictures = picture_volume(volume, photo_of(volume, RED), Poses.of([side]).reshape(1, 1), SIZE)
+    pictures = render_coarse_volume(volume, photo_of(volume, RED), Poses.of([side]).reshape(1, 1), SIZE)
     origins, directions = side.rays()
     points = origins + pictures.distance[0, 0, 0].numpy()[..., None] * directions
     core = pictures.alpha[0, 0, 0].numpy() > 0.95

@@ -263,7 +263,7 @@ def test_published_folders_load(tmp_path: Path, version: str, rig: object) -> No
     assert loaded.rig == rig
     assert loaded.vision_encoder.antialias
     assert loaded.schedule.prediction == "v_prediction"
-    assert float(loaded.schedule.abar[0]) == pytest.approx(1 - 0.00085)
+    assert float(loaded.schedule.alphas_cumprod[0]) == pytest.approx(1 - 0.00085)
     assert (loaded.tile, loaded.image_size) == (320, 512)
     # The empty prompt: start, end, and padding with this tokenizer's "!".
     encoder = transformers.CLIPTextModel.from_pretrained(str(folder / "text_encoder"))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.jobs.posing import mapping
 from pipeline.jobs.posing import pose as module
-from pipeline.jobs.posing.mapping import Model, PoseSettings, Solved
+from pipeline.jobs.posing.mapping import Model, PoseSettings, RegisteredImage
 from pipeline.jobs.posing.pose import PoseResult, points_ply, pose
 from scene.camera import Camera, apply_transform, orbit_camera
 from scene.captures import load_capture
@@ -75,7 +75,7 @@ class Search:
             c2w[:3, :3] = AWAY[:3, :3] / 2 @ c2w[:3, :3]
             c2w[:3, 3] = apply_transform(AWAY, truth[k].centre)
             f = truth[k].fx * shot.size[0] / SIZE[0]
-            cameras[shot.file] = Solved(c2w, f, shot.size[0] / 2, shot.size[1] / 2, 0.01)
+            cameras[shot.file] = RegisteredImage(c2w, f, shot.size[0] / 2, shot.size[1] / 2, 0.01)
         points = apply_transform(AWAY, np.random.default_rng(0).uniform(-0.3, 0.3, (50, 3)))
         return Model(cameras, points, np.full((50, 3), 90, np.uint8), 0.612) if cameras else None
 
@@ -122,7 +122,7 @@ def test_photos_become_a_capture_that_stands_upright(
         assert (out / "images" / photo.name).read_bytes() == photo.read_bytes()
     views = load_capture(out)
     assert len(views) == 12
-    assert views.facts["pose"]["registered"] == 12
+    assert views.metadata["pose"]["registered"] == 12
 
 
 def test_sparse_points_come_into_the_same_world(

@@ -145,7 +145,7 @@ def test_a_network_that_knows_the_answer_has_no_loss(task: ViewTask, monkeypatch
     same = replace(batch, targets=clean.expand_as(batch.targets).contiguous())
 
     def predict(z: torch.Tensor, t: torch.Tensor, given: Conditions) -> torch.Tensor:
-        level = task.model.schedule.abar[t][..., None, None, None]
+        level = task.model.schedule.alphas_cumprod[t][..., None, None, None]
         noise = (z - level.sqrt() * clean) / (1 - level).sqrt()
         return level.sqrt() * noise - (1 - level).sqrt() * clean
 

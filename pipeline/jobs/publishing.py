@@ -11,7 +11,7 @@ from scene.errors import OutputError
 from scene.files import write_bytes
 
 
-def deliver(stage: Path, names: Iterable[str], folder: Path) -> None:
+def publish(stage: Path, names: Iterable[str], folder: Path) -> None:
     """Copy files of the asset stage into the item's folder; those that are there already are left alone.
 
     Args:
@@ -28,7 +28,7 @@ def deliver(stage: Path, names: Iterable[str], folder: Path) -> None:
             write_bytes(final, made.read_bytes())
 
 
-def withdraw(folder: Path) -> None:
+def unpublish(folder: Path) -> None:
     """Remove what an earlier run delivered into an item's folder, with its manifest and report.
 
     Whoever finds a GLB there may then take it for the result of the last run. Nothing is lost: the asset stage keeps
@@ -54,12 +54,12 @@ def withdraw(folder: Path) -> None:
         ) from error
 
 
-def withdrawing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
+def unpublishing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
     """What a runner tells of its stages, passed on; before one is redone, the earlier results are withdrawn."""
 
     def begins(name: str, cached: bool) -> None:
         if not cached:
-            withdraw(folder)
+            unpublish(folder)
         on_stage(name, cached)
 
     return begins

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.jobs.delivery import deliver, withdraw, withdrawing
 from pipeline.jobs.image2mesh import image2mesh, make_views
+from pipeline.jobs.publishing import publish, unpublish, unpublishing
 from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
 from recon.export.glb_read import read_glb
@@ -212,15 +212,15 @@ def test_only_copies_are_withdrawn(tmp_path: Path) -> None:
     for name in ("a.glb", "a.usdz", "turntable.webp"):
         (stage / name).write_bytes(name.encode())
     (stage / "asset.json").write_text(json.dumps({"files": [{"files": ["a.glb"]}, {"files": ["a.usdz"]}]}))
-    deliver(stage, ["a.glb", "a.usdz"], tmp_path)
+    publish(stage, ["a.glb", "a.usdz"], tmp_path)
     before = (tmp_path / "a.glb").stat().st_mtime_ns
-    deliver(stage, ["a.glb", "a.usdz"], tmp_path)
+    publish(stage, ["a.glb", "a.usdz"], tmp_path)
     assert (tmp_path / "a.glb").stat().st_mtime_ns == before
     (tmp_path / "a.usdz").write_bytes(b"changed by hand")
     shutil.copy(stage / "turntable.webp", tmp_path / "turntable.webp")
     (tmp_path / "manifest.json").write_text('{"versions": "of another program"}')
     (tmp_path / "report.html").write_text("mine")
-    withdraw(tmp_path)
+    unpublish(tmp_path)
     assert listing(tmp_path) == {"asset", "a.usdz", "turntable.webp", "manifest.json", "report.html"}
 
 
@@ -230,14 +230,14 @@ def test_results_of_an_older_version_are_withdrawn(tmp_path: Path) -> None:
     for path in (tmp_path / "asset" / "a.glb", tmp_path / "a.glb"):
         path.write_bytes(b"same")
     (tmp_path / "asset" / "asset.json").write_text('{"health": {}}')
-    withdraw(tmp_path)
+    unpublish(tmp_path)
     assert listing(tmp_path) == {"asset"}
 
 
 def test_nothing_to_withdraw(tmp_path: Path) -> None:
-    withdraw(tmp_path / "none")
+    unpublish(tmp_path / "none")
     heard: list[tuple[str, bool]] = []
-    tell = withdrawing(tmp_path / "none", lambda name, cached: heard.append((name, cached)))
+    tell = unpublishing(tmp_path / "none", lambda name, cached: heard.append((name, cached)))
     tell("views", True)
     tell("asset", False)
     assert heard == [("views", True), ("asset", False)]
@@ -253,4 +253,4 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "unlink", closed)
     with pytest.raises(OutputError, match=r"an earlier result cannot be removed \(Permission denied\)"):
-        withdraw(tmp_path)
+        unpublish(tmp_path)
