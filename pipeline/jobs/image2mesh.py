@@ -18,7 +18,7 @@ from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.weight_files import PICKLES
 from pipeline.diffusion.preparation.cutout import finder_files
 from pipeline.diffusion.settings import CutoutWay, Memory, PoseEntry, Precision
-from pipeline.diffusion.view_models.load import CheckpointFacts, checkpoint_facts, load_view_model
+from pipeline.diffusion.view_models.load import CheckpointInfo, checkpoint_info, load_view_model
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 from pipeline.jobs.progress import Reporter, Silent
@@ -84,8 +84,8 @@ class _Model:
         self.facts.line(self.dtype, self.memory)
 
     @cached_property
-    def facts(self) -> CheckpointFacts:
-        return checkpoint_facts(self.path, self.pose)
+    def facts(self) -> CheckpointInfo:
+        return checkpoint_info(self.path, self.pose)
 
     @property
     def key(self) -> list[str]:
