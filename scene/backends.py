@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from scene.errors import InputError
+from scene.errors import InputError, MissingBackendError
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +84,13 @@ BACKENDS: tuple[Backend, ...] = (
     Backend(
         "matplotlib", "matplotlib", "curves of trainings", "the log has the numbers", "pip install viewloom[plots]"
     ),
+    Backend(
+        "trimesh",
+        "trimesh",
+        "meshes of any GLB, for evaluation",
+        "only evaluation lacks it",
+        "pip install viewloom[eval]",
+    ),
 )
 
 
@@ -95,6 +102,27 @@ def optional_module(name: str) -> ModuleType | None:
 def import_failure(name: str) -> str | None:
     """Why an optional package that is installed cannot load; None when it can, and when it is absent."""
     return _imported(name)[1]
+
+
+def required_module(name: str, purpose: str) -> ModuleType:
+    """Import an optional package that a purpose cannot do without.
+
+    Args:
+        name: module of one of :data:`BACKENDS`.
+        purpose: what needs it, as the beginning of a sentence.
+
+    Raises:
+        MissingBackendError: it is absent or cannot load.
+    """
+    module = optional_module(name)
+    if module is not None:
+        return module
+    backend = next(backend for backend in BACKENDS if backend.module == name)
+    broken = import_failure(name)
+    installed = "" if broken is None else f", and the one that is installed cannot load ({broken})"
+    raise MissingBackendError(
+        f"{purpose} needs the package {backend.distribution}{installed}", fix=f"Run: {backend.install}"
+    )
 
 
 @functools.cache

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from pipeline.evaluation.script import run_script
+from pipeline.evaluation.sheets import Tile, text_tile, tile, write_sheet
+from pipeline.evaluation.tables import table_head, table_row
 from pipeline.jobs.image2mesh import ItemResult, image2mesh
 from pipeline.jobs.progress import ConsoleReporter
 from pipeline.jobs.settings import Image2MeshSettings
 from scene.viewset import ViewSet
+
+COLUMNS = "photo", "triangles", "watertight", "glTF errors, warnings", "checked by", "mask agreement", "surface"
 
 
 @dataclass(frozen=True)
@@ -39,23 +44,12 @@ class Arguments:
     """Settings of the jobs."""
 
 
-def tile(image: Image.Image, side: int) -> Image.Image:
-    """A square tile on white."""
-    image = image.convert("RGBA")
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    white = Image.new("RGBA", (side, side), "white")
-    white.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return white.convert("RGB")
-
-
-def row(photo: Path, result: ItemResult, arguments: Arguments) -> list[Image.Image]:
+def row(photo: Path, result: ItemResult, arguments: Arguments) -> list[Tile]:
     """Tiles of one photo."""
     side = arguments.side
     tiles = [tile(Image.open(photo), side)]
     if result.error is not None:
-        failed = Image.new("RGB", (side * 4, side), "white")
-        ImageDraw.Draw(failed).text((4, side // 2), str(result.error)[:90], fill="red")
-        return [*tiles, failed]
+        return [*tiles, text_tile(str(result.error)[:90], side * 4, side)]
     folder = result.folder
     tiles.append(tile(Image.open(folder / "prepare" / "framed.png"), side))
     views = list(ViewSet.load(folder / "views"))[1:]
@@ -69,35 +63,25 @@ def row(photo: Path, result: ItemResult, arguments: Arguments) -> list[Image.Ima
     return tiles
 
 
+def checks(result: ItemResult) -> str:
+    """What the checks of an asset said, as a row of a table."""
+    if result.error is not None:
+        return f"| {result.name} | failed: {result.error} |"
+    asset = json.loads((result.folder / "asset" / "asset.json").read_text(encoding="utf-8"))
+    health, surface = asset["health"], asset["surface"]
+    counts = f"{asset['validator_errors']}, {asset['validator_warnings']}"
+    names = result.name, health["faces"], health["watertight"], counts, asset["validator"]
+    return table_row([*names, surface.get("mask_agreement", "-"), surface.get("kept")])
+
+
 def main(arguments: Arguments) -> None:
     """Run the jobs, assemble the sheet, print what the checks said."""
     with ConsoleReporter() as reporter:
         results = image2mesh(arguments.photos, arguments.out, arguments.settings, reporter=reporter)
     rows = [row(photo, result, arguments) for photo, result in zip(arguments.photos, results, strict=True)]
-    width = max(sum(t.width for t in tiles) for tiles in rows)
-    sheet = Image.new("RGB", (width, arguments.side * len(rows)), "white")
-    for y, tiles in enumerate(rows):
-        x = 0
-        for t in tiles:
-            sheet.paste(t, (x, y * arguments.side))
-            x += t.width
-    arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(arguments.sheet, quality=88)
-    print(
-        "| photo | triangles | watertight | glTF errors, warnings | checked by | mask agreement | surface |\n"
-        "|---|---|---|---|---|---|---|"
-    )
-    for result in results:
-        if result.error is not None:
-            print(f"| {result.name} | failed: {result.error} |")
-            continue
-        facts = json.loads((result.folder / "asset" / "asset.json").read_text(encoding="utf-8"))
-        print(
-            f"| {result.name} | {facts['health']['faces']} | {facts['health']['watertight']} | "
-            f"{facts['validator_errors']}, {facts['validator_warnings']} | {facts['validator']} | "
-            f"{facts['surface'].get('mask_agreement', '-')} | {facts['surface'].get('kept')} |"
-        )
+    write_sheet(rows, arguments.sheet)
+    print("\n".join([table_head(COLUMNS), *map(checks, results)]))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_script(main, Arguments)

@@ -15,37 +15,16 @@ Examples:
 from __future__ import annotations
 
 import json
-import resource
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import trimesh
 import tyro
 from rich.console import Console
-from rich.table import Table
 
-from pipeline.jobs.reconstruct import normalised, with_masks
+from pipeline.evaluation.captures import HeldOutSettings, captures_table, score_capture
+from pipeline.evaluation.script import run_script
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
-from recon.checks.capture import check_capture
-from recon.checks.orientation import turned
-from recon.mesh.marching_cubes import asset_mesh
-from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.fit import fit_surface
-from recon.surface import Surface
-from recon.texture.bake import TexturedMesh, bake
-from recon.unmasked.radiance_fit import fit_unmasked
-from recon.views.ray_set import RaySet
-from scene.camera import z_up_from_y_up
-from scene.captures import load_capture
-from scene.metrics import psnr, view_scores
-from scene.render import UNLIT, MeshRenderer
-from scene.viewset import ViewSet
 from viewloom.cli import preset_path
-
-LARGEST = 800
-"""Longest side at which held-out views are compared."""
 
 
 @dataclass(frozen=True)
@@ -70,75 +49,18 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Run and print the table."""
-    console, done = Console(), {}
+    preset = preset_path(arguments.preset)
+    settings = settings_from_yaml(preset, ReconstructSettings(), ignore=("prepare", "views", "device"))
+    settings = replace(settings, fit=replace(settings.fit, view_dependence=arguments.view_colour))
+    evaluated = HeldOutSettings(arguments.hold, arguments.ignore_maps, arguments.truth)
+    console, done = Console(), dict[str, dict[str, float]]()
     for path in arguments.captures:
-        done[path.name] = evaluate(path, arguments)
+        done[path.name] = score_capture(path, settings, evaluated)
         console.print(path.name, done[path.name], highlight=False)
         if arguments.out is not None:
             arguments.out.write_text(json.dumps(done, indent=1) + "\n")
-    names = list(done)
-    shown = Table("", *names, title="held-out views")
-    for score in dict.fromkeys(key for row in done.values() for key in row):
-        shown.add_row(score, *(f"{done[name][score]:.4g}" if score in done[name] else "-" for name in names))
-    console.print(shown)
-
-
-def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
-    """Scores of one capture."""
-    settings = settings_from_yaml(
-        preset_path(arguments.preset), ReconstructSettings(), ignore=("prepare", "views", "device")
-    )
-    settings = replace(settings, fit=replace(settings.fit, view_dependence=arguments.view_colour))
-    start = time.perf_counter()
-    views = with_masks(load_capture(path), settings.capture.masks)
-    views = turned(views, [found for found in check_capture(views).turned if not found.mirrored])
-    held = [k for k in range(len(views)) if k % arguments.hold == arguments.hold // 2]
-    train = replace(views, views=tuple(view for k, view in enumerate(views) if k not in held))
-    if arguments.ignore_maps:
-        train = replace(train, views=tuple(replace(v, depth_source=None, normal_source=None) for v in train))
-    train, matrix = normalised(train)
-    kept = replace(views, views=tuple(views.views[k] for k in held)).transformed(matrix)
-    if train.has_masks:
-        surface = fit_surface(train, settings.fit)
-    else:
-        surface = fit_unmasked(train, settings.fit)
-    mesh = textured(surface, train, settings)
-    scores: dict[str, float] = {"views": len(train), "held out": len(held), "seconds": time.perf_counter() - start}
-    scores |= held_out_scores(mesh, kept)
-    scores["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    if arguments.truth is not None:
-        truth = trimesh.load_mesh(arguments.truth, process=False)
-        corners = np.asarray(truth.vertices)
-        corners = z_up_from_y_up(corners) if arguments.truth.suffix.lower() == ".glb" else corners
-        inverse = np.linalg.inv(matrix)
-        vertices = mesh.vertices @ inverse[:3, :3].T + inverse[:3, 3]
-        found = compare_surfaces(vertices, mesh.faces, corners, np.asarray(truth.faces))
-        scores |= {key: value for key, value in asdict(found).items() if isinstance(value, float)}
-    return scores
-
-
-def textured(surface: Surface, views: ViewSet, settings: ReconstructSettings) -> TexturedMesh:
-    """The mesh that a job would export."""
-    limits = settings.mesh.limits
-    vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
-    return bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
-
-
-def held_out_scores(mesh: TexturedMesh, views: ViewSet) -> dict[str, float]:
-    """Means over views."""
-    renderer = MeshRenderer(mesh.coloured(), UNLIT)
-    rays = RaySet.of(views, LARGEST, masked=views.has_masks)
-    rows = []
-    for camera, colour, alpha in zip(rays.cameras, rays.colour, rays.alpha, strict=True):
-        true, drawn = np.dstack([colour.numpy(), alpha.numpy()]), renderer.render(camera).rgba
-        if views.has_masks:
-            found = view_scores(drawn, true)
-            rows.append({"PSNR": found["foreground_psnr"], "SSIM": found["ssim"], "mask IoU": found["iou"]})
-        else:
-            covered = drawn[..., 3] > 0.99
-            rows.append({"PSNR": psnr(drawn[..., :3], true[..., :3], covered), "covered": float(covered.mean())})
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    console.print(captures_table(done))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_script(main, Arguments)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 
-from scene.errors import MissingBackendError
+from pipeline.evaluation.plots import plot_f_against_seconds
+from pipeline.evaluation.script import run_script
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,11 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Draw and save."""
-    try:
-        import matplotlib.figure
-    except ImportError as error:
-        raise MissingBackendError("plots need matplotlib", fix="Run: pip install viewloom[plots]") from error
     scores: dict[str, dict[str, Any]] = {}
     for path in arguments.scores:
         scores = {**json.loads(path.read_text()), **scores}
-    figure = matplotlib.figure.Figure(figsize=(7, 4.2), dpi=110)
-    axes = figure.add_subplot()
-    for k, row in enumerate(("hull", "draft", "standard", "high", "neus-facto")):
-        mine = [v for name, v in scores.items() if name.rpartition("/")[2] == row]
-        if mine:
-            x, y = np.array([[v["seconds"], v["f_1"]] for v in mine]).T
-            axes.plot(x, y, ".", color=f"C{k}", alpha=0.35)
-            label = f"{row} ({len(mine)} objects)"
-            axes.plot(np.median(x), np.median(y), "o", color=f"C{k}", markersize=11, markeredgecolor="k", label=label)
-    axes.set(xscale="log", xlabel="seconds on two cores", ylabel="F-score at 1 % of the longest side", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(arguments.out)
+    plot_f_against_seconds(scores, arguments.out)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_script(main, Arguments)

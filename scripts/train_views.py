@@ -10,33 +10,18 @@ Other conditioning:    end the line with, for instance, conditioning --source-ro
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
 
-from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.conditioning import Conditioning
-from pipeline.diffusion.view_models.zero123 import ViewDiffusion, load_part
 from pipeline.training.data.open_data import open_data
-from pipeline.training.tasks.views import (
-    NANO_SCHEDULER,
-    EncodedStore,
-    ViewLoss,
-    ViewModules,
-    ViewTask,
-    encode_samples,
-    encode_store,
-    nano_parts,
-)
+from pipeline.training.tasks.view_setup import latents_key, model_to_train
+from pipeline.training.tasks.views import EncodedStore, ViewLoss, ViewModules, ViewTask, encode_samples, encode_store
 from pipeline.training.trainer import TrainSettings, begin, train
 from scene.backends import pick_device
-from scene.errors import InputError
-
-FULL = Conditioning(source_row=True, coarse=True, pluecker=True, joint=(8, 4))
 
 
 @dataclass(frozen=True)
@@ -64,55 +49,11 @@ class Arguments:
     """How it is trained."""
 
 
-def build(arguments: Arguments) -> ViewDiffusion:
-    """A fresh view model around the trained VAE and coarse volume, or the one to resume.
-
-    Raises:
-        InputError: there is nothing to start from, or the checkpoint has another conditioning than was asked for.
-    """
-    resume, weights = arguments.train.resume, arguments.weights
-    if resume is not None:
-        model = ViewDiffusion.from_pretrained(resume)
-        if arguments.conditioning not in (None, model.conditioning):
-            raise InputError(
-                f"was trained with another conditioning ({model.conditioning})",
-                where=resume,
-                fix="Leave the conditioning out, or train a fresh model without --resume.",
-            )
-        return model
-    if weights is None:
-        raise InputError("a fresh model needs a trained VAE and coarse volume", fix="Give --weights, or --resume.")
-    from diffusers import AutoencoderKL
-
-    conditioning = arguments.conditioning or FULL
-    unet, encoder, projection = nano_parts(conditioning)
-    vae = load_part(AutoencoderKL, weights / "vae")
-    coarse = load_part(CoarseVolumeModel, weights / "coarse") if conditioning.coarse else None
-    return ViewDiffusion(unet, vae, encoder, projection, conditioning, NANO_SCHEDULER, coarse, licence="Apache-2.0")
-
-
-def fingerprint(arguments: Arguments, model: ViewDiffusion) -> str:
-    """Names all that stored latents are made from: the model's fixed parts, the samples, and what is drawn of them."""
-    assert arguments.samples_dir is not None
-    drawn = (arguments.loss.camera_jitter, arguments.stored_views, arguments.train.seed)
-    digest = hashlib.sha256(repr(drawn).encode())
-    for part in (model.vae, model.coarse):
-        if part is not None:
-            # Names that diffusers adds say where the part was loaded from, not what it is.
-            config = {key: value for key, value in part.config.items() if not key.startswith("_")}
-            digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-            for name, value in sorted(part.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(value.cpu().contiguous().numpy().tobytes())
-    digest.update((arguments.samples_dir / "samples.json").read_bytes())
-    return digest.hexdigest()
-
-
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     seed = begin(settings)
-    model = build(arguments)
+    model = model_to_train(settings.resume, arguments.weights, arguments.conditioning)
     device = pick_device(settings.device)
     for fixed in (model.vae, model.coarse):
         if fixed is not None:
@@ -127,7 +68,7 @@ def main(arguments: Arguments) -> None:
             jitter = arguments.loss.camera_jitter
             encoded = EncodedStore(
                 arguments.samples_dir / "encoded",
-                fingerprint(arguments, model),
+                latents_key(model, arguments.samples_dir, jitter, arguments.stored_views, settings.seed),
                 # Of the settings' own seed, so that resumed runs find them again.
                 lambda: encode_store(model, store, jitter, settings.seed, arguments.stored_views),
             )

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.training.data.pairs import PAIRS, VIEWS, Pairs, cases, scored
+from pipeline.evaluation.zero_to_hero.pairs import PAIRS, VIEWS, Pairs, cases, score_pairs
 from pipeline.training.procedural import superellipsoid
 from scene.camera import orbit_camera
 from scene.mesh import ColouredMesh
@@ -63,9 +63,9 @@ def test_other_objects_have_other_cameras() -> None:
 def test_scores_of_equal_and_empty_views() -> None:
     truth = MeshRenderer(block()).render(orbit_camera(0.3, 0.2, 1.5, size=32)).rgba
     bytes_ = (truth * 255 + 0.5).astype(np.uint8)[None]
-    equal = scored(bytes_.astype(np.float32) / 255, bytes_, 0.95)[0]
+    equal = score_pairs(bytes_.astype(np.float32) / 255, bytes_, 0.95)[0]
     assert equal["iou"] == equal["iou_white"] == 1
     assert equal["foreground_psnr"] > 60
-    empty = scored(np.zeros((1, 32, 32, 4), np.float32), bytes_, 0.95)[0]
+    empty = score_pairs(np.zeros((1, 32, 32, 4), np.float32), bytes_, 0.95)[0]
     assert empty["iou"] == empty["iou_white"] == 0
     assert empty["foreground_psnr"] < 12

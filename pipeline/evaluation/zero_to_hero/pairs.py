@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.diffusion.modules.coarse_volume import CoarseVolume
 from pipeline.diffusion.modules.conditioning import Conditions
 from pipeline.diffusion.modules.poses import Poses
-from pipeline.diffusion.sample import coarse_guides, coarse_volume, view_conditions
+from pipeline.diffusion.sample import coarse_render_images, coarse_volume, view_conditions
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.training.data.samples import source_view, to_bytes
 from pipeline.training.procedural import rotation
@@ -49,7 +49,7 @@ class Case:
         source: the photo.
         camera: its description (elevation, focal, cx, cy).
         orbits: the targets' cameras, relative to a photo at azimuth 0.
-        truths: their true pictures.
+        truths: their true views.
     """
 
     source: UInt8[np.ndarray, "1 s s 4"]
@@ -81,38 +81,38 @@ def cases(mesh: ColouredMesh, index: int, size: int, pairs: Pairs) -> Iterator[C
             [((azimuths[k] - azimuths[source]) % (2 * math.pi), elevations[k], DEFAULT_RADIUS) for k in chosen]
         )
         truths = np.stack([to_bytes(renderer.render(orbit_camera(*orbit, size=size)).rgba) for orbit in orbits])
-        picture = to_bytes(renderer.render(camera).rgba)
-        yield Case(picture[None], description[None].astype(np.float32), orbits[None].astype(np.float32), truths)
+        photo = to_bytes(renderer.render(camera).rgba)
+        yield Case(photo[None], description[None].astype(np.float32), orbits[None].astype(np.float32), truths)
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """A case as a model is told of it.
+class EncodedCase:
+    """A case as a model reads it.
 
     Args:
         case: the case.
-        given: conditions.
+        conditions: of its targets.
         volume: the coarse volume, if the model has one.
-        guides: its pictures at the targets' cameras.
+        renders: of that volume, at the targets' cameras.
     """
 
     case: Case
-    given: Conditions
+    conditions: Conditions
     volume: CoarseVolume | None
-    guides: Float[Tensor, "1 v s s 4"] | None
+    renders: Float[Tensor, "1 v s s 4"] | None
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: ViewDiffusion, case: Case) -> Told:
-        """Encode photo, camera and coarse pictures."""
+    def of(cls, model: ViewDiffusion, case: Case) -> EncodedCase:
+        """Encode photo, camera and coarse renders."""
         photo, source = torch.from_numpy(case.source), torch.from_numpy(case.camera).to(model.device)
         orbits = torch.from_numpy(case.orbits).to(model.device)
         volume = coarse_volume(model, photo, source)
-        guides = None if volume is None else coarse_guides(model, photo, volume, Poses.of_orbits(orbits))
-        return cls(case, view_conditions(model, photo, source, orbits, volume), volume, guides)
+        renders = None if volume is None else coarse_render_images(model, photo, volume, Poses.of_orbits(orbits))
+        return cls(case, view_conditions(model, photo, source, orbits, volume), volume, renders)
 
 
-def scored(
+def score_pairs(
     views: Float[np.ndarray, "v s s 4"], truths: UInt8[np.ndarray, "v s s 4"], threshold: float
 ) -> list[dict[str, float]]:
     """Scores of each pair: those of :func:`scene.metrics.view_scores`, and the paper's IoU.
