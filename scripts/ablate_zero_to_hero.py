@@ -46,7 +46,7 @@ from pipeline.diffusion.settings import Precision, SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.runner import digest_of_folder
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
-from pipeline.jobs.stages import ring_orbits, view_confidence
+from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
 from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes

@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.spatial import cKDTree
 
-from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.settings import ReconstructSettings
 from recon.export.export_mesh import export_mesh
 from recon.mesh.marching_cubes import asset_mesh
 from recon.mesh.metrics import compare_surfaces
@@ -48,7 +49,6 @@ from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer
 from scene.viewset import View, ViewSet
 from scene.voxels import sphere_cameras
-from viewloom.cli import preset_path
 
 VIEWS, SIZE, EVERY = 24, 256, 3
 CONCAVE = ("bowl", "ramekin", "shoe", "sneakers", "frypan", "dish", "cup")
@@ -152,7 +152,7 @@ def tell_unseen(paths: Sequence[Path], count: int, samples: int = 30_000) -> Non
 def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) -> dict[str, Any]:
     """Fit, mesh and texture under a preset; ``hull`` is the hull of the standard preset."""
     name = "standard" if preset == "hull" else preset
-    settings = settings_from_yaml(preset_path(name), ReconstructSettings(), ignore=("prepare", "views", "device"))
+    settings = load_preset(name, ReconstructSettings()).settings
     start = time.perf_counter()
     surface = hull_surface(train, settings.fit) if preset == "hull" else fit_surface(train, settings.fit)
     fitted = time.perf_counter() - start

@@ -13,7 +13,8 @@ import numpy as np
 import tyro
 from PIL import Image, ImageDraw
 
-from pipeline.jobs.image2mesh import ItemResult, image2mesh
+from pipeline.jobs.asset import ItemResult
+from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.progress import ConsoleReporter
 from pipeline.jobs.settings import Image2MeshSettings
 from scene.viewset import ViewSet

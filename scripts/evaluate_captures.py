@@ -26,8 +26,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.jobs.reconstruct import normalised, with_masks
-from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.settings import ReconstructSettings
+from pipeline.jobs.stages.capture import normalised, with_masks
 from recon.checks.capture import check_capture
 from recon.checks.orientation import turned
 from recon.mesh.marching_cubes import asset_mesh
@@ -42,7 +43,6 @@ from scene.captures import load_capture
 from scene.metrics import psnr, view_scores
 from scene.render import UNLIT, MeshRenderer
 from scene.viewset import ViewSet
-from viewloom.cli import preset_path
 
 LARGEST = 800
 """Longest side at which held-out views are compared."""
@@ -85,9 +85,7 @@ def main(arguments: Arguments) -> None:
 
 def evaluate(path: Path, arguments: Arguments) -> dict[str, float]:
     """Scores of one capture."""
-    settings = settings_from_yaml(
-        preset_path(arguments.preset), ReconstructSettings(), ignore=("prepare", "views", "device")
-    )
+    settings = load_preset(arguments.preset, ReconstructSettings()).settings
     settings = replace(settings, fit=replace(settings.fit, view_dependence=arguments.view_colour))
     start = time.perf_counter()
     views = with_masks(load_capture(path), settings.capture.masks)

@@ -44,7 +44,7 @@ from pipeline.diffusion.sample import (
 )
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
-from pipeline.jobs.stages import ring_orbits, view_confidence
+from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
 from pipeline.training.procedural import superellipsoid
 from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh, remove_small_components, taubin

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
-    from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
+    from pipeline.jobs.asset import ItemResult
+    from pipeline.jobs.image2mesh import image2mesh, make_views
     from pipeline.jobs.posing.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
@@ -49,7 +50,8 @@ _HOMES = {
     "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
-    "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
+    "pipeline.jobs.asset": ("ItemResult",),
+    "pipeline.jobs.image2mesh": ("image2mesh", "make_views"),
     "pipeline.jobs.posing.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
@@ -76,50 +78,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: RUF022 - in the order of the pipeline
-    "image2mesh",
-    "make_views",
-    "pose",
-    "reconstruct",
-    "ItemResult",
-    "Image2MeshSettings",
-    "ReconstructSettings",
-    "PrepareSettings",
-    "ViewsSettings",
-    "RingSettings",
-    "SamplingSettings",
-    "FitSettings",
-    "MeshSettings",
-    "GlbSettings",
-    "prepare_photo",
-    "PreparedPhoto",
-    "load_view_model",
-    "ViewDiffusion",
-    "SixViewDiffusion",
-    "generate_views",
-    "GeneratedViews",
-    "Camera",
-    "look_at",
-    "orbit_camera",
-    "View",
-    "ViewSet",
-    "load_capture",
-    "check_capture",
-    "CaptureReport",
-    "fit_surface",
-    "Surface",
-    "extract_mesh",
-    "bake",
-    "TexturedMesh",
-    "export_mesh",
-    "write_glb",
-    "validate_glb",
-    "GlbReport",
-    "compare_meshes",
-    "MeshScores",
-    "InputError",
-    "ViewloomError",
-]
+__all__ = [*_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from pipeline.jobs.progress import ConsoleReporter, Reporter, Silent, print_banner
+from pipeline.jobs.progress import ConsoleReporter, Reporter, SilentReporter, print_banner
 
 
 def plain() -> tuple[ConsoleReporter, io.StringIO]:
@@ -17,13 +17,13 @@ def plain() -> tuple[ConsoleReporter, io.StringIO]:
 
 
 def test_both_reporters_have_every_method() -> None:
-    assert isinstance(Silent(), Reporter)
+    assert isinstance(SilentReporter(), Reporter)
     assert isinstance(plain()[0], Reporter)
     assert not isinstance(object(), Reporter)
 
 
 def test_silent_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    silent = Silent()
+    silent = SilentReporter()
     silent.item("a")
     silent.stage("views", False)
     silent.step(1, 2)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.jobs.posing import mapping
 from pipeline.jobs.posing import pose as module
-from pipeline.jobs.posing.mapping import Model, PoseSettings, RegisteredImage
+from pipeline.jobs.posing.mapping import PoseSettings, RegisteredImage, SparseModel
 from pipeline.jobs.posing.pose import PoseResult, points_ply, pose
 from scene.camera import Camera, apply_transform, orbit_camera
 from scene.captures import load_capture
@@ -77,7 +77,7 @@ class Search:
             f = truth[k].fx * shot.size[0] / SIZE[0]
             cameras[shot.file] = RegisteredImage(c2w, f, shot.size[0] / 2, shot.size[1] / 2, 0.01)
         points = apply_transform(AWAY, np.random.default_rng(0).uniform(-0.3, 0.3, (50, 3)))
-        return Model(cameras, points, np.full((50, 3), 90, np.uint8), 0.612) if cameras else None
+        return SparseModel(cameras, points, np.full((50, 3), 90, np.uint8), 0.612) if cameras else None
 
 
 @pytest.fixture
