@@ -96,6 +96,7 @@ class _PhotoJob:
         weights = views.weights or default_weights()
         announced = views.weights is not None
         model = JobViewModel(weights, settings.device, settings.dtype, settings.memory, views.pose, heard, announced)
+        model.check()
         return cls(settings, mask, model, heard, with_mesh)
 
     def run(self, photos: Sequence[Path], out: Path) -> list[ItemResult]:

@@ -25,14 +25,14 @@ LAST_VERSION = "0.2"
 """The last version that knows the old names."""
 
 
-def renamed_keys(content: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+def renamed_keys(content: dict[Any, Any], prefix: str = "") -> tuple[dict[Any, Any], tuple[str, ...]]:
     """A preset's content with new keys in place of old ones, and a notice for each.
 
     Args:
         content: nested keys and values.
         prefix: of its keys.
     """
-    out, notices = dict[str, Any](), list[str]()
+    out, notices = dict[Any, Any](), list[str]()
     for key, value in content.items():
         full = f"{prefix}.{key}" if prefix else str(key)
         new = RENAMED.get(full)

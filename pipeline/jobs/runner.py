@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from scene.errors import OutputError
 from scene.files import file_of, unreadable
@@ -48,6 +48,7 @@ def digest_of_folder(folder: Path, suffixes: Iterable[str] = ()) -> str:
     return digest_of([(p.relative_to(folder).as_posix(), digest_of_file(p)) for p in files])
 
 
+@runtime_checkable
 class Stage(Protocol[Result_co]):
     """One step of a job: what it needs is in its fields, what it makes are files in a folder.
 

@@ -30,7 +30,7 @@ class JobViewModel:
         reporter: told what is loaded, if ``announced``.
 
     Raises:
-        CheckpointError: nothing is there, or parts are missing.
+        CheckpointError: nothing is there.
     """
 
     weights: Path
@@ -51,7 +51,13 @@ class JobViewModel:
                 if self.path.is_file()
                 else digest_of_folder(self.path, (".json", ".safetensors", *PICKLES))
             )
-        # Files that cannot be loaded are told before any work is done.
+
+    def check(self) -> None:
+        """Raise for files that cannot be loaded, before any work is done.
+
+        Raises:
+            CheckpointError: parts are missing or damaged.
+        """
         self.facts.line(self.dtype, self.memory)
 
     @cached_property

@@ -75,8 +75,9 @@ class AssetReport:
     def read(cls, path: Path) -> AssetReport:
         """From ``asset.json``."""
         content = json.loads(path.read_text(encoding="utf-8"))
-        health = MeshHealth(**{**content.pop("health"), "size": tuple(content["health"]["size"])})
+        health = content.pop("health")
         files, broken = tuple(content.pop("files")), tuple(content.pop("broken_limits"))
+        health = MeshHealth(**{**health, "size": tuple(health["size"])})
         return cls(health=health, files=files, broken_limits=broken, **content)
 
     def as_dict(self) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
-from pipeline.jobs.image2mesh import ItemResult, image2mesh
+from pipeline.jobs.asset import ItemResult
+from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.settings import Image2MeshSettings, MeshSettings, ReconstructSettings, RingSettings, ViewsSettings
 from pipeline.training.procedural import random_object
 from recon.settings import FitSettings

@@ -120,5 +120,5 @@ def test_on_a_terminal_a_bar_moves_and_goes() -> None:
 
 
 def test_hello_goes_to_the_error_stream(capfd: pytest.CaptureFixture[str]) -> None:
-    print_banner("viewloom: print_banner")
-    assert capfd.readouterr() == ("", "viewloom: print_banner\n")
+    print_banner("viewloom: hello")
+    assert capfd.readouterr() == ("", "viewloom: hello\n")
