@@ -68,12 +68,12 @@ def generate_views(
     source = source_camera(model, batch, elevation_deg)
     volume = coarse_volume(model, batch, source)
 
-    def tell(step: Step) -> None:
+    def report(step: Step) -> None:
         if on_step is not None:
             on_step(step.index + 1, step.count)
 
-    sampled = sample_views(model, batch, source, orbits[None], volume, settings, on_step=tell)
-    pictures = sampled[0].float().cpu().numpy()
+    sampled = sample_views(model, batch, source, orbits[None], volume, settings, on_step=report)
+    images = sampled[0].float().cpu().numpy()
     size = model.image_size
     elevation, focal, cx, cy = (float(v) for v in source[0].cpu())
     stand = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=size)
@@ -84,7 +84,7 @@ def generate_views(
         occupancy = volume.occupancy[0].float().cpu().numpy()
         colours = volume.colours[0].float().movedim(0, -1).cpu().numpy()
     return GeneratedViews(
-        np.round(np.clip(pictures, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation, occupancy, colours
+        np.round(np.clip(images, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation, occupancy, colours
     )
 
 
@@ -106,13 +106,13 @@ def generate_six_views(
         on_step: called with (steps done, steps).
     """
 
-    def tell(step: Step) -> None:
+    def report(step: Step) -> None:
         if on_step is not None:
             on_step(step.index + 1, step.count)
 
-    tiles = sample_six_views(model, torch.from_numpy(photo)[None], settings, on_step=tell)
+    tiles = sample_six_views(model, torch.from_numpy(photo)[None], settings, on_step=report)
     colours = np.round(tiles.permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
-    rgba = np.stack([np.concatenate([tile, _outline(tile)[..., None]], -1) for tile in colours])
+    rgba = np.stack([np.concatenate([tile, _object_mask(tile)[..., None]], -1) for tile in colours])
     elevation = math.radians(DEFAULT_ELEVATION_DEG if elevation_deg is None else elevation_deg)
     photo_camera = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=model.image_size, fov=ZERO123_FOV)
     side = rgba.shape[1]
@@ -120,8 +120,8 @@ def generate_six_views(
     return GeneratedViews(rgba, cameras, photo_camera, elevation, None, None)
 
 
-def _outline(tile: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s"]:
-    """The object's mask in a view on plain grey; nothing where nothing stands out."""
+def _object_mask(tile: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s"]:
+    """The object's mask in a view on plain grey; empty where nothing stands out."""
     try:
         return segment_object(tile)
     except InputError:
@@ -132,7 +132,7 @@ def _outline(tile: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s"]:
 def source_camera(
     model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], elevation_deg: float | None = None
 ) -> Float[Tensor, "o 4"]:
-    """Camera descriptions of prepared photos: predicted where the model can, with a given elevation if there is one."""
+    """Camera descriptions of prepared photos: predicted where the model can, but for an elevation that is known."""
     device = model.device
     if model.coarse is None:
         elevation = math.radians(DEFAULT_ELEVATION_DEG if elevation_deg is None else elevation_deg)

@@ -43,24 +43,24 @@ def coarse_volume(
 def coarse_renders(
     model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
 ) -> tuple[Float[Tensor, "o v c h w"], Float[Tensor, "o v 4 h w"]]:
-    """Unscaled latents of the coarse pictures, and their folded visibility."""
+    """Unscaled latents of the coarse volumes' renders, and their folded visibility."""
     latents, visible = [], []
     for k in range(len(photo)):
-        white, seen = _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])
+        white, seen = _renders_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])
         white = (white * 2 - 1)[:, : model.codec.channels]
         latents.append(encode_images(model.vae, white).mode().float())
         visible.append(fold_visibility(seen, model.latent_size))
     return torch.stack(latents), torch.stack(visible)
 
 
-def _pictures_on_white(
+def _renders_on_white(
     model: ViewDiffusion, photo: UInt8[Tensor, "1 s s 4"], volume: CoarseVolume, poses: Poses
 ) -> tuple[Float[Tensor, "v 4 p p"], Float[Tensor, "v 1 q q"]]:
-    """Coarse pictures of one object at the model's image size, laid on white, with alpha; and what the photo sees."""
-    pictures = render_coarse_volume(volume, images_from_rgba(photo.to(model.device), 4), poses)
-    white = torch.cat([pictures.colour + 1 - pictures.alpha, pictures.alpha], 2)[0]
+    """Renders of one object at the model's image size, composited on white, with alpha; and what the photo sees."""
+    renders = render_coarse_volume(volume, images_from_rgba(photo.to(model.device), 4), poses)
+    white = torch.cat([renders.colour + 1 - renders.alpha, renders.alpha], 2)[0]
     size = (model.image_size, model.image_size)
-    return F.interpolate(white, size, mode="bilinear", align_corners=False), pictures.visible[0]
+    return F.interpolate(white, size, mode="bilinear", align_corners=False), renders.visible[0]
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def view_conditions(
     orbits: Float[Tensor, "o v 3"],
     volume: CoarseVolume | None,
 ) -> Conditions:
-    """Everything the model is told about views of prepared photos.
+    """All conditions of views of prepared photos.
 
     Args:
         model: the view model.
@@ -106,7 +106,7 @@ def view_conditions(
 @torch.no_grad()
 def sample_latents(
     model: ViewDiffusion,
-    given: Conditions,
+    conditions: Conditions,
     settings: SamplingSettings,
     *,
     seeds: Sequence[int] | None = None,
@@ -117,42 +117,43 @@ def sample_latents(
 
     Args:
         model: the view model.
-        given: conditions of the views.
+        conditions: of the views.
         settings: steps, guidance, seed.
         seeds: one per row ``o * v``; by default views of every object get :func:`view_seeds` of the settings' seed.
         hooks: methods on self-attention, run after the model's own sharing of views.
         on_step: called after every step.
     """
-    objects, views = given.tokens.shape[:2]
+    objects, views = conditions.tokens.shape[:2]
     targets = objects * views
     seeds = view_seeds(settings.seed, views) * objects if seeds is None else seeds
     planned = plan_zero_to_hero(model, settings, objects, views)
     method = planned or ZeroToHero(objects, views, None, Span(0, 0), 1)
-    told, all_seeds = given, [*seeds]
+    # While a source row is denoised along, it needs conditions and a seed of its own.
+    extended, all_seeds = conditions, [*seeds]
     if method.adds_source:
-        told, all_seeds = with_source_view(given), [*seeds, *source_seeds(seeds, views)]
+        extended, all_seeds = with_source_view(conditions), [*seeds, *source_seeds(seeds, views)]
     noise = RowNoise.of(all_seeds)
-    start, pairs = _start(model, told, settings, method, noise)
+    start, pairs = _start(model, extended, settings, method, noise)
     shared = planned is not None and settings.zero_to_hero.share_renoise
     renoise = RowNoise.of(shared_seeds(seeds, views)[: len(all_seeds)]) if shared else None
-    null = given.null() if settings.guidance != 1 else None
-    told_null = null if null is None or told is given else told.null()
+    null = conditions.null() if settings.guidance != 1 else None
+    extended_null = null if null is None or extended is conditions else extended.null()
     sharing = model.shared_views(views + int(method.adds_source), joint=settings.joint)
     active = [*([] if sharing is None else [sharing]), *(planned.hooks if planned else []), *hooks]
 
-    def call(number: int, z: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+    def call(number: int, z: Tensor, times: Tensor, read: Conditions) -> Tensor:
         for hook in active:
             hook.begin_call(number)
-        return model.predict(z, times, conditions)
+        return model.predict(z, times, read)
 
     def predict(z: Tensor, t: int) -> Tensor:
         grouped = method.grouped(z)
         alone = len(z) == targets
         times = torch.full(grouped.shape[:2], t, device=z.device)
-        out = call(0, grouped, times, given if alone else told)
-        if null is not None and told_null is not None:
-            blank = call(1, grouped, times, null if alone else told_null)
-            out = blank + settings.guidance * (out - blank)
+        out = call(0, grouped, times, conditions if alone else extended)
+        if null is not None and extended_null is not None:
+            uncond = call(1, grouped, times, null if alone else extended_null)
+            out = uncond + settings.guidance * (out - uncond)
         return method.flattened(out)
 
     with hooked(model.unet, active, model.latent_size):
@@ -173,16 +174,16 @@ def sample_latents(
 
 
 def _start(
-    model: ViewDiffusion, told: Conditions, settings: SamplingSettings, method: ZeroToHero, noise: RowNoise
+    model: ViewDiffusion, conditions: Conditions, settings: SamplingSettings, method: ZeroToHero, noise: RowNoise
 ) -> tuple[Float[Tensor, "r c h w"], list[tuple[int, int]]]:
-    """What the loop begins with, and its timesteps: noise alone, or the noised picture of the coarse volume."""
+    """What the loop begins with, and its timesteps: noise alone, or noised latents of the coarse renders (SDEdit)."""
     side, count = model.latent_size, len(model.schedule)
     spacing = trailing_timesteps if model.schedule.zero_terminal_snr else leading_timesteps
     start = noise.draw((4, side, side), model.device)
     if settings.filtering != "none" and settings.zero_to_hero.share_init_noise:
         firsts = start[: method.objects * method.views : method.views]
         start = torch.cat([firsts.repeat_interleave(method.views, 0), firsts])[: len(start)]
-    from_coarse = settings.start < 1 and told.coarse is not None
+    from_coarse = settings.start < 1 and conditions.coarse is not None
     end = round(settings.start * count) if from_coarse else count
     if method.timesteps is None:
         timesteps = spacing(settings.steps, max(settings.steps, end) if from_coarse else count)
@@ -196,8 +197,9 @@ def _start(
         )
     pairs = timestep_pairs(timesteps)
     if from_coarse:
-        assert told.coarse is not None
-        known = method.flattened(model.codec.normalise(told.coarse.flatten(0, 1)).unflatten(0, told.coarse.shape[:2]))
+        coarse = conditions.coarse
+        assert coarse is not None
+        known = method.flattened(model.codec.normalise(coarse.flatten(0, 1)).unflatten(0, coarse.shape[:2]))
         start = model.schedule.add_noise(known, start, torch.full((len(start),), pairs[0][0], device=start.device))
     return start, pairs
 
@@ -214,50 +216,51 @@ def sample_views(
     hooks: Sequence[AttentionHook] = (),
     on_step: Callable[[Step], None] | None = None,
 ) -> Float[Tensor, "o v s s 4"]:
-    """Views of prepared photos as straight-alpha pictures in [0, 1]; arguments as in the functions it chains."""
-    given = view_conditions(model, photo, source, orbits, volume)
-    pictures = decode_views(model, sample_latents(model, given, settings, hooks=hooks, on_step=on_step))
+    """Views of prepared photos as straight-alpha images in [0, 1]; arguments as in the functions it chains."""
+    conditions = view_conditions(model, photo, source, orbits, volume)
+    images = decode_views(model, sample_latents(model, conditions, settings, hooks=hooks, on_step=on_step))
     if volume is None or not settings.coarse_colours:
-        return pictures
-    return with_broad_colours(pictures, coarse_guides(model, photo, volume, Poses.of_orbits(orbits.to(model.device))))
+        return images
+    renders = coarse_render_images(model, photo, volume, Poses.of_orbits(orbits.to(model.device)))
+    return transfer_low_frequencies(images, renders)
 
 
 @torch.no_grad()
-def coarse_guides(
+def coarse_render_images(
     model: ViewDiffusion, photo: UInt8[Tensor, "o s s 4"], volume: CoarseVolume, poses: Poses
 ) -> Float[Tensor, "o v s s 4"]:
-    """The coarse pictures at the model's image size, straight alpha in [0, 1]."""
-    guides = [
-        _pictures_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])[0] for k in range(len(photo))
+    """The coarse volumes' renders at the model's image size, straight alpha in [0, 1]."""
+    renders = [
+        _renders_on_white(model, photo[k : k + 1], volume[k : k + 1], poses[k : k + 1])[0] for k in range(len(photo))
     ]
-    white = torch.stack(guides)
+    white = torch.stack(renders)
     return rgba_from_images(white.flatten(0, 1) * 2 - 1).unflatten(0, white.shape[:2])
 
 
-def with_broad_colours(
-    pictures: Float[Tensor, "o v s s 4"], guides: Float[Tensor, "o v s s 4"], reach: float = 0.06
+def transfer_low_frequencies(
+    images: Float[Tensor, "o v s s 4"], reference: Float[Tensor, "o v s s 4"], sigma: float = 0.06
 ) -> Float[Tensor, "o v s s 4"]:
-    """Pictures whose broad colours are those of guides, while outlines and detail stay.
+    """Images with the low-frequency colours of a reference, while silhouettes and detail stay.
 
     What a Gaussian blur keeps is exchanged, as in StableSR's colour correction (which uses wavelets); only pixels that
-    both pictures cover take part in the blurs, and a pixel with none of them near stays as it is.
+    both images cover take part in the blurs, and a pixel with none of them near stays as it is.
 
     Args:
-        pictures: straight-alpha pictures in [0, 1].
-        guides: of the same views.
-        reach: deviation of the blur over the side of the picture.
+        images: straight-alpha images in [0, 1].
+        reference: of the same views.
+        sigma: standard deviation of the blur over the side of the image.
     """
-    colour, alpha = pictures[..., :3], pictures[..., 3:]
-    both = alpha * guides[..., 3:]
-    change = _blurred((guides[..., :3] - colour) * both, reach)
-    near = _blurred(both, reach)
+    colour, alpha = images[..., :3], images[..., 3:]
+    both = alpha * reference[..., 3:]
+    change = _blurred((reference[..., :3] - colour) * both, sigma)
+    near = _blurred(both, sigma)
     moved = colour + change / near.clamp(min=1e-4) * (near / 0.05).clamp(max=1)
     return torch.cat([moved.clamp(0, 1), alpha], -1)
 
 
-def _blurred(x: Float[Tensor, "o v s s c"], reach: float) -> Float[Tensor, "o v s s c"]:
+def _blurred(x: Float[Tensor, "o v s s c"], sigma: float) -> Float[Tensor, "o v s s c"]:
     side = x.shape[2]
-    deviation = reach * side
+    deviation = sigma * side
     radius = math.ceil(3 * deviation)
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device) / deviation) ** 2)
     kernel = kernel / kernel.sum()
@@ -271,7 +274,7 @@ def _blurred(x: Float[Tensor, "o v s s c"], reach: float) -> Float[Tensor, "o v 
 def decode_views(
     model: ViewDiffusion, latents: Float[Tensor, "o v c h w"], chunk: int | None = None
 ) -> Float[Tensor, "o v s s 4"]:
-    """Decode latents to straight-alpha pictures in [0, 1]; as many at once as the model's rows, at most 16."""
+    """Decode latents to straight-alpha images in [0, 1]; as many at once as the model's rows, at most 16."""
     flat = latents.flatten(0, 1)
     chunk = chunk or min(16, model.rows_at_once or 16)
     return torch.cat([model.codec.decode(part) for part in flat.split(chunk)]).unflatten(0, latents.shape[:2])

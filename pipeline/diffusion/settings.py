@@ -67,11 +67,11 @@ class ZeroToHeroSettings:
     cross_step: tuple[int, int] = (600, 1000)
     """Range in which maps are blended with those of earlier steps."""
     alpha_current: float = 0.2
-    """Share of a step's own map in that blend."""
+    """Weight of a step's own map in that blend."""
     alpha_history: float = 0.5
-    """Share of a step's blended map in the history that the next step meets."""
+    """Weight of a step's blended map in the history that the next step meets."""
     alpha_pool: float = 0.5
-    """Share of a pass's own map where the pool is ema."""
+    """Weight of a pass's own map where the pool is ema."""
     amf_accumulate: Literal["blended", "raw"] = "blended"
     """Whether passes are pooled with maps after or before the blend with earlier steps."""
     amf_rows: Literal["all", "target"] = "all"
@@ -117,7 +117,7 @@ class ZeroToHeroSettings:
                 raise SettingsError(f"{name} {low} {high} is no range", fix="Give the lower timestep first.")
         for name in ("alpha_current", "alpha_history", "alpha_pool"):
             if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name} {getattr(self, name)} is no share", fix="Give a value from 0 to 1.")
+                raise SettingsError(f"{name} {getattr(self, name)} is no weight", fix="Give a value from 0 to 1.")
         if self.passes < 1 or self.msa_levels < 0 or (self.heads_at_once is not None and self.heads_at_once < 1):
             raise SettingsError(
                 "passes and heads_at_once must be 1 at least, and msa_levels 0",
@@ -134,7 +134,7 @@ class ControlNetFilterSettings:
     """Resampling and attention map filtering in a text-to-image pipeline with a ControlNet.
 
     Fields are those of :class:`ZeroToHeroSettings`. The paper gives ranges and passes; it only says that history weighs
-    less here, so the shares are our choice.
+    less here, so the weights are our choice.
     """
 
     passes: int = 5
@@ -148,11 +148,11 @@ class ControlNetFilterSettings:
     cross_step: tuple[int, int] = (700, 1000)
     """Range in which maps are blended with those of earlier steps."""
     alpha_current: float = 0.5
-    """Share of a step's own map in that blend."""
+    """Weight of a step's own map in that blend."""
     alpha_history: float = 0.5
-    """Share of a step's blended map in the history that the next step meets."""
+    """Weight of a step's blended map in the history that the next step meets."""
     alpha_pool: float = 0.5
-    """Share of a pass's own map where the pool is ema."""
+    """Weight of a pass's own map where the pool is ema."""
     amf_accumulate: Literal["blended", "raw"] = "blended"
     """Whether passes are pooled with maps after or before the blend with earlier steps."""
     amf_cfg: Literal["both", "cond"] = "both"
@@ -178,10 +178,10 @@ class SamplingSettings:
     guidance: float = 1.5
     """Classifier-free guidance; 1 turns it off and halves the work."""
     strength: float | None = None
-    """How noisy the start is: 1 is noise alone, less is the noised picture of the coarse volume. By default 0.35, and 1
+    """How noisy the start is: 1 is noise alone, less is the noised render of the coarse volume. By default 0.35, and 1
     with filtering, whose steps are the noisy ones."""
     coarse_colours: bool = True
-    """Take broad colours from the coarse volume's picture, which keeps the photo's; details stay as sampled."""
+    """Take low-frequency colours from the coarse volume's render, which keeps the photo's; details stay as sampled."""
     eta: float = 0.0
     """0 for deterministic DDIM, 1 for ancestral sampling."""
     joint: bool = True

@@ -154,7 +154,7 @@ class _PhotoJob:
         return Manifest(
             settings,
             photo={"name": prepare.photo.name, "sha256": prepare.photo_digest},
-            weights={"sha256": self.model.digest, **self.model.facts.as_dict()},
+            weights={"sha256": self.model.digest, **self.model.info.as_dict()},
         )
 
     def _note_all(self, texts: Sequence[str]) -> None:

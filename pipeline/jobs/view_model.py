@@ -11,7 +11,7 @@ import torch
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.weight_files import PICKLES
 from pipeline.diffusion.settings import Memory, PoseEntry, Precision
-from pipeline.diffusion.view_models.load import CheckpointFacts, checkpoint_facts, load_view_model
+from pipeline.diffusion.view_models.load import CheckpointInfo, checkpoint_info, load_view_model
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 from pipeline.jobs.progress import Reporter, SilentReporter
@@ -58,12 +58,12 @@ class JobViewModel:
         Raises:
             CheckpointError: parts are missing or damaged.
         """
-        self.facts.line(self.dtype, self.memory)
+        self.info.line(self.dtype, self.memory)
 
     @cached_property
-    def facts(self) -> CheckpointFacts:
+    def info(self) -> CheckpointInfo:
         """What the files say of themselves."""
-        return checkpoint_facts(self.path, self.pose)
+        return checkpoint_info(self.path, self.pose)
 
     @property
     def key(self) -> list[str]:
@@ -76,6 +76,6 @@ class JobViewModel:
         """The model on its device."""
         dtype = getattr(torch, self.dtype)
         if self.announced:
-            self.reporter.note(self.facts.line(self.dtype, self.memory))
+            self.reporter.note(self.info.line(self.dtype, self.memory))
         model = load_view_model(self.path, dtype=dtype, pose=self.pose)
         return model.to(pick_device(self.device), dtype).use_memory(self.memory)

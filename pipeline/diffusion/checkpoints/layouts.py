@@ -29,7 +29,7 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 @dataclass(frozen=True)
 class NanoFolder:
-    """viewloom's own layout: ``viewloom`` in the index tells what the U-Net was trained to be told."""
+    """viewloom's own layout: ``viewloom`` in the index says which conditions the U-Net was trained with."""
 
     path: Path
     index: dict[str, Any]
@@ -142,7 +142,7 @@ def scheduler_config(root: Path) -> dict[str, object]:
 
 
 def fourth_entry(found: Layout, pose: PoseEntry) -> FourthEntry:
-    """What the fourth number of a pose is; no layout says so, hence by default its name tells.
+    """What the fourth number of a pose is; no layout says so, hence by default its name decides.
 
     Args:
         found: a layout of Zero123.
@@ -169,9 +169,9 @@ def licence_of(folder: Path) -> str:
     if head is None:
         return "unknown"
     lines = re.findall(r"^(license(?:_name)?):[ \t]*[\"']?([^\"'\n]+?)[\"']?[ \t]*$", head[1], re.MULTILINE)
-    facts: dict[str, str] = dict(lines)
-    licence = facts.get("license", "unknown")
-    return facts.get("license_name", licence) if licence == "other" else licence
+    fields: dict[str, str] = dict(lines)
+    licence = fields.get("license", "unknown")
+    return fields.get("license_name", licence) if licence == "other" else licence
 
 
 def load_zero123_folder(found: Zero123Folder, dtype: torch.dtype, pose: PoseEntry) -> Parts:
@@ -213,23 +213,23 @@ def load_ldm_file(found: LdmFile, dtype: torch.dtype, pose: PoseEntry) -> Parts:
     projection = projection_from(ldm.part(state, ldm.POSE), where)
     try:
         clip = ldm.part(state, ldm.CLIP)
-        clip_facts, clip_weights = ldm.clip_config(clip), ldm.clip_weights(clip)
+        clip_config, clip_weights = ldm.clip_config(clip), ldm.clip_weights(clip)
         unet = ldm.unet_part(state, where)[0]
-        unet_facts = ldm.unet_config(unet)
-        unet_weights = ldm.unet_weights(unet, unet_facts)
+        unet_config = ldm.unet_config(unet)
+        unet_weights = ldm.unet_weights(unet, unet_config)
         vae = ldm.part(state, ldm.VAE)
-        vae_facts = ldm.vae_config(vae)
-        vae_weights = ldm.vae_weights(vae, vae_facts)
+        vae_config = ldm.vae_config(vae)
+        vae_weights = ldm.vae_weights(vae, vae_config)
     except (KeyError, ValueError, IndexError, StopIteration) as error:
         said = f"{error}" if isinstance(error, KeyError) else "a whole block"
         raise CheckpointError(
             f"lacks weights, among them {said}", where=where, fix="It is partial: download or copy it again."
         ) from error
-    tower = build_tower(clip_facts, clip_weights, where, dtype)
+    tower = build_tower(clip_config, clip_weights, where, dtype)
     return _checked(
         Parts(
-            fill(on_meta(UNet2DConditionModel, unet_facts, where), unet_weights, where, dtype),
-            fill(on_meta(AutoencoderKL, vae_facts, where), vae_weights, where, dtype),
+            fill(on_meta(UNet2DConditionModel, unet_config, where), unet_weights, where, dtype),
+            fill(on_meta(AutoencoderKL, vae_config, where), vae_weights, where, dtype),
             tower,
             projection,
             Conditioning(fourth=fourth_entry(found, pose)),
@@ -286,7 +286,7 @@ def on_meta(kind: type[ModelMixin], config: Mapping[str, Any], where: Path) -> A
 def projection_from(weights: MutableMapping[str, Tensor], where: Path) -> PoseProjection:
     """The pose projection under any of its names: ``projection``, ``proj``, ``cc_projection``, or none.
 
-    It stays in single precision: poses are told by small differences.
+    It stays in single precision: poses differ by little.
 
     Raises:
         CheckpointError: it has other weights, or other sizes.

@@ -1,6 +1,7 @@
 """Checkpoints of the original latent-diffusion code: their names, translated to those of diffusers and transformers.
 
-Sizes are read off the weights; what weights do not show (heads, groups, the noise) is Zero-1-to-3's configuration,
+U-Net and VAE go through diffusers' own converters, which only rename; OpenAI's vision tower has none there. Sizes are
+read off the weights; what weights do not show (heads, groups, the noise) is Zero-1-to-3's configuration,
 sd-objaverse-finetune-c_concat-256.yaml.
 """
 
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders import single_file_utils
 from torch import Tensor
 
 from pipeline.diffusion.checkpoints.weight_files import some
@@ -41,25 +43,6 @@ SCHEDULER: dict[str, object] = {
     "timestep_spacing": "leading",
 }
 
-_UNET_ENDS = {
-    "time_embed.0": "time_embedding.linear_1",
-    "time_embed.2": "time_embedding.linear_2",
-    "input_blocks.0.0": "conv_in",
-    "middle_block.0": "mid_block.resnets.0",
-    "middle_block.1": "mid_block.attentions.0",
-    "middle_block.2": "mid_block.resnets.1",
-    "out.0": "conv_norm_out",
-    "out.2": "conv_out",
-}
-_UNET_RESNET = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
-_VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 _CLIP_ENDS = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
@@ -132,29 +115,9 @@ def unet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def unet_names(levels: int, layers: int) -> dict[str, str]:
-    """Original module names of a U-Net to diffusers' names; those of attentions that a level lacks do no harm."""
-    names = dict(_UNET_ENDS)
-    for level in range(levels):
-        first = 1 + level * (layers + 1)
-        for k in range(layers):
-            names[f"input_blocks.{first + k}.0"] = f"down_blocks.{level}.resnets.{k}"
-            names[f"input_blocks.{first + k}.1"] = f"down_blocks.{level}.attentions.{k}"
-        names[f"input_blocks.{first + layers}.0.op"] = f"down_blocks.{level}.downsamplers.0.conv"
-        up = level * (layers + 1)
-        for k in range(layers + 1):
-            names[f"output_blocks.{up + k}.0"] = f"up_blocks.{level}.resnets.{k}"
-            names[f"output_blocks.{up + k}.1"] = f"up_blocks.{level}.attentions.{k}"
-        # After the attention if the level has one, else in its place.
-        for place in (1, 2):
-            names[f"output_blocks.{up + layers}.{place}.conv"] = f"up_blocks.{level}.upsamplers.0.conv"
-    return names
-
-
 def unet_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The U-Net's weights under diffusers' names."""
-    names = unet_names(len(config["block_out_channels"]), config["layers_per_block"])
-    return {_renamed(key, names, _UNET_RESNET, {}): value for key, value in weights.items()}
+    return _converted(single_file_utils.convert_ldm_unet_checkpoint, UNET, weights, config)
 
 
 def vae_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -175,35 +138,14 @@ def vae_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def vae_names(levels: int, layers: int) -> dict[str, str]:
-    """Original module names of a VAE to diffusers' names."""
-    names = {}
-    for side in ("encoder", "decoder"):
-        names[f"{side}.norm_out"] = f"{side}.conv_norm_out"
-        names[f"{side}.mid.attn_1"] = f"{side}.mid_block.attentions.0"
-        for k in (0, 1):
-            names[f"{side}.mid.block_{k + 1}"] = f"{side}.mid_block.resnets.{k}"
-    for level in range(levels):
-        names[f"encoder.down.{level}.downsample.conv"] = f"encoder.down_blocks.{level}.downsamplers.0.conv"
-        # The original counts the decoder's levels from the finest, diffusers in the order of computation.
-        up = levels - 1 - level
-        names[f"decoder.up.{level}.upsample.conv"] = f"decoder.up_blocks.{up}.upsamplers.0.conv"
-        for k in range(layers + 1):
-            names[f"encoder.down.{level}.block.{k}"] = f"encoder.down_blocks.{level}.resnets.{k}"
-            names[f"decoder.up.{level}.block.{k}"] = f"decoder.up_blocks.{up}.resnets.{k}"
-    return names
-
-
 def vae_weights(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The VAE's weights under diffusers' names; its attention's 1x1 convolutions become matrices."""
-    names = vae_names(len(config["block_out_channels"]), config["layers_per_block"])
-    out = {}
-    for key, value in weights.items():
-        if key.startswith("loss."):
-            continue
-        name = _renamed(key, names, {"nin_shortcut": "conv_shortcut"}, _VAE_ATTENTION)
-        out[name] = value[:, :, 0, 0] if ".attentions." in name and value.ndim == 4 else value
-    return out
+    used = {
+        key: value[:, :, 0, 0] if ".attn_" in key and value.ndim == 4 else value
+        for key, value in weights.items()
+        if not key.startswith("loss.")
+    }
+    return _converted(single_file_utils.convert_ldm_vae_checkpoint, VAE, used, config)
 
 
 def clip_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -257,14 +199,18 @@ def check_noise(state: Mapping[str, Tensor], alphas_cumprod: Tensor, where: Path
         raise CheckpointError("was trained with another noise schedule than Zero-1-to-3's", where=where)
 
 
-def _renamed(key: str, modules: Mapping[str, str], resnet: Mapping[str, str], attention: Mapping[str, str]) -> str:
-    """A key with its module's name, and inside resnets and attentions the layer's name, translated."""
-    at = len(key)
-    while (at := key.rfind(".", 0, at)) > 0:
-        new = modules.get(key[:at])
-        if new is None:
-            continue
-        inner, _, kind = key[at + 1 :].rpartition(".")
-        table = resnet if ".resnets." in new else attention if ".attentions." in new else {}
-        return ".".join(word for word in (new, table.get(inner, inner), kind) if word)
-    return key
+def _converted(
+    convert: Callable[..., dict[str, Tensor | None]],
+    prefix: str,
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Weights renamed by a converter of diffusers.
+
+    The converters drop weights that they do not know and put None for some that are missing. Here the former keep their
+    original names and the latter are left out, so that whoever fills a module with the result can name both.
+    """
+    found = convert({prefix + key: value for key, value in weights.items()}, dict(config))
+    converted = {key: value for key, value in found.items() if value is not None}
+    known = {id(value) for value in converted.values()}
+    return {**{key: value for key, value in weights.items() if id(value) not in known}, **converted}

@@ -128,8 +128,8 @@ def entries(path: Path) -> dict[str, Entry]:
     if path.suffix == ".safetensors":
         header = _safetensors_header(path)
         return {
-            key: Entry(tuple(facts["shape"]), facts["data_offsets"][1] - facts["data_offsets"][0])
-            for key, facts in header.items()
+            key: Entry(tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
+            for key, entry in header.items()
             if key != "__metadata__"
         }
     return {

@@ -79,7 +79,7 @@ def denoise(
             (resampling).
         renoise: where the noise between passes comes from; ``noise`` if None.
         rows: how many rows, from the first on, are denoised from a timestep on; the others are dropped for good.
-        hooks: told of steps and passes; installing them on the U-Net is the caller's part.
+        hooks: notified of steps and passes; installing them on the U-Net is up to the caller.
         guide: optional change ``(latents, clean estimate, t) -> clean estimate`` before the update.
         on_step: called after every step, for progress bars.
 

@@ -22,17 +22,17 @@ FINAL = -1
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """A discrete diffusion process ``z_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps``.
+    """A discrete diffusion process ``z_t = sqrt(a_t) x0 + sqrt(1 - a_t) eps`` with ``a`` the cumulative alphas.
 
     Args:
         alphas_cumprod: cumulative product of alphas, one entry per training timestep.
         prediction: what the network predicts.
-        final_abar: signal level after the last step: 1, or ``alphas_cumprod[0]`` as Zero123 has it.
+        final_alpha_cumprod: signal level after the last step: 1, or ``alphas_cumprod[0]`` as Zero123 has it.
     """
 
     alphas_cumprod: Float[Tensor, "t"]
     prediction: Prediction
-    final_abar: float = 1.0
+    final_alpha_cumprod: float = 1.0
 
     @classmethod
     def of_config(cls, config: dict[str, object]) -> NoiseSchedule:
@@ -81,7 +81,7 @@ class NoiseSchedule:
 
     def at(self, t: int) -> float:
         """Signal level at a timestep; :data:`FINAL` is the clean end."""
-        return self.final_abar if t == FINAL else float(self.alphas_cumprod[t])
+        return self.final_alpha_cumprod if t == FINAL else float(self.alphas_cumprod[t])
 
     def log_snr(self, t: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Logarithm of the signal-to-noise ratio at timesteps."""
@@ -166,7 +166,7 @@ def reference_schedule() -> NoiseSchedule:
 def equivalent_timestep(schedule: NoiseSchedule, t: int, latent_size: int, reference_size: int = 32) -> int:
     """The timestep that means for a model what ``t`` means for Zero123 at latents of the reference size.
 
-    Equal means an equal signal-to-noise ratio over areas that show the same share of the picture: noise that is drawn
+    Equal means an equal signal-to-noise ratio over areas that show the same fraction of the image: noise that is drawn
     per pixel averages out four times as much on twice the side (simple diffusion, Hoogeboom et al. 2023, equation 4).
     The first and the last timestep stay the first and the last.
 

@@ -38,7 +38,7 @@ class MapFilter(AttentionHook):
         pool: how passes are pooled.
         blended: pool with the maps of the passes before; else with their pooled scores.
         alpha_current, alpha_history: as above.
-        alpha_pool: share of a pass's own scores where the pool is ema.
+        alpha_pool: weight of a pass's own scores where the pool is ema.
         sides: sides of the token grids that are filtered; None for all up to ``largest``.
         largest: side of the largest grid filtered where no sides are given.
         calls: the calls of the U-Net that are filtered; None for all.
@@ -126,7 +126,7 @@ class MapFilter(AttentionHook):
         return self._pooling() or self._crossing()
 
     def heads_at_once(self, layer: Layer) -> int | None:
-        """As given."""
+        """As the field says."""
         return self.heads
 
     def scores(self, layer: Layer, scores: Scores) -> Scores:

@@ -27,25 +27,25 @@ from scene.errors import InputError
 
 
 class ResamplingScheduler(DDIMScheduler):
-    """DDIM whose timesteps come several times where they are resampled, and which tells hooks of every pass.
+    """DDIM whose timesteps come several times where they are resampled, and which notifies hooks of every pass.
 
     Noise levels, prediction type and spacing are those of its config.
     """
 
     timesteps: Tensor
     resample: Span = Span(0, 0)
-    count: int = 1
+    resample_passes: int = 1
     hooks: Sequence[AttentionHook] = ()
 
-    def use(self, resample: Span, count: int, hooks: Sequence[AttentionHook]) -> ResamplingScheduler:
+    def use(self, resample: Span, passes: int, hooks: Sequence[AttentionHook]) -> ResamplingScheduler:
         """Resample in a range, in so many passes.
 
         Args:
             resample: timesteps that are resampled.
-            count: passes of a resampled step.
-            hooks: told of steps and passes; installing them is the caller's part.
+            passes: of a resampled step.
+            hooks: notified of steps and passes; installing them is up to the caller.
         """
-        self.resample, self.count, self.hooks = resample, count, hooks
+        self.resample, self.resample_passes, self.hooks = resample, passes, hooks
         return self
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
@@ -54,10 +54,10 @@ class ResamplingScheduler(DDIMScheduler):
         self.process = NoiseSchedule.of_config(dict(self.config))
         single = [int(t) for t in self.timesteps]
         self.steps = [
-            (Step(index, len(single), t, k, count), t_next)
+            (Step(index, len(single), t, k, passes), t_next)
             for index, (t, t_next) in enumerate(itertools.zip_longest(single, single[1:], fillvalue=FINAL))
-            for count in [self.count if t in self.resample else 1]
-            for k in range(count)
+            for passes in [self.resample_passes if t in self.resample else 1]
+            for k in range(passes)
         ]
         self.timesteps = torch.tensor([step.t for step, _ in self.steps], device=self.timesteps.device)
         self.done = 0
@@ -65,7 +65,7 @@ class ResamplingScheduler(DDIMScheduler):
             hook.reset()
 
     def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
-        """The sample as it is; the loop calls this before the U-Net, so this is where hooks hear of the pass."""
+        """The sample as it is; the loop calls this before the U-Net, so hooks are notified of the pass here."""
         if timestep is not None and self.done < len(self.steps):
             for hook in self.hooks:
                 hook.begin_pass(self.steps[self.done][0])
@@ -111,7 +111,7 @@ def _drawn(like: Tensor, generator: torch.Generator | list[torch.Generator] | No
 
 @dataclass(frozen=True)
 class _CondHalf:
-    """The second half of a batch, in which diffusers' guidance keeps what is told of the prompt."""
+    """The second half of a batch, in which diffusers' guidance keeps the conditional rows."""
 
     def __call__(self, rows: int) -> Tensor:
         return torch.arange(rows // 2, rows)

@@ -22,7 +22,7 @@ from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 class MapOracle(AttentionHook):
     """Records scores of one run of the U-Net, and puts them in the place of those of later ones.
 
-    The test of what attention maps are worth: maps of the true view, given to the sampler at every step.
+    The test of what attention maps are worth: maps of the true view, injected at every step.
 
     Args:
         mode: what to do at the moment.
@@ -66,9 +66,9 @@ class MapOracle(AttentionHook):
 
 @torch.no_grad()
 def true_maps(
-    model: ViewDiffusion, truth: Float[Tensor, "v c h w"], given: Conditions, settings: SamplingSettings
+    model: ViewDiffusion, truth: Float[Tensor, "v c h w"], conditions: Conditions, settings: SamplingSettings
 ) -> MapOracle:
-    """The attention maps of one object's true views, to be given to the sampler as a hook.
+    """The attention maps of one object's true views, to be passed to the sampler as a hook.
 
     The true views are noised as at the paper's timestep 5, seen once by the U-Net, and their maps recorded; every later
     call of the U-Net gets them.
@@ -76,7 +76,7 @@ def true_maps(
     Args:
         model: the view model.
         truth: unscaled latents of the true views.
-        given: what the model is told of the views.
+        conditions: of these views.
         settings: guidance and sharing of views, as in the run to come.
 
     Source: Zero-to-Hero (Sobol, Xu and Litany 2024), section 3.
@@ -88,8 +88,8 @@ def true_maps(
     z = model.schedule.add_noise(clean, noise, times[0])[None]
     sharing = model.shared_views(len(clean), joint=settings.joint)
     with hooked(model.unet, [*([] if sharing is None else [sharing]), hook], model.latent_size):
-        for call, told in enumerate([given] if settings.guidance == 1 else [given, given.null()]):
+        for call, read in enumerate([conditions] if settings.guidance == 1 else [conditions, conditions.null()]):
             hook.begin_call(call)
-            model.predict(z, times, told)
+            model.predict(z, times, read)
     hook.mode = "inject"
     return hook

@@ -31,8 +31,8 @@ class ZeroToHero(AttentionHook):
     Args:
         objects, views: of the run.
         timesteps: falling; None for the sampler's usual ones.
-        resample: timesteps at which a step has ``count`` passes.
-        count: passes of a resampled step.
+        resample: timesteps at which a step has several passes.
+        resample_passes: how many.
         filter: of attention maps, if any.
         mutual: reading of the source, if any.
         adds_source: every object gets a row of its source at the identity pose, since the model has none.
@@ -44,7 +44,7 @@ class ZeroToHero(AttentionHook):
     views: int
     timesteps: list[int] | None
     resample: Span
-    count: int
+    resample_passes: int
     filter: MapFilter | None = None
     mutual: MutualSelfAttention | None = None
     adds_source: bool = False
@@ -61,7 +61,7 @@ class ZeroToHero(AttentionHook):
 
     def passes(self, t: int) -> int:
         """Passes of the U-Net at a timestep."""
-        return self.count if t in self.resample else 1
+        return self.resample_passes if t in self.resample else 1
 
     def rows(self, t: int) -> int:
         """Rows denoised at a timestep: views of all objects, then, as long as they are read, their sources."""
@@ -92,9 +92,9 @@ class ZeroToHero(AttentionHook):
 
     def acts(self, timesteps: Sequence[int]) -> bool:
         """Whether resampling, filtering or reading happens at one of the timesteps, or none of them is asked for."""
-        spans = [self.resample] if self.count > 1 else []
+        spans = [self.resample] if self.resample_passes > 1 else []
         if self.filter is not None:
-            spans += [self.filter.cross_step, *([self.filter.in_step] if self.count > 1 else [])]
+            spans += [self.filter.cross_step, *([self.filter.in_step] if self.resample_passes > 1 else [])]
         if self.mutual is not None:
             spans.append(self.mutual.span)
         return not spans or any(t in span for t in timesteps for span in spans)
@@ -146,7 +146,7 @@ def plan_zero_to_hero(model: ViewDiffusion, settings: SamplingSettings, objects:
     plan = ZeroToHero(
         objects,
         views,
-        spaced(schedule, numbers, side),
+        method_timesteps(schedule, numbers, side),
         span(numbers.resample),
         numbers.passes,
         map_filter(numbers, span(numbers.in_step), span(numbers.cross_step)) if numbers.amf else None,
@@ -160,7 +160,7 @@ def plan_zero_to_hero(model: ViewDiffusion, settings: SamplingSettings, objects:
     return plan
 
 
-def spaced(schedule: NoiseSchedule, numbers: ZeroToHeroSettings, latent_size: int) -> list[int] | None:
+def method_timesteps(schedule: NoiseSchedule, numbers: ZeroToHeroSettings, latent_size: int) -> list[int] | None:
     """The method's own timesteps; None where it uses the sampler's."""
     if numbers.timesteps is not None:
         if not 0 <= numbers.timesteps[-1] <= numbers.timesteps[0] < len(schedule):
@@ -198,19 +198,19 @@ def map_filter(numbers: ZeroToHeroSettings, in_step: Span, cross_step: Span) -> 
     )
 
 
-def with_source_view(given: Conditions) -> Conditions:
+def with_source_view(conditions: Conditions) -> Conditions:
     """Conditions with one more view in front of each object's: its source, seen from where it is."""
 
     def before(first: Tensor, rest: Tensor | None) -> Tensor | None:
         return None if rest is None else torch.cat([first[:, None], rest], 1)
 
-    seen = None if given.visible is None else torch.ones_like(given.visible[:, 0])
+    seen = None if conditions.visible is None else torch.ones_like(conditions.visible[:, 0])
     return replace(
-        given,
-        tokens=torch.cat([given.source_token[:, None], given.tokens], 1),
-        coarse=before(given.source, given.coarse),
-        visible=None if seen is None else before(seen, given.visible),
-        rays=None if given.source_rays is None else before(given.source_rays, given.rays),
+        conditions,
+        tokens=torch.cat([conditions.source_token[:, None], conditions.tokens], 1),
+        coarse=before(conditions.source, conditions.coarse),
+        visible=None if seen is None else before(seen, conditions.visible),
+        rays=None if conditions.source_rays is None else before(conditions.source_rays, conditions.rays),
     )
 
 

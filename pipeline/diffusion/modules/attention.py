@@ -63,7 +63,7 @@ class AttentionHook:
         """Called before every pass of the U-Net."""
 
     def begin_call(self, call: int) -> None:
-        """Called before every call of the U-Net in a pass: guidance makes two, call 0 told of the photo, 1 of nothing.
+        """Called before every call of the U-Net in a pass: guidance makes two, call 0 with conditions, call 1 without.
 
         Nobody need call it where a pass has one call only.
         """

@@ -1,9 +1,9 @@
-"""The coarse volume: one photo to a 32x32x32 solid with colours, and its pictures from any camera.
+"""The coarse volume: one photo to a 32x32x32 solid with colours, and its renders from any camera.
 
 A 2D network reads the photo and fills a frustum behind every pixel (32 depths of the claimed camera, which stands at
 the default radius, so that the bounding sphere spans fixed depths). The frustum is then resampled into the world grid.
-All weights are in 2D convolutions, which CPUs run fast, and the solid's outline in the photo is pixel-aligned by
-construction.
+All weights are in 2D convolutions, which CPUs run fast, and the solid's silhouette in the photo is pixel-aligned
+by construction.
 The same trunk estimates the photo's camera: elevation, focal length and principal point.
 """
 
@@ -81,8 +81,8 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         fine_channels: half the width at image_size.
         camera_channels: width of a map that keeps its places and that the camera is read from beside the mean of all
             places; 0 for the mean alone.
-        sharpness: factor on the logits of volumes predicted for use. Volumes trained for overlap keep doubtful voxels
-            around the object, through which pictures show it too large.
+        sharpness: scale of the logits of volumes predicted for use. Volumes trained for overlap keep doubtful voxels
+            around the object, through which renders show it too large.
     """
 
     @register_to_config
@@ -197,13 +197,13 @@ def grid_points(resolution: int, device: torch.device) -> Float[Tensor, "r r r 3
 
 @dataclass(frozen=True, eq=False)
 class VolumeRenders:
-    """Pictures of volumes.
+    """Renders of volumes.
 
     Args:
         colour: premultiplied sRGB in [0, 1].
         alpha: coverage in [0, 1].
         distance: mean distance along the unit ray where covered, 0 elsewhere.
-        visible: how far the photo's camera sees what the picture shows, in [0, 1].
+        visible: how far the photo's camera sees what the render shows, in [0, 1].
     """
 
     colour: Float[Tensor, "b v 3 s s"]
@@ -223,7 +223,7 @@ def render_volume(
     Args:
         volume: a batch of volumes.
         poses: cameras ``[b, v]`` of each volume.
-        size: side of the pictures.
+        size: side of the renders.
         samples: steps through the bounding sphere's depth range.
         gain: optical depth of a fully solid voxel.
     """
@@ -263,21 +263,21 @@ def _look_up(field: Float[Tensor, "b c r r r"], points: Float[Tensor, "b h w s 3
 def render_coarse_volume(
     volume: CoarseVolume, photo: Float[Tensor, "b 4 p p"], poses: Poses, size: int = 64, *, tolerance: float = 0.08
 ) -> VolumeRenders:
-    """Pictures of coarse volumes, coloured by the photo itself wherever its camera sees the surface.
+    """Renders of coarse volumes, coloured by the photo itself wherever its camera sees the surface.
 
     Args:
         volume: a batch of volumes.
         photo: the prepared photos on white and their alpha, [-1, 1].
         poses: cameras ``[b, v]``.
-        size: side of the pictures.
+        size: side of the renders.
         tolerance: how far behind the first surface seen from the photo a point still counts as seen (world units).
     """
-    pictures = render_volume(volume, poses, size)
+    renders = render_volume(volume, poses, size)
     b, v = poses.focal.shape
     source = Poses.of_sources(volume.source)
     front = render_volume(volume, source.reshape(b, 1), size).distance[:, 0]
     centre, directions = poses.rays(size)
-    points = centre[..., None, None, :] + directions * pictures.distance[:, :, 0, ..., None]
+    points = centre[..., None, None, :] + directions * renders.distance[:, :, 0, ..., None]
     pixels, _ = source.project(points.reshape(b, -1, 3))
     # Background points stand at their own camera's centre, which the photo's camera may share: 0 / 0 there.
     grid = (pixels * 2 - 1).nan_to_num(2.0).clamp(-2, 2).reshape(b, v * size, size, 2)
@@ -288,8 +288,8 @@ def render_coarse_volume(
     # Undo the white background under half-covered photo pixels before painting with them.
     paint = (((looked[:, :, :3] + 1) / 2 - (1 - alpha)) / alpha.clamp(min=0.05)).clamp(0, 1)
     fade = (1 - (span - seen_at - tolerance) / tolerance).clamp(0, 1)
-    visible = fade * (seen_at > 0) * ((alpha - 0.5) * 4).clamp(0, 1) * pictures.alpha
-    own = pictures.colour / pictures.alpha.clamp(min=1e-4)
-    share = visible / pictures.alpha.clamp(min=1e-4)
-    colour = (share * paint + (1 - share) * own).clamp(0, 1) * pictures.alpha
-    return VolumeRenders(colour, pictures.alpha, pictures.distance, visible)
+    visible = fade * (seen_at > 0) * ((alpha - 0.5) * 4).clamp(0, 1) * renders.alpha
+    own = renders.colour / renders.alpha.clamp(min=1e-4)
+    fraction = visible / renders.alpha.clamp(min=1e-4)
+    colour = (fraction * paint + (1 - fraction) * own).clamp(0, 1) * renders.alpha
+    return VolumeRenders(colour, renders.alpha, renders.distance, visible)

@@ -1,4 +1,4 @@
-"""What a view model is told besides the noisy latent: the source, its pose, the coarse picture, the rays."""
+"""Conditions of a view model besides the noisy latent: the source, its pose, the coarse render, the rays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Conditioning:
 
     Args:
         source_row: the clean source is an extra row that target rows attend to.
-        coarse: latents of the coarse picture and its visibility are extra input channels.
+        coarse: latents of the coarse volume's render and its visibility are extra input channels.
         pluecker: Plücker coordinates of the pixel rays are extra input channels.
         joint: sides of token grids at which the views of an object may share attention.
         fourth: last number of a pose: the change of the radius, or, for Stable Zero123, the source's polar angle.
@@ -50,7 +50,7 @@ class Conditions:
         source_clean: normalised latents of the source (for the source row).
         tokens: image-and-pose token of each view.
         source_token: the token at the identity pose.
-        coarse: unscaled latents of the coarse picture.
+        coarse: unscaled latents of the coarse volume's render.
         visible: its visibility, two pixels per latent pixel and axis, folded into channels.
         rays: Plücker maps of the views.
         source_rays: Plücker map of the source camera.
@@ -66,7 +66,7 @@ class Conditions:
     source_rays: Float[Tensor, "o 6 h w"] | None = None
 
     def dropped(self, keep: Float[Tensor, "o"], keep_coarse: Float[Tensor, "o"] | None = None) -> Conditions:
-        """Conditions with the source (and, by default, the coarse picture) blanked where ``keep`` is 0.
+        """Conditions with the source (and, by default, the coarse render) blanked where ``keep`` is 0.
 
         Zero token, zero source latents, zero coarse latents: Zero123's unconditional input. Rays stay.
         """

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.checkpoints.weight_files import part_files
 from pipeline.diffusion.preparation.segmenter import SegmenterModel
 from pipeline.diffusion.settings import CutoutWay
-from pipeline.diffusion.view_models.zero123 import load_part
 from scene.backends import optional_module
 from scene.errors import InputError, MissingBackendError, ViewloomError
 from scene.resources import shipped
@@ -29,7 +29,7 @@ WORKING_SIDE = 512
 REMBG_MODELS = ("isnet-general-use", "u2net", "silueta", "u2netp")
 """General models of rembg, the best first."""
 UNSURE = 0.75
-"""Below this confidence the user is told to look."""
+"""Below this confidence the user is asked to look."""
 
 Mask = Float[np.ndarray, "h w"]
 SmallMask = Float[np.ndarray, "r c"]
@@ -66,7 +66,7 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tup
     name = rembg_model() if way in ("auto", "rembg") else None
     if name is not None:
         try:
-            return _told(cut_out_by_rembg(rgb, name), f"rembg ({name})")
+            return _with_origin(cut_out_by_rembg(rgb, name), f"rembg ({name})")
         except ViewloomError as error:
             if way == "rembg":
                 raise
@@ -80,8 +80,8 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tup
     if way == "nano" or (way == "auto" and folder is not None):
         model = load_segmenter(shipped("weights") / "nano" / "segmenter" if folder is None else folder)
         try:
-            alpha, told = _told(cut_out(rgb, model), "the nano segmenter")
-            return alpha, [*told, *notes]
+            alpha, warnings = _with_origin(cut_out(rgb, model), "the nano segmenter")
+            return alpha, [*warnings, *notes]
         except InputError:
             if way == "nano":
                 raise
@@ -92,7 +92,7 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tup
 _LOOK = "Look at cutout.png, and give a mask with --mask if it is wrong."
 
 
-def _told(found: CutOut, by: str) -> tuple[UInt8[np.ndarray, "h w"], list[str]]:
+def _with_origin(found: CutOut, by: str) -> tuple[UInt8[np.ndarray, "h w"], list[str]]:
     """A model's cut-out; a line that says what made it, before the model's own warnings."""
     return found.alpha, [f"The photo has no alpha: the object was found by {by}. {_LOOK}", *found.warnings]
 

@@ -1,4 +1,4 @@
-"""Any checkpoint that makes views of a photo: what it is, told before it is loaded; and loading it."""
+"""Any checkpoint that makes views of a photo: what it is, known before it is loaded; and loading it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _PLUS_PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
 
 
 @dataclass(frozen=True)
-class CheckpointFacts:
-    """What a checkpoint is, as its files tell without being loaded.
+class CheckpointInfo:
+    """What a checkpoint is, read off its files without loading weights.
 
     Args:
         layout: in words.
@@ -38,7 +38,7 @@ class CheckpointFacts:
         parameters: numbers in each part.
         remarks: what was decided about it, in words.
         row_gb: what the U-Net holds for a view in single precision; measured at full size.
-        picture_gb: what the decoder holds for a picture in single precision; the same.
+        image_gb: what the decoder holds for an image in single precision; the same.
         rows: views (or passes) that go together with low, normal and high memory.
     """
 
@@ -47,7 +47,7 @@ class CheckpointFacts:
     parameters: dict[str, int]
     remarks: tuple[str, ...] = ()
     row_gb: float = 0.1
-    picture_gb: float = 0.3
+    image_gb: float = 0.3
     rows: tuple[int, int, int] = (1, 4, 16)
 
     def line(self, dtype: Precision, memory: Memory) -> str:
@@ -64,7 +64,7 @@ class CheckpointFacts:
     def gigabytes(self, dtype: Precision, memory: Memory) -> float:
         """Estimated memory while views are made: the weights, and what the U-Net and the decoder hold on the way."""
         rows = dict(zip(("low", "normal", "high"), self.rows, strict=True))[memory]
-        held = max(self.row_gb * rows, self.picture_gb * (1 if memory == "low" else rows)) / 4
+        held = max(self.row_gb * rows, self.image_gb * (1 if memory == "low" else rows)) / 4
         return (sum(self.parameters.values()) / 1e9 + held) * _BYTES[dtype]
 
     def as_dict(self) -> dict[str, object]:
@@ -77,7 +77,7 @@ class CheckpointFacts:
         }
 
 
-def checkpoint_facts(path: Path, pose: PoseEntry = "auto") -> CheckpointFacts:
+def checkpoint_info(path: Path, pose: PoseEntry = "auto") -> CheckpointInfo:
     """What a folder or file holds; reads configs and the heads of weight files only.
 
     Raises:
@@ -88,16 +88,16 @@ def checkpoint_facts(path: Path, pose: PoseEntry = "auto") -> CheckpointFacts:
     if not isinstance(found, LdmFile):
         scheduler_config(found.path)
     if isinstance(found, NanoFolder):
-        told = found.index.get("viewloom", {})
-        facts = told if isinstance(told, dict) else {}
-        licence, conditions = str(facts.get("licence", "unknown")), facts.get("conditioning")
-        coarse = isinstance(conditions, dict) and bool(conditions.get("coarse"))
+        own = found.index.get("viewloom", {})
+        metadata = own if isinstance(own, dict) else {}
+        licence, conditioning = str(metadata.get("licence", "unknown")), metadata.get("conditioning")
+        coarse = isinstance(conditioning, dict) and bool(conditioning.get("coarse"))
         parts = (*_NANO_PARTS, "coarse") if coarse or (path / "coarse").is_dir() else _NANO_PARTS
         parameters = folder_parameters(path, parts)
-        return CheckpointFacts("viewloom", licence, parameters, (), 0.02, 0.02, (16, 16, 16))
+        return CheckpointInfo("viewloom", licence, parameters, (), 0.02, 0.02, (16, 16, 16))
     if isinstance(found, Zero123PlusFolder):
         version = "1.1" if float(ramp_of(found)[0]) == 0 else "1.2"
-        return CheckpointFacts(
+        return CheckpointInfo(
             f"Zero123++ v{version}, six views",
             licence_of(path),
             folder_parameters(path, _PLUS_PARTS),
@@ -111,9 +111,9 @@ def checkpoint_facts(path: Path, pose: PoseEntry = "auto") -> CheckpointFacts:
     if isinstance(found, LdmFile):
         parameters, averaged = ldm_parameters(found.path)
         average = "averaged weights" if averaged else "no averaged weights in it"
-        return CheckpointFacts(f"{kind}, original layout", "unknown", parameters, (average,))
+        return CheckpointInfo(f"{kind}, original layout", "unknown", parameters, (average,))
     parts = ("unet", "vae", "image_encoder", found.projection)
-    return CheckpointFacts(
+    return CheckpointInfo(
         f"{kind}, diffusers layout with {found.projection}", licence_of(path), folder_parameters(path, parts)
     )
 
@@ -126,7 +126,7 @@ def load_view_model(
     Args:
         source: as in :meth:`pipeline.diffusion.view_models.zero123.ViewDiffusion.from_pretrained`.
         dtype: of the large parts.
-        pose: fourth number of Zero123's poses; by default told from the checkpoint's name.
+        pose: fourth number of Zero123's poses; by default inferred from the checkpoint's name.
 
     Raises:
         CheckpointError: the checkpoint is missing, incomplete, damaged, or of another kind.

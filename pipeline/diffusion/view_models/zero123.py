@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import logging
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -27,10 +22,9 @@ from pipeline.diffusion.checkpoints.layouts import (
     find_layout,
     load_ldm_file,
     load_zero123_folder,
-    part_config,
     scheduler_config,
 )
-from pipeline.diffusion.checkpoints.weight_files import check_whole, part_files, some
+from pipeline.diffusion.checkpoints.parts import load_part, quiet_diffusers, save_part
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.attention import HookedAttention, SharedViews
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
@@ -56,12 +50,12 @@ class ViewDiffusion:
 
     Args:
         unet: denoises latents; its input channels are those of ``conditioning``.
-        vae: pictures to latents and back.
+        vae: images to latents and back.
         image_encoder: photo to embedding.
         cc_projection: embedding and pose to token.
-        conditioning: what the U-Net was trained to be told.
+        conditioning: which conditions the U-Net was trained with.
         scheduler: config of the noise process, in diffusers' terms.
-        coarse: photo to coarse volume; needed if the conditioning has a coarse picture.
+        coarse: photo to coarse volume; needed if the conditioning has its renders.
         licence: of the weights.
         rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
     """
@@ -82,7 +76,7 @@ class ViewDiffusion:
             raise CheckpointError(f"the U-Net has {found} input channels, its conditioning needs {wanted}")
         if self.conditioning.coarse and self.coarse is None:
             raise CheckpointError(
-                "the U-Net was trained with a coarse picture, but the checkpoint has no coarse volume"
+                "the U-Net was trained with renders of a coarse volume, but the checkpoint has no coarse volume"
             )
         self.codec = LatentCodec(self.vae)
         self.schedule = NoiseSchedule.of_config(self.scheduler)
@@ -99,12 +93,12 @@ class ViewDiffusion:
 
     @property
     def image_size(self) -> int:
-        """Side of the pictures."""
+        """Side of the images."""
         return self.latent_size * vae_factor(self.vae)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> ViewDiffusion:
         """Move every part, in place; pose projection and coarse volume stay in single precision."""
-        with _quiet_diffusers():
+        with quiet_diffusers():
             for name in _PARTS:
                 part = getattr(self, name)
                 if part is not None:
@@ -134,7 +128,7 @@ class ViewDiffusion:
             source: a folder in diffusers layout (viewloom's own, or Zero123's), a file of the original code, or the
                 ``owner/name`` of such a repository on the hub. The network is used for the last only.
             dtype: of U-Net, VAE and image encoder.
-            pose: fourth number of Zero123's poses; by default told from the checkpoint's name.
+            pose: fourth number of Zero123's poses; by default inferred from the checkpoint's name.
 
         Raises:
             CheckpointError: the checkpoint is missing, unreadable, incomplete, or of another kind.
@@ -171,11 +165,11 @@ class ViewDiffusion:
     def _of_nano(cls, found: NanoFolder) -> ViewDiffusion:
         folder = found.path
         try:
-            facts = found.index.get("viewloom", {})
-            held: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in facts.get("conditioning", {}).items()
+            own = found.index.get("viewloom", {})
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in own.get("conditioning", {}).items()
             }
-            conditioning = Conditioning(**held)
+            conditioning = Conditioning(**fields)
             scheduler = scheduler_config(folder)
         except (TypeError, AttributeError) as error:
             raise CheckpointError(f"cannot be read ({error})", where=folder / "model_index.json") from error
@@ -184,7 +178,7 @@ class ViewDiffusion:
             for name, kind in _PARTS.items()
             if name != "coarse" or (folder / name).is_dir()
         }
-        return cls(conditioning=conditioning, scheduler=scheduler, licence=facts.get("licence", "unknown"), **parts)
+        return cls(conditioning=conditioning, scheduler=scheduler, licence=own.get("licence", "unknown"), **parts)
 
     def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
         """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture.
@@ -224,35 +218,35 @@ class ViewDiffusion:
         return SharedViews(views + int(c.source_row), c.source_row, resolutions)
 
     def predict(
-        self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], given: Conditions, rows_at_once: int | None = None
+        self, z: Float[Tensor, "o v c h w"], t: Int[Tensor, "o v"], conditions: Conditions
     ) -> Float[Tensor, "o v c h w"]:
         """The U-Net's raw prediction for the views of each object; hooks must be installed by the caller.
 
         Args:
             z: noisy normalised latents.
             t: timestep of every row.
-            given: the conditions.
+            conditions: of the same views.
         """
         objects, views = z.shape[:2]
         c = self.conditioning
-        wide = given.source[:, None].expand(-1, views, -1, -1, -1)
+        wide = conditions.source[:, None].expand(-1, views, -1, -1, -1)
         planes: list[Tensor] = [z, wide]
-        first: list[Tensor] = [given.source_clean, given.source]
+        first: list[Tensor] = [conditions.source_clean, conditions.source]
         if c.coarse:
-            if given.coarse is None or given.visible is None:
-                raise CheckpointError("this model needs the coarse picture of every view")
-            planes += [given.coarse, given.visible]
-            # The source row sees its own latents where other rows see the coarse picture's.
-            first += [given.source, torch.ones_like(given.visible[:, 0])]
+            if conditions.coarse is None or conditions.visible is None:
+                raise CheckpointError("this model needs the coarse render of every view")
+            planes += [conditions.coarse, conditions.visible]
+            # The source row sees its own latents where other rows see the coarse render's.
+            first += [conditions.source, torch.ones_like(conditions.visible[:, 0])]
         if c.pluecker:
-            if given.rays is None or given.source_rays is None:
+            if conditions.rays is None or conditions.source_rays is None:
                 raise CheckpointError("this model needs the rays of every view")
-            planes.append(given.rays)
-            first.append(given.source_rays)
-        rows, tokens, times = torch.cat(planes, 2), given.tokens, t
+            planes.append(conditions.rays)
+            first.append(conditions.source_rays)
+        rows, tokens, times = torch.cat(planes, 2), conditions.tokens, t
         if c.source_row:
             rows = torch.cat([torch.cat(first, 1)[:, None], rows], 1)
-            tokens = torch.cat([given.source_token[:, None], tokens], 1)
+            tokens = torch.cat([conditions.source_token[:, None], tokens], 1)
             times = torch.cat([torch.zeros_like(t[:, :1]), t], 1)
         dtype = self.unet.dtype
         flat = rows.flatten(0, 1).to(dtype), times.flatten(), tokens.flatten(0, 1)[:, None].to(dtype)
@@ -265,83 +259,3 @@ class ViewDiffusion:
     def _rows_meet(self) -> bool:
         """Whether a row's prediction may depend on other rows: hooks can read across them, and they are installed."""
         return any(isinstance(processor, HookedAttention) for processor in self.unet.attn_processors.values())
-
-
-@contextlib.contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Silence diffusers' remarks and bars about loading; errors still raise."""
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
-    """Load one part of a checkpoint in single precision, whatever precision it was stored in.
-
-    Raises:
-        CheckpointError: the folder is missing, a file is damaged, or keys are missing.
-    """
-    part_config(folder)
-    try:
-        for path in part_files(folder):
-            check_whole(path)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"cannot be loaded ({error.what})", where=folder, fix="Copy the whole checkpoint folder again."
-        ) from error
-    try:
-        with _quiet_diffusers():
-            part, report = kind.from_pretrained(
-                str(folder), low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
-            )
-    except Exception as error:
-        raise CheckpointError(
-            f"cannot be loaded ({error})", where=folder, fix="Copy the whole checkpoint folder again."
-        ) from error
-    missing, extra = report["missing_keys"], report["unexpected_keys"]
-    if missing:
-        raise CheckpointError(
-            f"lacks {len(missing)} weights, among them {sorted(missing)[:3]}",
-            where=folder,
-            fix="Copy the whole checkpoint folder again.",
-        )
-    if extra:
-        raise CheckpointError(
-            f"holds {len(extra)} weights that the model has no place for: {some(extra)}",
-            where=folder,
-            fix="Its config.json does not belong to its weights.",
-        )
-    broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:
-        raise CheckpointError(f"holds weights that are not finite: {broken[:3]}", where=folder)
-    with _quiet_diffusers():
-        return part.float().eval()
-
-
-def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
-    """Write one part without touching the live weights.
-
-    An error while writing leaves the folder as it was. A kill while the written files are moved into it does not.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    twin = type(part).from_config(part.config)
-    twin.load_state_dict(part.state_dict())
-    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-        with _quiet_diffusers():
-            twin.to(dtype).save_pretrained(partial, max_shard_size=max_shard)
-        # diffusers notes where a model was loaded from: a path of this machine.
-        config = Path(partial) / "config.json"
-        facts = json.loads(config.read_text(encoding="utf-8"))
-        facts.pop("_name_or_path", None)
-        config.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        for old in (*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")):
-            old.unlink()
-        for path in Path(partial).iterdir():
-            path.replace(folder / path.name)

@@ -1,4 +1,4 @@
-"""Zero123++: six views of a fixed rig at once, as one picture of 3 x 2 tiles, told of the photo by reference attention.
+"""Zero123++: six views of a fixed rig at once, as one image of 3 x 2 tiles, conditioned by reference attention.
 
 Source: Zero123++ (Shi et al. 2023), and the configuration of its published checkpoints v1.1 and v1.2.
 """
@@ -47,10 +47,10 @@ from scene.errors import CheckpointError, SettingsError
 ROWS, COLUMNS = 3, 2
 FOV = math.radians(30)
 RADIUS = 2.4
-"""Four times the object's radius: then it fills 30 degrees as it does in the published pictures. No file states it."""
+"""Four times the object's radius: then it fills 30 degrees as it does in the published images. No file states it."""
 GREY = 127 / 255
 IMAGE_STD = 0.8
-"""Pictures are ``(x - 0.5) / 0.8`` inside, where other VAEs' are ``(x - 0.5) / 0.5``."""
+"""Images are ``(x - 0.5) / 0.8`` inside, where other VAEs' are ``(x - 0.5) / 0.5``."""
 LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
 
 
@@ -100,8 +100,8 @@ class SixViewDiffusion:
     """A Zero123++ model.
 
     Args:
-        unet: denoises the picture of six tiles.
-        vae: pictures to latents and back.
+        unet: denoises the image of six tiles.
+        vae: images to latents and back.
         vision_encoder: photo to embedding.
         prompt: text embedding of the empty prompt.
         ramp: how much of the photo's embedding is added to each of its tokens.
@@ -183,7 +183,7 @@ class SixViewDiffusion:
         ramp = ramp_of(found)
         scheduler = scheduler_config(root)
         encoder = root / "vision_encoder"
-        # Its processor reduces pictures with a filter, unlike Zero-1-to-3's.
+        # Its processor reduces images with a filter, unlike Zero-1-to-3's.
         config = read_json(part_config(encoder))
         tower = build_tower(config, read_part(encoder), encoder, dtype, antialias=True)
         return cls(
@@ -205,7 +205,7 @@ class SixViewDiffusion:
     def encode_reference(
         self, photo: Float[Tensor, "b 3 s s"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
-        """A draw from the VAE's posterior, unscaled, of pictures in [-1, 1]."""
+        """A draw from the VAE's posterior, unscaled, of images in [-1, 1]."""
         posterior = self.vae.encode((photo * 0.5 / IMAGE_STD).to(self.vae.dtype)).latent_dist
         return posterior.mean.float() + posterior.std.float() * noise
 
@@ -213,11 +213,11 @@ class SixViewDiffusion:
         """The six tiles of denoised latents, row by row, in [0, 1].
 
         Raises:
-            ViewloomError: the pictures are not finite.
+            ViewloomError: the images are not finite.
         """
         raw = (latents / LATENT_SCALE + LATENT_SHIFT) / float(self.vae.config["scaling_factor"])
-        picture = checked_finite(self.vae.decode(raw.to(self.vae.dtype)).sample).float() * IMAGE_STD / 0.5
-        return split_tiles((picture[0] * 0.5 + 0.5).clamp(0, 1))
+        image = checked_finite(self.vae.decode(raw.to(self.vae.dtype)).sample).float() * IMAGE_STD / 0.5
+        return split_tiles((image[0] * 0.5 + 0.5).clamp(0, 1))
 
 
 def ramp_of(found: Zero123PlusFolder) -> Float[Tensor, "n"]:
@@ -235,9 +235,9 @@ def ramp_of(found: Zero123PlusFolder) -> Float[Tensor, "n"]:
     return ramp
 
 
-def split_tiles(picture: Float[Tensor, "c h w"]) -> Float[Tensor, "6 c t t"]:
-    """The tiles of a picture of three rows and two columns, row by row."""
-    rows = picture.chunk(ROWS, 1)
+def split_tiles(image: Float[Tensor, "c h w"]) -> Float[Tensor, "6 c t t"]:
+    """The tiles of an image of three rows and two columns, row by row."""
+    rows = image.chunk(ROWS, 1)
     return torch.stack([tile for row in rows for tile in row.chunk(COLUMNS, 2)])
 
 
@@ -302,19 +302,19 @@ def sample_six_views(
     views_seed, reference_seed = view_seeds(settings.seed, 2)
     reference_noise = RowNoise.of([reference_seed])
     image = on_grey(photo.to(device), model.image_size)
-    pictures, texts = image, model.embed_text(image)
+    references, texts = image, model.embed_text(image)
     if settings.guidance != 1:
-        # Without guidance's photo: grey, and the prompt alone.
-        pictures, texts = torch.cat([torch.zeros_like(image), image]), torch.cat([model.prompt[None], texts])
+        # The unconditional half: grey in place of the photo, and the prompt alone.
+        references, texts = torch.cat([torch.zeros_like(image), image]), torch.cat([model.prompt[None], texts])
 
     def fresh() -> Tensor:
         """Noise for every row of the reference."""
-        drawn = [reference_noise.draw((channels, side, side), device) for _ in pictures]
+        drawn = [reference_noise.draw((channels, side, side), device) for _ in references]
         return torch.cat(drawn)
 
-    clean = model.encode_reference(pictures, fresh())
+    clean = model.encode_reference(references, fresh())
     hook = ReferenceAttention()
-    dtype, count = model.unet.dtype, model.rows_at_once or len(pictures)
+    dtype, count = model.unet.dtype, model.rows_at_once or len(references)
 
     def predict(z: Tensor, t: int) -> Tensor:
         times = torch.full((len(clean),), t, device=device)

@@ -4,8 +4,8 @@
 :func:`random_object` makes the simple ones of :data:`FAMILIES`, of a few primitives that overlap.
 """
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, Painted, add, cut, paint
 from pipeline.training.procedural.generate import THINGS, choose, generate, generate_any, meshed
-from pipeline.training.procedural.model import Material, Model, Painted, Step, add, cut, paint
 from pipeline.training.procedural.polygonise import is_closed, polygonise
 from pipeline.training.procedural.primitives import (
     Part,
@@ -34,14 +34,14 @@ __all__ = [
     "FAMILIES",
     "THINGS",
     "Colour",
+    "CsgModel",
+    "CsgStep",
     "Material",
-    "Model",
     "Painted",
     "Part",
     "Pattern",
     "Recolour",
     "Rng",
-    "Step",
     "add",
     "assemble",
     "box",

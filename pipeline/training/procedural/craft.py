@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.furniture import block
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
 from pipeline.training.procedural.outlines import Extrusion, Lathe, Outline, curved, cylinder, rod, smooth_profile
 from pipeline.training.procedural.palette import (
     between,
@@ -26,7 +26,7 @@ from pipeline.training.procedural.solids import Ball, Box, Superquadric, Union
 from pipeline.training.procedural.textures import Rng
 
 
-def plane(rng: Rng) -> Model:
+def plane(rng: Rng) -> CsgModel:
     """An airliner, propeller plane, jet or glider, on its belly or its wheels."""
     colour, wing_paint = mostly(rng, lacquer(rng)), lacquer(rng)
     wing_paint = colour if chance(rng, 0.5) else wing_paint
@@ -43,7 +43,7 @@ def plane(rng: Rng) -> Model:
         [0.3 * fat, 0.75 * fat, fat, fat, 0.95 * fat, between(rng, 0.2, 0.7) * fat],
         16,
     )
-    steps: list[Step] = [add(body, colour)]
+    steps: list[CsgStep] = [add(body, colour)]
     span, chord, sweep = between(rng, 0.4, 0.7), between(rng, 0.15, 0.3), between(rng, -0.02, 0.35)
     tip, root = between(rng, 0.3, 1.0) * chord, between(rng, -0.05, 0.25) * half
     level = lift + pick(rng, [-0.6, 0.0, 0.75]) * fat
@@ -107,10 +107,10 @@ def plane(rng: Rng) -> Model:
         for x, side in ((0.6 * half, 0.0), (root - 0.1, 1.6 * fat)):
             steps.append(add(rod((x, side, 0.05), (x, 0.4 * side, lift), 0.02), metal(rng)))
             steps.append(add(cylinder(0.05, 0.05).turned("x", math.pi / 2).moved(x, side + 0.025, 0.05), dark(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def boat(rng: Rng) -> Model:
+def boat(rng: Rng) -> CsgModel:
     """A rowing, sailing, motor or container boat."""
     hull_paint, deck = mostly(rng, pick(rng, [lacquer, wood])(rng)), wood(rng)
     half, beam, deep = between(rng, 0.5, 0.65), between(rng, 0.13, 0.24), between(rng, 0.13, 0.24)
@@ -196,10 +196,10 @@ def boat(rng: Rng) -> Model:
         if kind == "ship":
             for x in (0.5, 0.68):
                 steps.append(add(Box((0.075 * half, 0.4 * beam, 0.1)).moved(x * half, 0, floor + 0.08), plain(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def rocket(rng: Rng) -> Model:
+def rocket(rng: Rng) -> CsgModel:
     """A rocket standing on its fins, or a toy spaceship."""
     colour, accent = mostly(rng, lacquer(rng)), plain(rng)
     radius, height = between(rng, 0.12, 0.22), between(rng, 0.8, 1.2)
@@ -214,7 +214,7 @@ def rocket(rng: Rng) -> Model:
         ],
         20,
     )
-    steps: list[Step] = [add(Lathe(((0, 0.08), *profile, (0, height))), colour)]
+    steps: list[CsgStep] = [add(Lathe(((0, 0.08), *profile, (0, height))), colour)]
     steps.append(paint(block((-1, -1, between(rng, 0.7, 0.85) * height), (1, 1, 2)), accent))
     if chance(rng, 0.5):
         steps.append(paint(block((-1, -1, 0.3 * height), (1, 1, between(rng, 0.35, 0.5) * height)), plain(rng)))
@@ -241,4 +241,4 @@ def rocket(rng: Rng) -> Model:
                 wild(rng),
             )
         )
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)

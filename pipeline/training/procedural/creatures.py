@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.furniture import block
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
 from pipeline.training.procedural.outlines import Lathe, curved, cylinder, rod
 from pipeline.training.procedural.palette import (
     any_colour,
@@ -30,13 +30,13 @@ from pipeline.training.procedural.solids import Ball, Blend, Box, Real, Solid, S
 from pipeline.training.procedural.textures import Rng
 
 
-def _eyes(head: Triple, size: Real, ahead: Real, apart: Real, up: Real) -> list[Step]:
+def _eyes(head: Triple, size: Real, ahead: Real, apart: Real, up: Real) -> list[CsgStep]:
     """Dark spots on the front of a head, on both sides."""
     spot = Ball(0.2 * size).moved(head[0] + ahead * size, apart * size, head[2] + up * size)
     return [paint(spot.mirrored("y"), Material((0.05, 0.05, 0.06)))]
 
 
-def figure(rng: Rng) -> Model:
+def figure(rng: Rng) -> CsgModel:
     """A standing person, robot or snowman."""
     kind = pick(rng, ["person", "person", "person", "person", "robot", "snowman"])
     if kind == "snowman":
@@ -53,7 +53,7 @@ def figure(rng: Rng) -> Model:
     leg, torso, head = 0.5 - 0.14 * childish, 0.34, 0.08 + 0.05 * childish
     hip, shoulder = 0.06 * girth, 0.12 * girth
     waist, neck = leg + 0.04, leg + torso
-    steps: list[Step] = []
+    steps: list[CsgStep] = []
     stride, apart = (between(rng, 0.0, 0.13) if chance(rng, 0.5) else 0.0), between(rng, 0.0, 0.06)
     for side in (-1, 1):
         foot = (side * stride, side * (hip + apart), 0.045)
@@ -123,10 +123,10 @@ def figure(rng: Rng) -> Model:
         steps.append(
             add(cylinder(0.98 * head, between(rng, 0.7, 1.3) * head, 0.75 * head).moved(z=top + 0.35 * head), felt)
         )
-    return Model(tuple(steps))
+    return CsgModel(tuple(steps))
 
 
-def _robot(rng: Rng) -> Model:
+def _robot(rng: Rng) -> CsgModel:
     """A robot of boxes and cylinders."""
     shell, joint, face = mostly(rng, pick(rng, [metal, plain])(rng)), metal(rng), plain(rng)
     leg, torso, wide = between(rng, 0.2, 0.4), between(rng, 0.25, 0.4), between(rng, 0.13, 0.22)
@@ -157,14 +157,14 @@ def _robot(rng: Rng) -> Model:
     )
     for k in range(int(rng.integers(0, 3))):
         steps.append(add(Ball(0.028).moved(deep, 0.3 * wide * k, leg + 0.5 * torso), Material(vivid(rng))))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def _snowman(rng: Rng) -> Model:
+def _snowman(rng: Rng) -> CsgModel:
     """Balls on top of each other, with a nose, buttons and a hat."""
     white = Material((0.95, 0.96, 0.98)) if chance(rng, 0.7) else plain(rng)
     size, z = between(rng, 0.24, 0.34), 0.0
-    steps: list[Step] = []
+    steps: list[CsgStep] = []
     for _ in range(int(rng.integers(2, 4))):
         steps.append(add(Ball(size).moved(z=z + 0.85 * size) & block((-1, -1, 0), (1, 1, 3)), white))
         z += 1.55 * size
@@ -184,10 +184,10 @@ def _snowman(rng: Rng) -> Model:
         steps.append(add(scarf.moved(z=head - 0.8 * last), cloth(rng)))
     low = head - 1.5 * last
     steps.append(add(rod((0, 0.5 * last, low), (0, 2.3 * last, low + 0.25), 0.022), bark(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def animal(rng: Rng) -> Model:
+def animal(rng: Rng) -> CsgModel:
     """A four-legged animal between cat, dog, cow, horse, elephant, giraffe and pig."""
     coat = mostly(rng, fur(rng))
     other = fur(rng) if chance(rng, 0.4) else coat
@@ -207,7 +207,7 @@ def animal(rng: Rng) -> Model:
         ),
         0.1,
     )
-    steps: list[Step] = [add(body, coat)]
+    steps: list[CsgStep] = [add(body, coat)]
     if chance(rng, 0.35):
         steps.append(paint(block((-2, -1, 0), (2, 1, leg + 0.3 * girth)), other))
     lift = between(rng, -0.04, 0.06)
@@ -283,10 +283,10 @@ def animal(rng: Rng) -> Model:
     drop, out = between(rng, -0.3, 0.25), between(rng, 0.06, 0.2)
     tail = [rear, (rear[0] - 0.7 * out, 0, rear[2] + 0.3 * drop), (rear[0] - out, 0, max(rear[2] + drop, 0.08))]
     steps.append(add(curved(tail, [between(rng, 0.024, 0.05), between(rng, 0.02, 0.055)], 8), other))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def bird(rng: Rng) -> Model:
+def bird(rng: Rng) -> CsgModel:
     """A standing bird: sparrow, duck, flamingo, penguin, owl and between."""
     plumage, second = mostly(rng, fur(rng)) if chance(rng, 0.4) else mostly(rng, plain(rng)), plain(rng)
     bill = Material((0.95, 0.6, 0.1)) if chance(rng, 0.5) else dark(rng)
@@ -309,7 +309,7 @@ def bird(rng: Rng) -> Model:
         ),
         0.07,
     )
-    steps: list[Step] = [add(body, plumage)]
+    steps: list[CsgStep] = [add(body, plumage)]
     if chance(rng, 0.5):
         steps.append(
             paint(posed(Superquadric((0.95 * length, 0.7 * girth, girth)).moved(0.1, 0, -0.55 * girth)), second)
@@ -342,17 +342,17 @@ def bird(rng: Rng) -> Model:
     foot = 0.45 * girth
     steps.append(add(rod((0, foot, 0.03), (-0.01, foot, back), 0.022), bill))
     steps.append(add(Superquadric((0.08, 0.055, 0.028), 0.7).moved(0.035, foot, 0.026), bill))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def fish(rng: Rng) -> Model:
+def fish(rng: Rng) -> CsgModel:
     """A fish, upright on its belly fins, or a whale."""
     scales, second = mostly(rng, plain(rng)), plain(rng)
     length, tall, wide = between(rng, 0.32, 0.5), between(rng, 0.1, 0.26), between(rng, 0.08, 0.14)
     level = tall + 0.05
     body = Superquadric((length, wide, tall), 1.0, between(rng, 0.9, 1.2)).moved(z=level)
     tail = rod((-0.75 * length, 0, level), (-length - 0.1, 0, level), 0.45 * wide, 0.03)
-    steps: list[Step] = [add(Blend((body, tail), 0.05), scales)]
+    steps: list[CsgStep] = [add(Blend((body, tail), 0.05), scales)]
     if chance(rng, 0.6):
         steps.append(paint(block((-2, -1, 0), (2, 1, level - 0.3 * tall)), second))
     fluke = Superquadric((0.05, 0.024, between(rng, 0.13, 0.24)), 0.8)
@@ -367,4 +367,4 @@ def fish(rng: Rng) -> Model:
     steps.append(add(Ball(0.035).moved(eye[0], 0.72 * wide, eye[2]), Material(neutral(rng))))
     steps.append(paint(Ball(0.03).moved(eye[0] + 0.01, 0.72 * wide + 0.04, eye[2]), dark(rng)))
     steps.append(cut(Box((0.09, 1, 0.012)).turned("y", 0.2).moved(length, 0, level - 0.12 * tall), dark(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)

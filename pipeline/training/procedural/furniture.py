@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.outlines import Extrusion, Lathe, curved, cylinder, oval, rod, smooth_profile
 from pipeline.training.procedural.palette import between, chance, cloth, dark, metal, mostly, pick, plain, wild, wood
 from pipeline.training.procedural.solids import Box, Real, Solid, Union
@@ -45,7 +45,7 @@ def _pedestal(rng: Rng, reach: Real, height: Real) -> Solid:
     return stem | rod((0, 0, 0.09), (reach, 0, 0.028), 0.03, 0.028).around(feet)
 
 
-def chair(rng: Rng) -> Model:
+def chair(rng: Rng) -> CsgModel:
     """A chair, armchair or stool."""
     frame, seat = mostly(rng, pick(rng, [wood, wood, metal, plain])(rng)), mostly(rng, pick(rng, [cloth, wood])(rng))
     x, y = between(rng, 0.2, 0.28), between(rng, 0.2, 0.3)
@@ -58,7 +58,7 @@ def chair(rng: Rng) -> Model:
     slab: Solid = block((-x, -y, height), (x, y, height + thick), between(rng, 0.005, 0.03))
     if round_seat:
         slab = cylinder(x, thick, rounding=0.3 * thick).moved(z=height)
-    steps: list[Step] = [add(slab, seat)]
+    steps: list[CsgStep] = [add(slab, seat)]
     inset = 0.68 if round_seat else 1.0
     support = pick(rng, ["legs", "legs", "legs", "pedestal", "sled"])
     if support == "pedestal":
@@ -88,10 +88,12 @@ def chair(rng: Rng) -> Model:
         steps.append(
             add(cylinder(0.85 * x, 0.06, rounding=0.028).moved(z=height + thick) if round_seat else pad, wild(rng))
         )
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def _back(rng: Rng, kind: str, x: Real, y: Real, level: Real, leg: Real, frame: Material, seat: Material) -> list[Step]:
+def _back(
+    rng: Rng, kind: str, x: Real, y: Real, level: Real, leg: Real, frame: Material, seat: Material
+) -> list[CsgStep]:
     """A backrest above the rear edge of a seat."""
     if kind == "none":
         return []
@@ -139,7 +141,7 @@ def _back(rng: Rng, kind: str, x: Real, y: Real, level: Real, leg: Real, frame: 
     return steps
 
 
-def sofa(rng: Rng) -> Model:
+def sofa(rng: Rng) -> CsgModel:
     """A sofa, armchair or bench seat with cushions."""
     fabric = mostly(rng, cloth(rng))
     x, y = between(rng, 0.3, 0.4), between(rng, 0.35, 0.9)
@@ -170,10 +172,10 @@ def sofa(rng: Rng) -> Model:
             pillow = Box((0.09, half, between(rng, 0.12, 0.18)), 0.07).turned("y", -0.2)
             steps.append(add(pillow.moved(-x + 0.22, middle, seat + 0.17), cover))
     steps.append(add(_legs(rng, x - 0.07, y - 0.05, low + 0.05, 0.03), pick(rng, [wood, metal, dark])(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def table(rng: Rng) -> Model:
+def table(rng: Rng) -> CsgModel:
     """A table or desk: round or square, on legs, a pedestal or panels, with a shelf or drawers."""
     top, frame = mostly(rng, wood(rng)), pick(rng, [wood, metal, plain])(rng)
     frame = top if chance(rng, 0.4) else frame
@@ -227,10 +229,10 @@ def table(rng: Rng) -> Model:
                 (x - 0.03, y - 0.5 * wide, height - 0.5 * deep), (x + 0.015, y - 0.5 * wide, height - 0.5 * deep), 0.022
             )
             steps.append(add(knob, metal(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def cabinet(rng: Rng) -> Model:
+def cabinet(rng: Rng) -> CsgModel:
     """A cupboard, chest of drawers or open shelf."""
     body, front = mostly(rng, wood(rng)), mostly(rng, pick(rng, [wood, plain])(rng))
     x, y, height = between(rng, 0.14, 0.28), between(rng, 0.22, 0.5), between(rng, 0.45, 1.2)
@@ -257,7 +259,7 @@ def cabinet(rng: Rng) -> Model:
         steps.append(
             add(block((-x - 0.02, -y - 0.03, foot + height - 0.01), (x + 0.04, y + 0.03, foot + height + 0.035)), front)
         )
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
 def _shade(rng: Rng, low: Real, top: Real, tall: Real) -> tuple[Solid, Solid]:
@@ -274,7 +276,7 @@ def _shade(rng: Rng, low: Real, top: Real, tall: Real) -> tuple[Solid, Solid]:
     return shell, Lathe(((0, -0.1), (inner[0][0], -0.1), *inner, (0, tall - wall)))
 
 
-def lamp(rng: Rng) -> Model:
+def lamp(rng: Rng) -> CsgModel:
     """A table, floor or desk lamp."""
     body, stand = mostly(rng, pick(rng, [plain, metal, wood, cloth])(rng)), pick(rng, [metal, wood, dark, plain])(rng)
     hat = mostly(rng, cloth(rng))
@@ -303,7 +305,7 @@ def lamp(rng: Rng) -> Model:
             add(hung(shell), hat),
             cut(hung(inside), plain(rng)),
         ]
-        return Model((*parts, add(hung(bulb), wild(rng))), mirror=True)
+        return CsgModel((*parts, add(hung(bulb), wild(rng))), mirror=True)
     height = between(rng, 1.0, 1.5) if kind == "floor" else between(rng, 0.35, 0.6)
     # The shade first: hollowing it out must not touch the stand.
     steps = [add(shell.moved(z=height), hat), cut(inside.moved(z=height), wild(rng))]
@@ -319,4 +321,4 @@ def lamp(rng: Rng) -> Model:
         steps.append(add(Lathe(((0, 0), *profile, (0, height))), body))
         if chance(rng, 0.3):
             steps.append(paint(block((-1, -1, 0.4 * height), (1, 1, 0.6 * height)), plain(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)

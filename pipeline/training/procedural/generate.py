@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from pipeline.training.procedural import craft, creatures, furniture, plants, things, tools, vehicles, vessels
-from pipeline.training.procedural.model import Model, Painted
+from pipeline.training.procedural.csg import CsgModel, Painted
 from pipeline.training.procedural.polygonise import polygonise
 from pipeline.training.procedural.solids import Real
 from pipeline.training.procedural.textures import Rng
 from scene.errors import InputError
 from scene.mesh import ColouredMesh
 
-Family = Callable[[Rng], Model]
+Family = Callable[[Rng], CsgModel]
 
 THINGS: dict[str, Family] = {
     "chair": furniture.chair,
@@ -94,7 +94,7 @@ def choose(seed: int, weights: Mapping[str, Real] | None = None) -> str:
     return names[int(np.random.default_rng(seed).choice(len(names), p=shares / shares.sum()))]
 
 
-def meshed(model: Model, faces: int = 14_000) -> ColouredMesh:
+def meshed(model: CsgModel, faces: int = 14_000) -> ColouredMesh:
     """The normalised mesh of a model, coloured by it."""
     vertices, triangles = polygonise(model, faces)
     paint = Painted(model)

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from pipeline.training.procedural.model import Material
+from pipeline.training.procedural.csg import Material
 from pipeline.training.procedural.solids import Real
 from pipeline.training.procedural.textures import Colour, Pattern, Rng, random_axes, random_pattern
 

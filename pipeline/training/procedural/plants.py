@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.furniture import block
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
 from pipeline.training.procedural.outlines import Lathe, curved, cylinder, rod
 from pipeline.training.procedural.palette import bark, between, chance, glaze, leaf, mostly, pick, plain, vivid
 from pipeline.training.procedural.solids import Ball, Blend, Real, Solid, Superquadric
@@ -22,7 +22,7 @@ def _blade(length: Real, wide: Real, rise: Real, droop: Real) -> Solid:
     return curved(path, [0.5 * thin, thin, 0.95 * thin, 0.5 * thin], 8).stretched(y=ratio)
 
 
-def _pot(rng: Rng, radius: Real, tall: Real) -> list[Step]:
+def _pot(rng: Rng, radius: Real, tall: Real) -> list[CsgStep]:
     """A pot with earth in it."""
     clay = mostly(rng, glaze(rng))
     low = between(rng, 0.6, 1.0) * radius
@@ -34,7 +34,7 @@ def _pot(rng: Rng, radius: Real, tall: Real) -> list[Step]:
     return steps
 
 
-def plant(rng: Rng) -> Model:
+def plant(rng: Rng) -> CsgModel:
     """A plant in a pot: leaves, a bush, a cactus or flowers."""
     radius, tall = between(rng, 0.14, 0.24), between(rng, 0.16, 0.35)
     steps = _pot(rng, radius, tall)
@@ -95,10 +95,10 @@ def plant(rng: Rng) -> Model:
             )
             steps.append(add(blade.turned("x", bend).turned("z", between(rng, 0, math.pi)).moved(z=base - 0.02), green))
         steps.append(add(Ball(0.06).moved(z=base), green))
-    return Model(tuple(steps))
+    return CsgModel(tuple(steps))
 
 
-def _cactus(rng: Rng, base: Real, green: Material) -> list[Step]:
+def _cactus(rng: Rng, base: Real, green: Material) -> list[CsgStep]:
     """A ribbed column or ball, perhaps with arms and a flower."""
     thick, high = between(rng, 0.08, 0.14), between(rng, 0.15, 0.55)
     body: Solid = rod((0, 0, base), (0, 0, base + high), thick, 0.85 * thick)
@@ -115,12 +115,12 @@ def _cactus(rng: Rng, base: Real, green: Material) -> list[Step]:
     return steps
 
 
-def tree(rng: Rng) -> Model:
+def tree(rng: Rng) -> CsgModel:
     """A broad-leaved tree, conifer, palm, poplar or a bare one."""
     wooden, green = bark(rng), mostly(rng, leaf(rng))
     trunk, thick = between(rng, 0.25, 0.6), between(rng, 0.04, 0.08)
     kind = pick(rng, ["round", "round", "conifer", "palm", "poplar", "bare"])
-    steps: list[Step] = []
+    steps: list[CsgStep] = []
     if kind == "conifer":
         low, tiers, radius = between(rng, 0.1, 0.3), int(rng.integers(1, 6)), between(rng, 0.25, 0.42)
         high = between(rng, 0.7, 1.1)
@@ -129,7 +129,7 @@ def tree(rng: Rng) -> Model:
             wide, start = radius * (1 - 0.8 * k / tiers), low + high * k / (tiers + 0.6)
             tall = 1.5 * high / (tiers + 0.6) if tiers > 1 else high
             steps.append(add(Lathe(((0, start), (wide, start - 0.05), (0.02, start + tall), (0, start + tall))), green))
-        return Model(tuple(steps), mirror=True)
+        return CsgModel(tuple(steps), mirror=True)
     lean = between(rng, -0.12, 0.12)
     top = (lean, between(rng, -0.1, 0.1), trunk)
     roots = rod((0, 0, 0), (0.09, 0, -0.02), 0.8 * thick, 0.02).around(int(rng.integers(3, 6)))
@@ -149,12 +149,12 @@ def tree(rng: Rng) -> Model:
             )
             steps.append(add(frond.around(int(rng.integers(5, 8))).turned("z", between(rng, 0, 3)).moved(*top), green))
         steps.append(add(Ball(0.06).moved(*top), plain(rng) if chance(rng, 0.4) else wooden))
-        return Model(tuple(steps))
+        return CsgModel(tuple(steps))
     if kind == "poplar":
         wide, high = between(rng, 0.15, 0.28), between(rng, 0.25, 0.42)
         crown = Superquadric((wide, wide, high), between(rng, 0.8, 1.3)).moved(*top).moved(z=0.85 * high)
         steps.append(add(crown, green))
-        return Model(tuple(steps))
+        return CsgModel(tuple(steps))
     crown_size = between(rng, 0.15, 0.24)
     blobs: list[Solid] = [Ball(1.1 * crown_size).moved(top[0], top[1], trunk + 0.7 * crown_size)]
     for _ in range(int(rng.integers(4, 9))):
@@ -177,4 +177,4 @@ def tree(rng: Rng) -> Model:
                 way = rng.normal(size=3)
                 spot = (low + high) / 2 + way / np.linalg.norm(way) * (high[0] - low[0]) / 2
                 steps.append(add(Ball(0.034).moved(*spot), fruit))
-    return Model(tuple(steps))
+    return CsgModel(tuple(steps))

@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from skimage import measure
 
-from pipeline.training.procedural.model import Model
+from pipeline.training.procedural.csg import CsgModel
 from scene.errors import ViewloomError
 
 Vertices = Float[np.ndarray, "v 3"]
@@ -25,7 +25,7 @@ _OFFSETS = (0.37, 0.61, 0.13, 0.83, 0.49, 0.71, 0.25)
 _MAX_POINTS = 450_000
 
 
-def polygonise(model: Model, faces: int = 14_000, *, voxel: float | None = None) -> tuple[Vertices, Faces]:
+def polygonise(model: CsgModel, faces: int = 14_000, *, voxel: float | None = None) -> tuple[Vertices, Faces]:
     """The surface of a model.
 
     Marching cubes on a grid of distances, then two steps that move every vertex to where the tangent planes at the
@@ -74,7 +74,7 @@ def is_closed(faces: Faces) -> bool:
 
 
 def _size(
-    model: Model, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], faces: int
+    model: CsgModel, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], faces: int
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], float]:
     """A closer box about a model and the voxel that gives so many faces, by a look at a coarse grid."""
     coarse = float((high - low).max()) / _COARSE
@@ -99,7 +99,7 @@ def _size(
 
 
 def _march(
-    model: Model, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], voxel: float, offset: float
+    model: CsgModel, low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], voxel: float, offset: float
 ) -> tuple[Vertices, Faces]:
     """Marching cubes; the half at y >= 0 and its mirror image for mirrored models."""
     start = low - (1 + offset) * voxel
@@ -140,7 +140,7 @@ def _outer(vertices: Vertices, faces: Faces) -> tuple[OtherVertices, OtherFaces]
     return vertices[used], (np.cumsum(used) - 1)[faces]
 
 
-def _sharpened(model: Model, vertices: Vertices, faces: Faces, voxel: float) -> Vertices:
+def _sharpened(model: CsgModel, vertices: Vertices, faces: Faces, voxel: float) -> Vertices:
     """Vertices moved to where the planes of the surface about them meet."""
     # For mirrored models the faces of one half come first; the other half's planes follow from theirs.
     half = faces[: len(faces) // 2] if model.mirror else faces

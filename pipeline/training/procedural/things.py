@@ -7,8 +7,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.furniture import block
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
 from pipeline.training.procedural.outlines import (
     Extrusion,
     Lathe,
@@ -42,7 +42,7 @@ from pipeline.training.procedural.solids import Ball, Blend, Box, HalfSpace, Rea
 from pipeline.training.procedural.textures import Rng
 
 
-def shoe(rng: Rng) -> Model:
+def shoe(rng: Rng) -> CsgModel:
     """A sneaker, boot, pump or clog, its toe towards +x."""
     upper = mostly(rng, pick(rng, [cloth, plain, dark])(rng))
     rubber = Material(neutral(rng)) if chance(rng, 0.6) else plain(rng)
@@ -88,7 +88,7 @@ def shoe(rng: Rng) -> Model:
         0.09,
     )
     lowest: Outline = (*((x, z + 0.5 * sole) for x, z in under), (half + 0.1, 1.5), (-half - 0.1, 1.5))
-    steps: list[Step] = [add(sheet, rubber)]
+    steps: list[CsgStep] = [add(sheet, rubber)]
     steps.append(add(foot & Extrusion(lowest, 1, "xz"), upper))
     if kind == "boot":
         leg = Lathe(((0, 0), (0.72 * wide, 0), (between(rng, 0.75, 0.95) * wide, shaft), (0, shaft))).stretched(
@@ -139,10 +139,10 @@ def shoe(rng: Rng) -> Model:
                     block((-0.025, 0, 0), (0.025, 1, 1)).turned("y", -0.5).moved((0.1 - 0.14 * k) * half, 0.4 * wide, 0)
                 )
                 steps.insert(2, paint(band, trim))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def house(rng: Rng) -> Model:
+def house(rng: Rng) -> CsgModel:
     """A house, barn, tower or castle keep, its door towards +x."""
     wall, tile, pane = mostly(rng, stone(rng)), mostly(rng, pick(rng, [plain, stone, wood])(rng)), glass(rng)
     door = wood(rng)
@@ -150,7 +150,7 @@ def house(rng: Rng) -> Model:
     kind = pick(rng, ["gable", "gable", "hip", "flat", "tower"])
     if kind == "tower":
         return _tower(rng, wall, tile, pane, door)
-    steps: list[Step] = [add(block((-x, -y, 0), (x, y, height)), wall)]
+    steps: list[CsgStep] = [add(block((-x, -y, 0), (x, y, height)), wall)]
     eaves, rise, thick = between(rng, 0.03, 0.09), between(rng, 0.15, 0.4), 0.03
     if kind == "gable":
         along_y = chance(rng, 0.5)
@@ -244,10 +244,10 @@ def house(rng: Rng) -> Model:
                     tile,
                 ),
             )
-    return Model(tuple(steps), mirror=mirror)
+    return CsgModel(tuple(steps), mirror=mirror)
 
 
-def _tower(rng: Rng, wall: Material, tile: Material, pane: Material, door: Material) -> Model:
+def _tower(rng: Rng, wall: Material, tile: Material, pane: Material, door: Material) -> CsgModel:
     """A tower with a pointed roof or battlements, perhaps with a wall of towers."""
     radius, height = between(rng, 0.16, 0.3), between(rng, 0.55, 1.0)
     square = chance(rng, 0.35)
@@ -255,7 +255,7 @@ def _tower(rng: Rng, wall: Material, tile: Material, pane: Material, door: Mater
     body: Solid = Lathe(((0, 0), (radius, 0), (top, height), (0, height)))
     if square:
         body, top = block((-radius, -radius, 0), (radius, radius, height)), radius
-    steps: list[Step] = [add(body, wall)]
+    steps: list[CsgStep] = [add(body, wall)]
     rim = top + 0.04
     head: Solid = (
         block((-rim, -rim, height - 0.02), (rim, rim, height + 0.08))
@@ -283,13 +283,13 @@ def _tower(rng: Rng, wall: Material, tile: Material, pane: Material, door: Mater
         steps.append(add(block((-0.06, 0, 0), (0.06, out, low)), wall))
         steps.append(add(cylinder(0.11, low + 0.12).moved(0, out, 0), wall))
         steps.append(add(cylinder(0.14, 0.2, 0.02).moved(0, out, low + 0.11), tile))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def composition(rng: Rng) -> Model:
+def composition(rng: Rng) -> CsgModel:
     """Random solids, added to and cut from each other, often with mirror or rotational symmetry."""
     size = between(rng, 0.25, 0.45)
-    steps: list[Step] = [add(_random_solid(rng, size), wild(rng))]
+    steps: list[CsgStep] = [add(_random_solid(rng, size), wild(rng))]
     symmetry = pick(rng, ["none", "mirror", "mirror", "around", "both"])
     for _ in range(int(rng.integers(2, 7))):
         part = _random_solid(rng, size * between(rng, 0.3, 0.8))
@@ -299,20 +299,20 @@ def composition(rng: Rng) -> Model:
         way *= size * between(rng, 0.5, 0.95) / np.linalg.norm(way)
         if symmetry in ("around", "both") and chance(rng, 0.7):
             count = int(rng.integers(2, 7))
-            x, _, z = _surface_point(Model(tuple(steps)), np.array((2 * math.hypot(way[0], way[1]), 0, way[2])))
+            x, _, z = _surface_point(CsgModel(tuple(steps)), np.array((2 * math.hypot(way[0], way[1]), 0, way[2])))
             part = (part & Ball(max(x, 0.5 * size) * math.sin(math.pi / count) + 0.05)).moved(x, 0, z).around(count)
         else:
-            part = part.moved(*_surface_point(Model(tuple(steps)), way * 2))
+            part = part.moved(*_surface_point(CsgModel(tuple(steps)), way * 2))
         if chance(rng, 0.3):
             steps.append(cut(part, wild(rng) if chance(rng, 0.6) else None))
         else:
             steps.append(add(part, wild(rng) if chance(rng, 0.7) else plain(rng)))
     if chance(rng, 0.3):
         steps.append(cut(HalfSpace((0.0, 0.0, 1.0), -between(rng, 0.3, 0.8) * size)))
-    return Model(tuple(steps), mirror=symmetry in ("mirror", "both"))
+    return CsgModel(tuple(steps), mirror=symmetry in ("mirror", "both"))
 
 
-def _surface_point(model: Model, way: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+def _surface_point(model: CsgModel, way: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
     """The outermost point of a model on the section from the origin along ``way``, or the nearest to it."""
     at = np.linspace(0, 1, 40)[:, None] * way
     distance = model.distance(np.ascontiguousarray(at.T, np.float32), near=1.0)
@@ -345,7 +345,7 @@ def _random_solid(rng: Rng, size: Real) -> Solid:
     return cylinder(a, 1.5 * c, between(rng, 0.0, 0.8) * a).moved(z=-0.75 * c)
 
 
-def blob(rng: Rng) -> Model:
+def blob(rng: Rng) -> CsgModel:
     """A pebble, fruit, gem or dumbbell: one superquadric or a few run into each other."""
     skin = mostly(rng, pick(rng, [plain, stone, lacquer])(rng))
     count = int(rng.integers(1, 5))
@@ -362,4 +362,4 @@ def blob(rng: Rng) -> Model:
         steps.append(paint(Ball(between(rng, 0.08, 0.25)).moved(*spot), Material(contrast(rng, skin.colour))))
     if chance(rng, 0.3):
         steps.append(paint(HalfSpace((0.0, 0.0, 1.0), between(rng, -0.1, 0.1)), Material(vivid(rng))))
-    return Model(tuple(steps))
+    return CsgModel(tuple(steps))

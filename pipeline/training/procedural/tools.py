@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, add, cut, paint
 from pipeline.training.procedural.furniture import block
-from pipeline.training.procedural.model import Model, Step, add, cut, paint
 from pipeline.training.procedural.outlines import (
     Extrusion,
     Lathe,
@@ -22,7 +22,7 @@ from pipeline.training.procedural.solids import Ball, Box, Solid, Superquadric, 
 from pipeline.training.procedural.textures import Rng
 
 
-def hammer(rng: Rng) -> Model:
+def hammer(rng: Rng) -> CsgModel:
     """A hammer, mallet, axe or pickaxe, standing on its head or lying."""
     shaft, head = mostly(rng, pick(rng, [wood, wood, plain])(rng)), mostly(rng, metal(rng))
     long, thick = between(rng, 0.55, 0.95), between(rng, 0.026, 0.045)
@@ -31,7 +31,7 @@ def hammer(rng: Rng) -> Model:
     handle = curved([(0, 0, 0), (bend, 0, 0.5 * long), (0, 0, long)], [1.25 * thick, 0.85 * thick, thick], 8).stretched(
         x=flat
     )
-    steps: list[Step] = [add(handle, shaft)]
+    steps: list[CsgStep] = [add(handle, shaft)]
     if chance(rng, 0.5):
         steps.append(paint(block((-1, -1, -1), (1, 1, between(rng, 0.25, 0.5) * long)), plain(rng)))
     kind = pick(rng, ["claw", "mallet", "axe", "pick", "ball"])
@@ -74,7 +74,7 @@ def hammer(rng: Rng) -> Model:
     return _laid(rng, steps)
 
 
-def _laid(rng: Rng, steps: list[Step]) -> Model:
+def _laid(rng: Rng, steps: list[CsgStep]) -> CsgModel:
     """A tool with its handle along z, upside down, as it is, or lying along y."""
     way = pick(rng, ["up", "down", "lying"])
 
@@ -83,15 +83,15 @@ def _laid(rng: Rng, steps: list[Step]) -> Model:
             return solid.mirrored("y").turned("y", math.pi / 2)
         return solid.mirrored("y").turned("y", math.pi if way == "down" else 0.0)
 
-    return Model(tuple(Step(step.action, placed(step.solid), step.material) for step in steps))
+    return CsgModel(tuple(CsgStep(step.action, placed(step.solid), step.material) for step in steps))
 
 
-def tool(rng: Rng) -> Model:
+def tool(rng: Rng) -> CsgModel:
     """A spanner, screwdriver, spade, brush, spoon, key or pair of tongs."""
     grip, steel = mostly(rng, pick(rng, [wood, plain, plain])(rng)), mostly(rng, metal(rng))
     kind = pick(rng, ["spanner", "screwdriver", "spade", "brush", "spoon", "key"])
     long, thick = between(rng, 0.5, 0.9), between(rng, 0.03, 0.05)
-    steps: list[Step]
+    steps: list[CsgStep]
     if kind == "spanner":
         jaw = between(rng, 0.1, 0.15)
         bar = block((-0.75 * thick, -0.028, 0), (0.75 * thick, 0.028, long), 0.01)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.furniture import block
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
 from pipeline.training.procedural.outlines import Extrusion, Outline, cylinder, rod
 from pipeline.training.procedural.palette import (
     between,
@@ -27,7 +27,7 @@ from pipeline.training.procedural.textures import Rng
 
 def _wheel(
     rng: Rng, x: Real, y: Real, radius: Real, wide: Real, tyre: Material, hub: Material, ceiling: Real = 1.0
-) -> list[Step]:
+) -> list[CsgStep]:
     """A wheel on z = 0 at the side of positive y: a well cut below ``ceiling``, a tyre, a hub."""
     well: Solid = cylinder(1.3 * radius, 2 * wide).turned("x", -math.pi / 2).moved(x, y - 1.2 * wide, radius)
     well = well & HalfSpace((0.0, 0.0, 1.0), ceiling)
@@ -37,7 +37,7 @@ def _wheel(
     return [cut(well, tyre), add(axle, tyre), add(disc, tyre), add(cap, hub)]
 
 
-def car(rng: Rng) -> Model:
+def car(rng: Rng) -> CsgModel:
     """A car: sedan, hatchback, estate, van, pickup or open sports car."""
     colour, pane, tyre, hub = mostly(rng, lacquer(rng)), glass(rng), dark(rng), metal(rng)
     kind = pick(rng, ["sedan", "hatch", "van", "pickup", "sports", "bubble"])
@@ -120,10 +120,10 @@ def car(rng: Rng) -> Model:
     wide = between(rng, 0.06, 0.085)
     for x in (-base, base):
         steps += _wheel(rng, x, y + 0.005, radius, wide, tyre, hub, nose - 0.05)
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def _windows(house: Outline, belt: Real, roof: Real, side: Real, pane: Material, *, split: bool) -> list[Step]:
+def _windows(house: Outline, belt: Real, roof: Real, side: Real, pane: Material, *, split: bool) -> list[CsgStep]:
     """Panes painted on a glass house: at the sides, in front and behind."""
     (ax, _), (bx, _), (cx, _), (dx, _) = house
     low, high = belt + 0.015, roof - 0.035
@@ -152,7 +152,7 @@ def _windows(house: Outline, belt: Real, roof: Real, side: Real, pane: Material,
     return steps
 
 
-def truck(rng: Rng) -> Model:
+def truck(rng: Rng) -> CsgModel:
     """A truck, bus or tractor."""
     colour, pane, tyre, hub = mostly(rng, lacquer(rng)), glass(rng), dark(rng), metal(rng)
     y, radius, half = between(rng, 0.15, 0.2), between(rng, 0.075, 0.1), between(rng, 0.48, 0.62)
@@ -237,4 +237,4 @@ def truck(rng: Rng) -> Model:
         axles = [half - 0.13, *([-0.35 * half, -0.72 * half] if chance(rng, 0.5) else [-0.62 * half])]
     for x in axles:
         steps += _wheel(rng, x, y + 0.01, radius, between(rng, 0.06, 0.08), tyre, hub)
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.training.procedural.model import Material, Model, Step, add, cut, paint
+from pipeline.training.procedural.csg import CsgModel, CsgStep, Material, add, cut, paint
 from pipeline.training.procedural.outlines import Lathe, Outline, curve, curved, cylinder, rod, smooth_profile
 from pipeline.training.procedural.palette import (
     between,
@@ -44,7 +44,7 @@ def _inside(profile: Outline, wall: Real, floor: Real, narrowest: Real = 0.02) -
     return Lathe(((0, start[1]), *inner, (inner[-1][0], inner[-1][1] + 0.3), (0, inner[-1][1] + 0.3)))
 
 
-def _bands(rng: Rng, height: Real, base: Material) -> list[Step]:
+def _bands(rng: Rng, height: Real, base: Material) -> list[CsgStep]:
     """Painted rings, now and then."""
     if not chance(rng, 0.4):
         return []
@@ -57,7 +57,7 @@ def _bands(rng: Rng, height: Real, base: Material) -> list[Step]:
     return [paint(Box((2, 2, between(rng, 0.01, 0.12) * height)).moved(z=float(z)), ink) for z in middles]
 
 
-def mug(rng: Rng) -> Model:
+def mug(rng: Rng) -> CsgModel:
     """A mug or cup with a handle: hollow, open above."""
     ceramic = mostly(rng, glaze(rng))
     radius, height = between(rng, 0.26, 0.42), between(rng, 0.5, 1.0)
@@ -100,10 +100,10 @@ def mug(rng: Rng) -> Model:
     steps.append(add(handle, ceramic if chance(rng, 0.7) else wild(rng)))
     inner = ceramic if chance(rng, 0.5) else plain(rng)
     steps.append(cut(_inside(profile, wall, between(rng, 0.04, 0.08)), inner))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def bottle(rng: Rng) -> Model:
+def bottle(rng: Rng) -> CsgModel:
     """A closed bottle, flask or jar with a cap and perhaps a label."""
     body = mostly(rng, pick(rng, [plain, glass, glaze])(rng))
     radius, neck = between(rng, 0.14, 0.3), between(rng, 0.05, 0.09)
@@ -122,7 +122,7 @@ def bottle(rng: Rng) -> Model:
         (neck, rise * height),
         (neck, height),
     ]
-    steps: list[Step] = []
+    steps: list[CsgStep] = []
     if chance(rng, 0.3):
         # A flask or jerrycan: four sides instead of a circle.
         half = (radius, radius * between(rng, 0.5, 1.0), 0.5 * shoulder * height)
@@ -165,10 +165,10 @@ def bottle(rng: Rng) -> Model:
             9,
         )
         steps.append(add(grip, body))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def vase(rng: Rng) -> Model:
+def vase(rng: Rng) -> CsgModel:
     """An open vase, urn, amphora or flowerless pot."""
     ceramic = mostly(rng, glaze(rng))
     height = between(rng, 0.6, 1.1)
@@ -197,10 +197,10 @@ def vase(rng: Rng) -> Model:
         )
         steps.append(add(ear.mirrored("x"), ceramic if chance(rng, 0.5) else wild(rng)))
     steps.append(cut(_inside(profile, wall, 0.06, 0.04), ceramic if chance(rng, 0.6) else plain(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def bowl(rng: Rng) -> Model:
+def bowl(rng: Rng) -> CsgModel:
     """A bowl, basin, basket with a handle, or cup on a stem."""
     ceramic = mostly(rng, glaze(rng))
     radius, height = between(rng, 0.35, 0.55), between(rng, 0.2, 0.45)
@@ -214,7 +214,7 @@ def bowl(rng: Rng) -> Model:
         ],
         16,
     )
-    steps: list[Step] = []
+    steps: list[CsgStep] = []
     lift = 0.0
     if chance(rng, 0.4):
         lift = between(rng, 0.06, 0.45)
@@ -254,10 +254,10 @@ def bowl(rng: Rng) -> Model:
         steps.append(add((cylinder(1.1 * radius, 0.55 * height) & room).moved(z=lift), plain(rng)))
     elif filling == "level":
         steps.append(add((cylinder(1.1 * radius, between(rng, 0.4, 0.85) * height) & room).moved(z=lift), wild(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def teapot(rng: Rng) -> Model:
+def teapot(rng: Rng) -> CsgModel:
     """A teapot, kettle, jug or watering can: a hollow body with spout and handle."""
     ceramic = mostly(rng, pick(rng, [glaze, glaze, metal])(rng))
     radius, height = between(rng, 0.3, 0.42), between(rng, 0.4, 0.75)
@@ -271,7 +271,7 @@ def teapot(rng: Rng) -> Model:
         ],
         16,
     )
-    steps: list[Step] = [add(_solid(profile), ceramic), *_bands(rng, height, ceramic)]
+    steps: list[CsgStep] = [add(_solid(profile), ceramic), *_bands(rng, height, ceramic)]
     reach, rise = radius + between(rng, 0.2, 0.4), between(rng, 0.85, 1.15) * height
     wide = between(rng, 0.06, 0.1)
     root, tip = (0.7 * radius, 0, between(rng, 0.25, 0.5) * height), (reach, 0, rise)
@@ -305,10 +305,10 @@ def teapot(rng: Rng) -> Model:
         steps.append(cut(rod(np.add(tip, (-0.03, 0, -0.06)), np.add(tip, (0.08, 0, 0.12)), 0.034), plain(rng)))
     else:
         steps.append(cut(_inside(profile, 0.042, 0.06), plain(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)
 
 
-def barrel(rng: Rng) -> Model:
+def barrel(rng: Rng) -> CsgModel:
     """A barrel, bucket, drum or bin, with hoops and perhaps an arched handle."""
     body = mostly(rng, pick(rng, [wood, plain, metal])(rng))
     radius, height = between(rng, 0.25, 0.4), between(rng, 0.5, 0.9)
@@ -317,7 +317,7 @@ def barrel(rng: Rng) -> Model:
         np.array([(radius, 0.0), (radius * 0.5 * (1 + top) * belly, 0.5 * height), (radius * top, height)]), 10
     )
     profile = tuple((float(r), float(z)) for r, z in line)
-    steps: list[Step] = [add(_solid(profile), body)]
+    steps: list[CsgStep] = [add(_solid(profile), body)]
     hoop = pick(rng, [metal, plain, metal])(rng)
     for share in pick(rng, [(), (0.15, 0.85), (0.08, 0.35, 0.65, 0.92), (0.5,)]):
         r = float(np.interp(share * height, line[:, 1], line[:, 0]))
@@ -330,4 +330,4 @@ def barrel(rng: Rng) -> Model:
             steps.append(add(curved(arch, [0.026], 12), hoop))
     else:
         steps.append(cut(cylinder(radius * top - 0.05, 1).moved(z=height - 0.04), plain(rng)))
-    return Model(tuple(steps), mirror=True)
+    return CsgModel(tuple(steps), mirror=True)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pipeline.diffusion.checkpoints.parts import save_part
 from pipeline.diffusion.preparation.segmenter import SegmenterModel
-from pipeline.diffusion.view_models.zero123 import save_part
 from pipeline.training.data.backdrops import HELD_OUT, Paint
 from pipeline.training.data.compose import ComposeSettings, Objects, compose
 from pipeline.training.data.foregrounds import ForegroundStore, render_foreground

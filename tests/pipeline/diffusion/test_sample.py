@@ -23,8 +23,8 @@ from pipeline.diffusion.sample import (
     decode_views,
     sample_latents,
     sample_views,
+    transfer_low_frequencies,
     view_conditions,
-    with_broad_colours,
 )
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
@@ -46,7 +46,7 @@ def photo(seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(rgba)
 
 
-def conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int = 1) -> Conditions:
+def make_conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int = 1) -> Conditions:
     """What the model is told about views of a photo."""
     photos, sources = photo().expand(objects, -1, -1, -1), SOURCE.expand(objects, 4)
     return view_conditions(model, photos, sources, orbits.expand(objects, -1, 3), coarse_volume(model, photos, sources))
@@ -57,25 +57,25 @@ def conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int
 
 def test_conditions_of_a_plain_model(make_model: Make) -> None:
     model = make_model()
-    given = conditions(model)
-    assert torch.equal(given.source, model.codec.encode_raw(photo()))
-    assert torch.allclose(given.source_clean, given.source * 0.18215, atol=1e-6)
-    assert given.coarse is given.visible is given.rays is given.source_rays is None
+    conditions = make_conditions(model)
+    assert torch.equal(conditions.source, model.codec.encode_raw(photo()))
+    assert torch.allclose(conditions.source_clean, conditions.source * 0.18215, atol=1e-6)
+    assert conditions.coarse is conditions.visible is conditions.rays is conditions.source_rays is None
     embedding = model.image_encoder(images_from_rgba(photo(), 4))
     source = orbit_camera(0.0, float(SOURCE[0, 0]), DEFAULT_RADIUS)
     poses = np.stack([zero123_pose(source, orbit_camera(*orbit)) for orbit in ORBITS.tolist()])
-    assert torch.allclose(given.tokens, model.tokens(embedding, torch.from_numpy(poses)[None].float()), atol=1e-5)
+    assert torch.allclose(conditions.tokens, model.tokens(embedding, torch.from_numpy(poses)[None].float()), atol=1e-5)
     identity = model.tokens(embedding, torch.tensor([[[0.0, 0, 1, 0]]]))[:, 0]
-    assert torch.allclose(given.source_token, identity, atol=1e-6)
+    assert torch.allclose(conditions.source_token, identity, atol=1e-6)
 
 
 def test_conditions_of_a_full_model(make_model: Make) -> None:
     model = make_model(FULL)
-    given = conditions(model)
-    assert torch.allclose(given.rays[0], pluecker_maps(Poses.of_orbits(ORBITS), 8), atol=1e-6)
-    assert torch.allclose(given.source_rays, pluecker_maps(Poses.of_sources(SOURCE), 8), atol=1e-6)
-    assert given.coarse.shape == (1, 3, 4, 8, 8)
-    assert given.visible.shape == (1, 3, 4, 8, 8)
+    conditions = make_conditions(model)
+    assert torch.allclose(conditions.rays[0], pluecker_maps(Poses.of_orbits(ORBITS), 8), atol=1e-6)
+    assert torch.allclose(conditions.source_rays, pluecker_maps(Poses.of_sources(SOURCE), 8), atol=1e-6)
+    assert conditions.coarse.shape == (1, 3, 4, 8, 8)
+    assert conditions.visible.shape == (1, 3, 4, 8, 8)
 
 
 def test_coarse_pictures_are_encoded_over_white_per_object(make_model: Make) -> None:
@@ -110,7 +110,7 @@ def test_guidance_of_one_needs_half_the_passes(make_model: Make) -> None:
     for guidance, passes in ((1.0, 4), (2.0, 8)):
         model = make_model()
         calls = count_calls(model)
-        sample_latents(model, conditions(model), SamplingSettings(steps=4, guidance=guidance))
+        sample_latents(model, make_conditions(model), SamplingSettings(steps=4, guidance=guidance))
         assert len(calls) == passes
         blank = [tokens for tokens in calls if not tokens.any()]
         assert len(blank) == passes - 4  # the null token is zero, not the projection of zeros
@@ -122,7 +122,7 @@ def test_guidance_extrapolates_from_the_null(
 ) -> None:
     """The network sees a constant of its own for each kind of input: the guided prediction is known."""
     model, seen = make_model(), []
-    given = conditions(model)
+    conditions = make_conditions(model)
 
     def predict(z: torch.Tensor, t: torch.Tensor, told: Conditions) -> torch.Tensor:
         return torch.full_like(z, 0.7 if told.tokens.any() else 0.2)
@@ -131,27 +131,27 @@ def test_guidance_extrapolates_from_the_null(
     monkeypatch.setattr(
         "pipeline.diffusion.sample.denoise", lambda network, z, *rest, **options: seen.append(network(z, 100)) or z
     )
-    sample_latents(model, given, SamplingSettings(steps=2, guidance=guidance))
+    sample_latents(model, conditions, SamplingSettings(steps=2, guidance=guidance))
     assert torch.allclose(seen[0], torch.tensor(0.2 + guidance * (0.7 - 0.2)))
 
 
 def test_a_view_is_the_same_whatever_the_views_beside_it(make_model: Make) -> None:
     model, settings = make_model(), SamplingSettings(steps=3, guidance=2.0, eta=1.0)
-    three = sample_latents(model, conditions(model), settings)
-    one = sample_latents(model, conditions(model, ORBITS[:1]), settings)
+    three = sample_latents(model, make_conditions(model), settings)
+    one = sample_latents(model, make_conditions(model, ORBITS[:1]), settings)
     assert torch.allclose(one[0, 0], three[0, 0], atol=1e-4)
-    two = sample_latents(model, conditions(model, objects=2), settings)
+    two = sample_latents(model, make_conditions(model, objects=2), settings)
     assert torch.allclose(two, three.expand(2, -1, -1, -1, -1), atol=1e-4)
 
 
 def test_seeds_decide(make_model: Make) -> None:
     model = make_model()
-    given = conditions(model)
-    first = sample_latents(model, given, SamplingSettings(steps=2))
-    assert torch.equal(sample_latents(model, given, SamplingSettings(steps=2)), first)
-    assert not torch.allclose(sample_latents(model, given, SamplingSettings(steps=2, seed=1)), first, atol=0.1)
-    assert torch.equal(sample_latents(model, given, SamplingSettings(steps=2), seeds=view_seeds(0, 3)), first)
-    same = sample_latents(model, conditions(model, ORBITS[[1, 1, 1]]), SamplingSettings(steps=2), seeds=[5, 6, 5])
+    conditions = make_conditions(model)
+    first = sample_latents(model, conditions, SamplingSettings(steps=2))
+    assert torch.equal(sample_latents(model, conditions, SamplingSettings(steps=2)), first)
+    assert not torch.allclose(sample_latents(model, conditions, SamplingSettings(steps=2, seed=1)), first, atol=0.1)
+    assert torch.equal(sample_latents(model, conditions, SamplingSettings(steps=2), seeds=view_seeds(0, 3)), first)
+    same = sample_latents(model, make_conditions(model, ORBITS[[1, 1, 1]]), SamplingSettings(steps=2), seeds=[5, 6, 5])
     assert torch.allclose(same[0, 0], same[0, 2], atol=1e-5)
     assert not torch.allclose(same[0, 0], same[0, 1], atol=0.1)
 
@@ -159,7 +159,7 @@ def test_seeds_decide(make_model: Make) -> None:
 def test_spacing_follows_the_schedule(make_model: Make) -> None:
     for conditioning, timesteps in ((Conditioning(), leading_timesteps(4)), (FULL, trailing_timesteps(4))):
         model, steps = make_model(conditioning), []
-        sample_latents(model, conditions(model), SamplingSettings(steps=4, strength=1.0), on_step=steps.append)
+        sample_latents(model, make_conditions(model), SamplingSettings(steps=4, strength=1.0), on_step=steps.append)
         assert [step.t for step in steps] == timesteps
         assert [step.index for step in steps] == [0, 1, 2, 3]
 
@@ -186,7 +186,7 @@ class Watcher(AttentionHook):
 
 def test_hooks_are_installed_told_and_removed(make_model: Make) -> None:
     model, watcher = make_model(FULL), Watcher()
-    sample_latents(model, conditions(model), SamplingSettings(steps=3), hooks=[watcher])
+    sample_latents(model, make_conditions(model), SamplingSettings(steps=3), hooks=[watcher])
     assert (watcher.begun, watcher.ended, watcher.reset_count) == (3, 3, 1)
     assert watcher.rows == {4}  # three views and the source
     assert not any(isinstance(p, HookedAttention) for p in model.unet.attn_processors.values())
@@ -194,23 +194,23 @@ def test_hooks_are_installed_told_and_removed(make_model: Make) -> None:
 
 def test_joint_views_can_be_turned_off(make_model: Make) -> None:
     model = make_model(FULL)
-    given = conditions(model)
-    apart = sample_latents(model, given, SamplingSettings(steps=2, joint=False))
-    assert not torch.allclose(sample_latents(model, given, SamplingSettings(steps=2)), apart, atol=1e-5)
-    alone = sample_latents(model, conditions(model, ORBITS[:1]), SamplingSettings(steps=2, joint=False))
+    conditions = make_conditions(model)
+    apart = sample_latents(model, conditions, SamplingSettings(steps=2, joint=False))
+    assert not torch.allclose(sample_latents(model, conditions, SamplingSettings(steps=2)), apart, atol=1e-5)
+    alone = sample_latents(model, make_conditions(model, ORBITS[:1]), SamplingSettings(steps=2, joint=False))
     assert torch.allclose(alone[0, 0], apart[0, 0], atol=1e-4)
 
 
 def test_start_noise_is_drawn_per_view(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = make_model(), []
     monkeypatch.setattr("pipeline.diffusion.sample.denoise", lambda network, z, *rest, **options: seen.append(z) or z)
-    sample_latents(model, conditions(model), SamplingSettings(seed=4))
+    sample_latents(model, make_conditions(model), SamplingSettings(seed=4))
     assert torch.equal(seen[0], RowNoise.of(view_seeds(4, 3)).draw((4, 8, 8), CPU))
 
 
 def test_less_strength_starts_from_the_noised_coarse_picture(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = make_model(FULL), []
-    given = conditions(model)
+    conditions = make_conditions(model)
 
     def remember(network: object, z: torch.Tensor, schedule: object, pairs: list, **options: object) -> torch.Tensor:
         seen.append((z, pairs))
@@ -218,19 +218,19 @@ def test_less_strength_starts_from_the_noised_coarse_picture(make_model: Make, m
 
     monkeypatch.setattr("pipeline.diffusion.sample.denoise", remember)
     for strength in (1.0, 0.5, 1e-6):
-        sample_latents(model, given, SamplingSettings(steps=4, strength=strength))
+        sample_latents(model, conditions, SamplingSettings(steps=4, strength=strength))
     noise = RowNoise.of(view_seeds(0, 3)).draw((4, 8, 8), CPU)
     assert torch.equal(seen[0][0], noise)
     t = seen[1][1][0][0]
     assert [pair[0] for pair in seen[1][1]] == trailing_timesteps(4, 500)
-    known = model.codec.normalise(given.coarse[0])
+    known = model.codec.normalise(conditions.coarse[0])
     assert torch.allclose(seen[1][0], model.schedule.add_noise(known, noise, torch.full((3,), t)))
     assert [pair[0] for pair in seen[2][1]] == [3, 2, 1, 0]  # never fewer steps than asked for
 
 
 def test_without_a_coarse_picture_all_of_the_way_is_walked(make_model: Make) -> None:
     model, steps = make_model(), []
-    sample_latents(model, conditions(model), SamplingSettings(steps=4, strength=0.3), on_step=steps.append)
+    sample_latents(model, make_conditions(model), SamplingSettings(steps=4, strength=0.3), on_step=steps.append)
     assert len(steps) == 4
 
 
@@ -242,7 +242,7 @@ def test_broad_colours_are_the_guides_and_detail_stays() -> None:
     stripes = 0.1 * torch.sin(torch.arange(side) * math.pi / 2 + 0.3)
     picture = torch.cat([torch.full((side, side, 3), 0.4) + stripes[None, :, None], torch.ones(side, side, 1)], -1)
     guide = torch.tensor([0.7, 0.3, 0.2, 1.0]).expand(side, side, 4)
-    out = with_broad_colours(picture[None, None], guide[None, None])[0, 0]
+    out = transfer_low_frequencies(picture[None, None], guide[None, None])[0, 0]
     assert torch.equal(out[..., 3], picture[..., 3])
     middle = out[16:48, 16:48]
     assert middle[..., :3].mean((0, 1)).tolist() == pytest.approx([0.7, 0.3, 0.2], abs=0.01)
@@ -253,9 +253,9 @@ def test_colours_stay_where_the_guide_covers_nothing_and_do_not_leak_from_the_ba
     side = 64
     picture = torch.tensor([0.2, 0.5, 0.6, 1.0]).repeat(side, side, 1)
     guide = torch.zeros(side, side, 4)
-    assert torch.equal(with_broad_colours(picture[None, None], guide[None, None])[0, 0], picture)
+    assert torch.equal(transfer_low_frequencies(picture[None, None], guide[None, None])[0, 0], picture)
     guide[:, :8] = torch.tensor([0.9, 0.1, 0.1, 1.0])  # the rest is black, and transparent
-    out = with_broad_colours(picture[None, None], guide[None, None])[0, 0]
+    out = transfer_low_frequencies(picture[None, None], guide[None, None])[0, 0]
     assert torch.allclose(out[:, -16:], picture[:, -16:], atol=1e-3)
     assert out[32, 4, :3].tolist() == pytest.approx([0.9, 0.1, 0.1], abs=0.02)
     assert float(out[32, :24, 0].min()) > 0.2
@@ -263,16 +263,16 @@ def test_colours_stay_where_the_guide_covers_nothing_and_do_not_leak_from_the_ba
 
 def test_views_take_their_colours_from_the_coarse_volume_if_told_so(make_model: Make) -> None:
     model = make_model(FULL)
-    given, source = photo(), source_camera(model, photo())
-    volume = coarse_volume(model, given, source)
+    image, source = photo(), source_camera(model, photo())
+    volume = coarse_volume(model, image, source)
     plain, coloured = (
         sample_views(
-            model, given, source, ORBITS[None], volume, SamplingSettings(steps=2, coarse_colours=told), on_step=None
+            model, image, source, ORBITS[None], volume, SamplingSettings(steps=2, coarse_colours=told), on_step=None
         )
         for told in (False, True)
     )
     latents = sample_latents(
-        model, view_conditions(model, given, source, ORBITS[None], volume), SamplingSettings(steps=2)
+        model, view_conditions(model, image, source, ORBITS[None], volume), SamplingSettings(steps=2)
     )
     assert torch.equal(plain, decode_views(model, latents))
     assert torch.equal(plain[..., 3], coloured[..., 3])
@@ -335,7 +335,7 @@ def test_source_cameras_are_predicted_given_or_assumed(make_model: Make) -> None
         [math.radians(DEFAULT_ELEVATION_DEG), 0.5 / math.tan(ZERO123_FOV / 2), 0.5, 0.5]
     )
     assert source_camera(plain, photos, 40.0)[0, 0] == pytest.approx(math.radians(40))
-    predicted, given = source_camera(full, photos), source_camera(full, photos, -5.0)
-    assert torch.equal(given[:, 1:], predicted[:, 1:])
-    assert torch.allclose(given[:, 0], torch.tensor(math.radians(-5)))
+    predicted, fixed = source_camera(full, photos), source_camera(full, photos, -5.0)
+    assert torch.equal(fixed[:, 1:], predicted[:, 1:])
+    assert torch.allclose(fixed[:, 0], torch.tensor(math.radians(-5)))
     assert not torch.allclose(predicted[0], predicted[1])

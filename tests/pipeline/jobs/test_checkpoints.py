@@ -92,7 +92,7 @@ def test_six_views_of_a_rig_become_a_capture(
         image_size=32,
     )
     # Noise has no outline.
-    monkeypatch.setattr("pipeline.diffusion.generate._outline", lambda tile: np.full(tile.shape[:2], 255, np.uint8))
+    monkeypatch.setattr("pipeline.diffusion.generate._object_mask", lambda tile: np.full(tile.shape[:2], 255, np.uint8))
     with torch.no_grad():
         draw_views(tmp_path, prepare_photo(photo, settings.prepare), model, replace(settings.views, elevation_deg=20.0))
     views = ViewSet.load(tmp_path)

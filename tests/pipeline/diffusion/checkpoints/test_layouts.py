@@ -31,7 +31,7 @@ from pipeline.diffusion.checkpoints.layouts import (
 )
 from pipeline.diffusion.sample import decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
-from pipeline.diffusion.view_models.load import checkpoint_facts, load_view_model
+from pipeline.diffusion.view_models.load import checkpoint_info, load_view_model
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from scene.errors import CheckpointError, MissingBackendError
 
@@ -118,11 +118,11 @@ def test_the_licence_is_what_the_card_states(tmp_path: Path, card: str, licence:
 
 def test_facts_are_told_without_loading(tmp_path: Path) -> None:
     unet = sum(value.numel() for value in files.unet_weights().values())
-    facts = checkpoint_facts(WRITERS["kxic"](tmp_path))
+    facts = checkpoint_info(WRITERS["kxic"](tmp_path))
     assert facts.parameters["unet"] == unet
     assert facts.parameters["cc_projection"] == 36 * 32 + 32
     assert (facts.licence, facts.layout) == ("mit", "Zero123, diffusers layout with cc_projection")
-    stable = checkpoint_facts(WRITERS["ckpt stable"](tmp_path))
+    stable = checkpoint_info(WRITERS["ckpt stable"](tmp_path))
     assert (stable.layout, stable.remarks) == ("Stable Zero123, original layout", ("averaged weights",))
     original = files.ldm_unet(32, (1, 2), 1, 1, 32)
     assert stable.parameters["unet"] == sum(math.prod(shape) for shape in original.values())
@@ -143,15 +143,17 @@ def test_the_token_is_the_layouts_own_formula(write: Callable[[Path], Path], tmp
     path = write(tmp_path)
     model = ViewDiffusion.from_pretrained(path)
     held = files.projection_weights()
-    given = view_conditions(model, photo(model.image_size), SOURCE, ORBITS, None)
+    conditions = view_conditions(model, photo(model.image_size), SOURCE, ORBITS, None)
     embedding = model.image_encoder(on_white(photo(model.image_size)))[0]
     # [dtheta, sin dphi, cos dphi, last]: 30 degrees up is negative, 90 degrees to the right is sine 1.
     radius = "stable" not in str(path.relative_to(tmp_path))
     lasts = (0.0, 0.2) if radius else (math.radians(80),) * 2
-    for token, pose in zip(given.tokens[0], ([-0.523599, 1.0, 0.0, lasts[0]], [0.0, 0.0, 1.0, lasts[1]]), strict=True):
+    for token, pose in zip(
+        conditions.tokens[0], ([-0.523599, 1.0, 0.0, lasts[0]], [0.0, 0.0, 1.0, lasts[1]]), strict=True
+    ):
         expected = held["weight"] @ torch.cat([embedding, torch.tensor(pose)]) + held["bias"]
         assert torch.allclose(token, expected, atol=1e-4)
-    assert not given.null().tokens.any()  # no bias, no pose
+    assert not conditions.null().tokens.any()  # no bias, no pose
     assert not (tmp_path / "trap").exists()
 
 
@@ -168,10 +170,10 @@ def test_the_u_net_sees_noise_then_the_unscaled_source(write: Callable[[Path], P
     picture = photo(model.image_size)
     seen: list[tuple[torch.Tensor, ...]] = []
     handle = model.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    given = view_conditions(model, picture, SOURCE, ORBITS, None)
+    conditions = view_conditions(model, picture, SOURCE, ORBITS, None)
     z = torch.randn(1, 2, 4, model.latent_size, model.latent_size)
     with torch.no_grad():
-        out = model.predict(z, torch.full((1, 2), 500), given)
+        out = model.predict(z, torch.full((1, 2), 500), conditions)
         source = model.vae.encode(on_white(picture)).latent_dist.mode()
     handle.remove()
     ((rows, times, tokens),) = seen
@@ -199,7 +201,7 @@ def test_the_same_weights_in_two_layouts_are_the_same_model(tmp_path: Path) -> N
         ours, theirs = getattr(one, name).state_dict(), getattr(other, name).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert one.schedule.final_abar == pytest.approx(1 - 0.00085)
+    assert one.schedule.final_alpha_cumprod == pytest.approx(1 - 0.00085)
     assert (one.image_size, one.latent_size) == (16, 8)
 
 
@@ -255,8 +257,8 @@ def test_halves_stay_close_to_single_precision(tmp_path: Path, dtype: torch.dtyp
         model = ViewDiffusion.from_pretrained(path, dtype=kind)
         assert {model.unet.dtype, model.vae.dtype, model.image_encoder.dtype} == {kind}
         assert model.cc_projection.dtype == torch.float32
-        given = view_conditions(model, photo(), SOURCE, ORBITS, None)
-        results.append(sample_latents(model, given, settings))
+        conditions = view_conditions(model, photo(), SOURCE, ORBITS, None)
+        results.append(sample_latents(model, conditions, settings))
     assert results[1].dtype == torch.float32
     assert (results[0] - results[1]).abs().mean() < 0.1 * results[0].abs().mean()
 
@@ -265,13 +267,13 @@ def test_halves_stay_close_to_single_precision(tmp_path: Path, dtype: torch.dtyp
 def test_memory_changes_how_many_rows_go_together_and_nothing_else(tmp_path: Path) -> None:
     model = ViewDiffusion.from_pretrained(WRITERS["kxic"](tmp_path))
     orbits = ORBITS.repeat(1, 3, 1)
-    given = view_conditions(model, photo(), SOURCE, orbits, None)
+    conditions = view_conditions(model, photo(), SOURCE, orbits, None)
     rows: list[int] = []
     handle = model.unet.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     results, counts = [], []
     for memory in ("low", "normal", "high"):
         rows.clear()
-        results.append(sample_latents(model.use_memory(memory), given, SamplingSettings(steps=1, guidance=1.0)))
+        results.append(sample_latents(model.use_memory(memory), conditions, SamplingSettings(steps=1, guidance=1.0)))
         counts.append(list(rows))
     handle.remove()
     assert counts == [[1] * 6, [4, 2], [6]]
@@ -402,7 +404,7 @@ def test_what_is_missing_is_told_before_anything_is_loaded(tmp_path: Path, fault
     damage, message = FAULTS[fault]
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint_facts(folder)
+        checkpoint_info(folder)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +421,7 @@ def test_a_noise_process_that_is_none_is_told_with_its_file(
 ) -> None:
     folder = files.write_kxic(tmp_path / "zero123-xl")
     nano = Path(shutil.copytree(tiny_checkpoint, tmp_path / "nano"))
-    for root, read in ((folder, checkpoint_facts), (nano, checkpoint_facts), (nano, load_view_model)):
+    for root, read in ((folder, checkpoint_info), (nano, checkpoint_info), (nano, load_view_model)):
         path = root / "scheduler" / "scheduler_config.json"
         change(path, **values)
         with pytest.raises(CheckpointError, match=rf"scheduler_config\.json: {message}"):
@@ -432,13 +434,13 @@ def test_missing_parts_of_viewlooms_own_layout_are_told_before_anything_is_loade
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_checkpoint, folder)
-    assert part in checkpoint_facts(folder).parameters
+    assert part in checkpoint_info(folder).parameters
     shutil.rmtree(folder / part)
     with pytest.raises(CheckpointError, match=f"{part}: a part of the checkpoint is missing"):
-        checkpoint_facts(folder)
+        checkpoint_info(folder)
     change(folder / "model_index.json", viewloom={"conditioning": {}})
     if part == "coarse":  # not every U-Net is shown one
-        assert part not in checkpoint_facts(folder).parameters
+        assert part not in checkpoint_info(folder).parameters
 
 
 @pytest.mark.parametrize("prefix", ["first_stage_model.", "cond_stage_model.model.visual."])
@@ -446,7 +448,7 @@ def test_missing_parts_of_a_single_file_are_told_before_anything_is_loaded(tmp_p
     state = {k: v.contiguous() for k, v in files.ldm_state(ema=False).items() if not k.startswith(prefix)}
     save_file(state, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=rf"lacks weights: none is called {re.escape(prefix)}\*"):
-        checkpoint_facts(tmp_path / "a.safetensors")
+        checkpoint_info(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("filled", [0.1, 0.6, 0.95])

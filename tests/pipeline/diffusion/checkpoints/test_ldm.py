@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.loaders import single_file_utils
 
 from pipeline.diffusion.checkpoints import ldm
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
@@ -71,7 +70,7 @@ def test_the_full_u_net_has_the_published_size_and_every_name_its_place() -> Non
 )
 def test_published_names(original: str, ours: str) -> None:
     weights = full_unet()
-    assert ldm.unet_weights({original: weights[original]}, ldm.unet_config(weights)).keys() == {ours}
+    assert ldm.unet_weights(weights, ldm.unet_config(weights))[ours] is weights[original]
 
 
 def test_the_full_vae_has_the_published_size_and_every_name_its_place() -> None:
@@ -98,23 +97,32 @@ def test_the_full_vision_tower_is_vit_l_14() -> None:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def test_values_go_where_diffusers_puts_them() -> None:
+def test_every_value_of_the_u_net_keeps_its_own() -> None:
+    weights = files.noise(files.ldm_unet(32, (1, 2), 1, 1, 32))
+    renamed = ldm.unet_weights(weights, ldm.unet_config(weights))
+    assert sorted(map(id, renamed.values())) == sorted(map(id, weights.values()))
+    assert renamed["down_blocks.0.resnets.0.conv1.weight"] is weights["input_blocks.1.0.in_layers.2.weight"]
+
+
+def test_every_value_of_the_vae_keeps_its_own() -> None:
+    weights = files.noise(files.ldm_vae(32, (1, 2), 1))
+    renamed = ldm.vae_weights({**weights, "loss.logvar": torch.zeros(())}, ldm.vae_config(weights))
+    assert len(renamed) == len(weights)
+    # The decoder's levels are counted from the finest there, in the order of computation here.
+    assert renamed["decoder.up_blocks.1.resnets.0.conv1.weight"] is weights["decoder.up.0.block.0.conv1.weight"]
+    query = weights["encoder.mid.attn_1.q.weight"]
+    assert torch.equal(renamed["encoder.mid_block.attentions.0.to_q.weight"], query[:, :, 0, 0])
+
+
+def test_weights_of_no_known_place_keep_their_names_and_missing_ones_leave_no_trace() -> None:
     weights = files.noise(files.ldm_unet(32, (1, 2), 1, 1, 32))
     config = ldm.unet_config(weights)
-    ours = ldm.unet_weights(weights, config)
-    prefixed = {ldm.UNET + key: value for key, value in weights.items()}
-    theirs = single_file_utils.convert_ldm_unet_checkpoint(prefixed, {**config, "class_embed_type": None})
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def test_values_of_the_vae_go_where_diffusers_puts_them() -> None:
-    weights = files.noise(files.ldm_vae(32, (1, 2), 1))
-    config = ldm.vae_config(weights)
-    ours = ldm.vae_weights({**weights, "loss.logvar": torch.zeros(())}, config)
-    theirs = single_file_utils.convert_ldm_vae_checkpoint({ldm.VAE + key: v for key, v in weights.items()}, config)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key].reshape(ours[key].shape)) for key in ours)
+    whole = ldm.unet_weights(weights, config)
+    extra = ldm.unet_weights({**weights, "control.weight": torch.ones(2)}, config)
+    assert extra.keys() - whole.keys() == {"control.weight"}
+    fewer = ldm.unet_weights({k: v for k, v in weights.items() if k != "input_blocks.2.0.op.bias"}, config)
+    assert whole.keys() - fewer.keys() == {"down_blocks.0.downsamplers.0.conv.bias"}
+    assert not fewer.keys() - whole.keys()
 
 
 # --- averages and noise -----------------------------------------------------------------------------------------------

@@ -50,11 +50,11 @@ def test_maps_of_true_views_steer_the_sampler(
     model, rng = make_model(conditioning), np.random.default_rng(0)
     rgba = torch.from_numpy(rng.integers(0, 256, (1, 16, 16, 4), dtype=np.uint8))
     source, orbits = torch.tensor([[0.3, 1.1, 0.5, 0.5]]), torch.tensor([[[0.6, 0.2, 1.5], [2.0, 0.4, 1.5]]])
-    given = view_conditions(model, rgba, source, orbits, coarse_volume(model, rgba, source))
+    conditions = view_conditions(model, rgba, source, orbits, coarse_volume(model, rgba, source))
     settings = SamplingSettings(steps=2, strength=1.0, guidance=guidance)
     truth = torch.randn(2, 4, 8, 8)
-    outs = [sample_latents(model, given, settings)]
+    outs = [sample_latents(model, conditions, settings)]
     for views in (truth, truth.flip(0), truth):
-        outs.append(sample_latents(model, given, settings, hooks=[true_maps(model, views, given, settings)]))
+        outs.append(sample_latents(model, conditions, settings, hooks=[true_maps(model, views, conditions, settings)]))
     assert torch.equal(outs[1], outs[3])
     assert all(not torch.allclose(outs[i], outs[j], atol=1e-3) for i, j in ((0, 1), (1, 2)))

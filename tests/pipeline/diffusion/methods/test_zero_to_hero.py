@@ -27,9 +27,9 @@ from pipeline.diffusion.denoising.schedule import (
 from pipeline.diffusion.methods.mutual_self_attention import MutualSelfAttention
 from pipeline.diffusion.methods.zero_to_hero import (
     ZeroToHero,
+    method_timesteps,
     plan_zero_to_hero,
     source_seeds,
-    spaced,
     with_source_view,
 )
 from pipeline.diffusion.modules.attention import AttentionHook, Heads, Layer, SharedViews, Step, hooked
@@ -59,7 +59,7 @@ SHORT = ZeroToHeroSettings(counts=(2, 1, 3), passes=2)
 EVERYWHERE = (0, 1000)
 
 
-def conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int = 1) -> Conditions:
+def make_conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int = 1) -> Conditions:
     """What a model is told about views of a disc."""
     rng = np.random.default_rng(0)
     rgba = torch.from_numpy(rng.integers(0, 256, (1, 16, 16, 4), dtype=np.uint8)).expand(objects, -1, -1, -1)
@@ -150,15 +150,15 @@ def test_translation_keeps_order_and_ends(a: int, b: int, side: int) -> None:
 
 
 def test_schedules_of_both_kinds_of_models() -> None:
-    assert spaced(reference_schedule(), ZeroToHeroSettings(), 32) == PAPER
+    assert method_timesteps(reference_schedule(), ZeroToHeroSettings(), 32) == PAPER
     for side in (8, 16, 64):
-        steps = spaced(NANO, ZeroToHeroSettings(), side)
+        steps = method_timesteps(NANO, ZeroToHeroSettings(), side)
         assert steps is not None
         assert steps[0] == 999
         early = equivalent_timestep(NANO, 800, side)
         assert sum(t >= early for t in steps) == 10
-    assert spaced(NANO, ZeroToHeroSettings(timesteps=(5, 3)), 16) == [5, 3]
-    assert spaced(NANO, ZeroToHeroSettings(hourglass=False), 16) is None
+    assert method_timesteps(NANO, ZeroToHeroSettings(timesteps=(5, 3)), 16) == [5, 3]
+    assert method_timesteps(NANO, ZeroToHeroSettings(hourglass=False), 16) is None
 
 
 # --- noising up again -------------------------------------------------------------------------------------------------
@@ -249,8 +249,8 @@ def test_rows_must_be_a_source_and_its_views() -> None:
 def test_views_that_equal_the_source_stay_as_they_are(make_model: Make) -> None:
     """Equal latents, the pose that leads nowhere: reading the source is reading oneself."""
     model = make_model()
-    given = conditions(model)
-    still = replace(given, tokens=given.source_token[:, None].expand(-1, 2, -1))
+    conditions = make_conditions(model)
+    still = replace(conditions, tokens=conditions.source_token[:, None].expand(-1, 2, -1))
     numbers = replace(SHORT, amf=False, share_init_noise=True, share_renoise=True, msa_range=EVERYWHERE)
     with_source = sample_latents(model, still, sampling(zero_to_hero=numbers))
     without = sample_latents(model, still, sampling(zero_to_hero=replace(numbers, msa=False)))
@@ -273,16 +273,16 @@ def test_nothing_asked_for_is_nothing_done(
 ) -> None:
     """Without filtering, and with all parts of it off, bytes are those of the plain loop, written out here."""
     model = make_model(conditioning)
-    given = conditions(model)
+    conditions = make_conditions(model)
     plain = SamplingSettings(**{"steps": 3, "strength": 1.0, **changes})  # type: ignore[arg-type]
     assert plan_zero_to_hero(model, plain, 1, 3) is None
 
     def predict(z: torch.Tensor, t: int) -> torch.Tensor:
         rows, times = z[None], torch.full((1, 3), t)
-        cond = model.predict(rows, times, given)[0]
+        cond = model.predict(rows, times, conditions)[0]
         if plain.guidance == 1:
             return cond
-        blank = model.predict(rows, times, given.null())[0]
+        blank = model.predict(rows, times, conditions.null())[0]
         return blank + plain.guidance * (cond - blank)
 
     sharing, noise = model.shared_views(3, joint=True), RowNoise.of(view_seeds(0, 3))
@@ -292,16 +292,18 @@ def test_nothing_asked_for_is_nothing_done(
         3, 600 if from_coarse else 1000
     )
     if from_coarse:
-        assert given.coarse is not None
-        start = model.schedule.add_noise(model.codec.normalise(given.coarse[0]), start, torch.tensor(timesteps[:1] * 3))
+        assert conditions.coarse is not None
+        start = model.schedule.add_noise(
+            model.codec.normalise(conditions.coarse[0]), start, torch.tensor(timesteps[:1] * 3)
+        )
     with hooked(model.unet, [] if sharing is None else [sharing]), torch.no_grad():
         by_hand = denoise(predict, start, model.schedule, timestep_pairs(timesteps), noise=noise, eta=plain.eta)[None]
-    assert torch.equal(sample_latents(model, given, plain), by_hand)
+    assert torch.equal(sample_latents(model, conditions, plain), by_hand)
     # Numbers that are not asked for do not count.
     unused = replace(plain, zero_to_hero=ZeroToHeroSettings(passes=3))
-    assert torch.equal(sample_latents(model, given, unused), by_hand)
+    assert torch.equal(sample_latents(model, conditions, unused), by_hand)
     numbers = ZeroToHeroSettings(hourglass=False, passes=1, amf=False, msa=False)
-    idle = sample_latents(model, given, replace(plain, filtering="zero-to-hero", zero_to_hero=numbers))
+    idle = sample_latents(model, conditions, replace(plain, filtering="zero-to-hero", zero_to_hero=numbers))
     if sharing is not None:
         assert torch.equal(idle, by_hand)
     # Where nothing is hooked without it, the hook's attention takes the place of diffusers' own.
@@ -315,7 +317,7 @@ def test_cross_attention_to_one_token_is_the_same_everywhere(make_model: Make) -
     handles = [
         model.unet.get_submodule(name).register_forward_hook(lambda *call: outs.append(call[-1])) for name in names
     ]
-    sample_latents(model, conditions(model), sampling(filtering="none", steps=1))
+    sample_latents(model, make_conditions(model), sampling(filtering="none", steps=1))
     for handle in handles:
         handle.remove()
     assert len(outs) == 2 * len(names) > 0
@@ -328,15 +330,15 @@ def test_views_of_several_objects_repeat(make_model: Make, conditioning: Conditi
     """Both filterings on all kinds of models; objects do not touch each other; runs leave nothing behind."""
     model = make_model(conditioning)
     settings = sampling(filtering=filtering, steps=4)
-    two = sample_latents(model, conditions(model, objects=2), settings)
+    two = sample_latents(model, make_conditions(model, objects=2), settings)
     assert two.shape == (2, 3, 4, 8, 8)
     assert two.isfinite().all()
     assert torch.allclose(two[0], two[1], atol=1e-4)
-    one = sample_latents(model, conditions(model), settings)
+    one = sample_latents(model, make_conditions(model), settings)
     assert torch.allclose(one[0], two[0], atol=1e-3)
-    assert torch.equal(sample_latents(model, conditions(model), settings), one)
+    assert torch.equal(sample_latents(model, make_conditions(model), settings), one)
     assert not torch.allclose(
-        sample_latents(model, conditions(model), replace(settings, filtering="none")), one, atol=0.1
+        sample_latents(model, make_conditions(model), replace(settings, filtering="none")), one, atol=0.1
     )
 
 
@@ -344,9 +346,9 @@ def test_views_of_several_objects_repeat(make_model: Make, conditioning: Conditi
 @pytest.mark.parametrize("conditioning", [Conditioning(), FULL], ids=["plain", "full"])
 def test_every_part_counts(make_model: Make, conditioning: Conditioning, part: str) -> None:
     model = make_model(conditioning)
-    given, off = conditions(model), {"hourglass": False, "passes": 1, "amf": False, "msa": False}
+    conditions, off = make_conditions(model), {"hourglass": False, "passes": 1, "amf": False, "msa": False}
     without = replace(SHORT, **{part: off[part]})
-    whole, less = (sample_latents(model, given, sampling(zero_to_hero=n, steps=6)) for n in (SHORT, without))
+    whole, less = (sample_latents(model, conditions, sampling(zero_to_hero=n, steps=6)) for n in (SHORT, without))
     assert not torch.allclose(whole, less, atol=1e-3)
 
 
@@ -357,7 +359,7 @@ def test_rows_and_keys_over_the_run(make_model: Make, numbers: dict[str, object]
     """Plain Zero123: a source row for the range only, read in the two finest levels of the decoder."""
     model, recorder = make_model(), Recorder()
     sample_latents(
-        model, conditions(model, objects=2), sampling(zero_to_hero=replace(SHORT, **numbers)), hooks=[recorder]
+        model, make_conditions(model, objects=2), sampling(zero_to_hero=replace(SHORT, **numbers)), hooks=[recorder]
     )
     low = equivalent_timestep(model.schedule, 600, 8)
     rows = {t: count for t, count, _, _ in recorder.seen}
@@ -369,7 +371,7 @@ def test_rows_and_keys_over_the_run(make_model: Make, numbers: dict[str, object]
 def test_a_source_that_is_read_late_is_there_from_the_start(make_model: Make) -> None:
     model, recorder = make_model(), Recorder()
     numbers = replace(SHORT, msa_range=(600, 800))
-    sample_latents(model, conditions(model), sampling(zero_to_hero=numbers), hooks=[recorder])
+    sample_latents(model, make_conditions(model), sampling(zero_to_hero=numbers), hooks=[recorder])
     low, high = (equivalent_timestep(model.schedule, t, 8) for t in (600, 800))
     assert {t >= high for t, _, _, _ in recorder.seen} == {True, False}
     assert all(count == (4 if t >= low else 3) for t, count, _, _ in recorder.seen)
@@ -378,7 +380,7 @@ def test_a_source_that_is_read_late_is_there_from_the_start(make_model: Make) ->
 def test_a_models_own_source_row_is_read(make_model: Make) -> None:
     model, recorder = make_model(FULL), Recorder()
     settings = sampling(joint=True)
-    sample_latents(model, conditions(model), settings, hooks=[recorder])
+    sample_latents(model, make_conditions(model), settings, hooks=[recorder])
     low = equivalent_timestep(model.schedule, 600, 8)
     assert {count for _, count, _, _ in recorder.seen} == {4}
     for t, _, layer, width in recorder.seen:
@@ -388,13 +390,13 @@ def test_a_models_own_source_row_is_read(make_model: Make) -> None:
 
 
 def test_the_source_view_is_the_source_seen_from_where_it_is(make_model: Make) -> None:
-    given = conditions(make_model(FULL))
-    wide = with_source_view(given)
+    conditions = make_conditions(make_model(FULL))
+    wide = with_source_view(conditions)
     assert wide.coarse is not None
     assert wide.rays is not None
-    assert torch.equal(wide.tokens[:, 0], given.source_token)
-    assert torch.equal(wide.coarse[:, 0], given.source)
-    assert torch.equal(wide.rays[:, 1:], given.rays)
+    assert torch.equal(wide.tokens[:, 0], conditions.source_token)
+    assert torch.equal(wide.coarse[:, 0], conditions.source)
+    assert torch.equal(wide.rays[:, 1:], conditions.rays)
 
 
 def test_the_source_starts_from_noise_of_its_own(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,9 +404,9 @@ def test_the_source_starts_from_noise_of_its_own(make_model: Make, monkeypatch: 
     monkeypatch.setattr("pipeline.diffusion.sample.denoise", lambda network, z, *rest, **options: starts.append(z) or z)
     for shared in (False, True):
         sample_latents(
-            model, conditions(model, objects=2), sampling(zero_to_hero=replace(SHORT, share_init_noise=shared))
+            model, make_conditions(model, objects=2), sampling(zero_to_hero=replace(SHORT, share_init_noise=shared))
         )
-    sample_latents(model, conditions(model, objects=2), sampling(filtering="none"))
+    sample_latents(model, make_conditions(model, objects=2), sampling(filtering="none"))
     assert [len(z) for z in starts] == [8, 8, 6]
     assert torch.equal(starts[0][:6], starts[2])
     assert torch.equal(starts[1], starts[0][[0, 0, 0, 3, 3, 3, 0, 3]])
@@ -421,7 +423,9 @@ def test_history_of_mutual_layers_ends_with_the_sharing(make_model: Make) -> Non
     model = make_model()
     numbers = replace(SHORT, counts=(1, 6, 3), msa_range=(700, 1000))
     outs = [
-        sample_latents(model, conditions(model), sampling(zero_to_hero=replace(numbers, reset_history_on_msa_end=r)))
+        sample_latents(
+            model, make_conditions(model), sampling(zero_to_hero=replace(numbers, reset_history_on_msa_end=r))
+        )
         for r in (True, False)
     ]
     assert not torch.allclose(*outs, atol=1e-4)
@@ -528,7 +532,7 @@ def test_history_of_a_call_that_never_read_the_source_stays(make_model: Make) ->
 def test_filtering_starts_from_noise_unless_told_otherwise(make_model: Make) -> None:
     model, steps = make_model(FULL), list[Step]()
     for settings in (sampling(strength=None), sampling(strength=None, filtering="none")):
-        sample_latents(model, conditions(model), settings, on_step=steps.append)
+        sample_latents(model, make_conditions(model), settings, on_step=steps.append)
     noisy, usual = (step.t for step in steps if step.index == 0)
     assert noisy >= 980
     assert usual < 350
@@ -539,21 +543,23 @@ def test_a_start_below_all_ranges_is_refused(make_model: Make, filtering: str) -
     model = make_model(FULL)
     settings = sampling(strength=0.05, filtering=filtering)
     with pytest.raises(SettingsError, match=f"--filtering {filtering}: the sampling begins at timestep"):
-        sample_latents(model, conditions(model), settings)
+        sample_latents(model, make_conditions(model), settings)
     only_steps = replace(SHORT, passes=1, amf=False, msa=False)
     if filtering == "zero-to-hero":
-        assert sample_latents(model, conditions(model), replace(settings, zero_to_hero=only_steps)).isfinite().all()
+        assert (
+            sample_latents(model, make_conditions(model), replace(settings, zero_to_hero=only_steps)).isfinite().all()
+        )
 
 
 @pytest.mark.parametrize("timesteps", [(1000, 500), (500, -1)])
 def test_timesteps_outside_of_the_process_are_refused(make_model: Make, timesteps: tuple[int, ...]) -> None:
     with pytest.raises(SettingsError, match="not all of the model's process"):
-        spaced(make_model().schedule, replace(SHORT, timesteps=timesteps), 8)
+        method_timesteps(make_model().schedule, replace(SHORT, timesteps=timesteps), 8)
 
 
 def test_a_start_from_the_coarse_picture_skips_what_is_noisier(make_model: Make) -> None:
     model, steps = make_model(FULL), []
-    sample_latents(model, conditions(model), sampling(strength=0.6), on_step=lambda step: steps.append(step.t))
+    sample_latents(model, make_conditions(model), sampling(strength=0.6), on_step=lambda step: steps.append(step.t))
     plan = plan_zero_to_hero(model, sampling(), 1, 3)
     assert plan is not None
     assert plan.timesteps is not None

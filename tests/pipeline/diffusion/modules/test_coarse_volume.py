@@ -116,8 +116,8 @@ def test_without_a_camera_the_predicted_one_places_the_frustum() -> None:
     volume = model.predict(photo)
     assert torch.equal(volume.source, predicted)
     assert torch.allclose(volume.occupancy, logits.sigmoid())
-    given = torch.tensor([SOURCES[1]] * 2)
-    assert torch.equal(model.predict(photo, given).source, given)
+    source = torch.tensor([SOURCES[1]] * 2)
+    assert torch.equal(model.predict(photo, source).source, source)
     assert model.predict(photo)[1:].occupancy.shape == (1, RESOLUTION, RESOLUTION, RESOLUTION)
 
 

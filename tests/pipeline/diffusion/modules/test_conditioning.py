@@ -15,7 +15,7 @@ from pipeline.diffusion.modules.conditioning import (
 )
 
 
-def conditions(objects: int = 3, views: int = 2) -> Conditions:
+def make_conditions(objects: int = 3, views: int = 2) -> Conditions:
     """Random conditions of every kind."""
     latents = (objects, views, 4, 8, 8)
     return Conditions(
@@ -45,31 +45,31 @@ def test_input_channels(conditioning: Conditioning, channels: int) -> None:
 
 
 def test_dropping_blanks_whole_objects_but_not_their_rays() -> None:
-    given = conditions()
-    dropped = given.dropped(torch.tensor([1.0, 0.0, 1.0]))
+    conditions = make_conditions()
+    dropped = conditions.dropped(torch.tensor([1.0, 0.0, 1.0]))
     for name in ("source", "source_clean", "tokens", "source_token", "coarse", "visible"):
-        before, after = getattr(given, name), getattr(dropped, name)
+        before, after = getattr(conditions, name), getattr(dropped, name)
         assert torch.equal(after[[0, 2]], before[[0, 2]]), name
         assert (after[1] == 0).all(), name
-    assert torch.equal(dropped.rays, given.rays)
-    assert torch.equal(dropped.source_rays, given.source_rays)
+    assert torch.equal(dropped.rays, conditions.rays)
+    assert torch.equal(dropped.source_rays, conditions.source_rays)
 
 
 def test_the_coarse_picture_can_be_dropped_by_itself() -> None:
-    given = conditions()
-    dropped = given.dropped(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 1.0]))
-    assert torch.equal(dropped.source[0], given.source[0])
+    conditions = make_conditions()
+    dropped = conditions.dropped(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 1.0]))
+    assert torch.equal(dropped.source[0], conditions.source[0])
     assert (dropped.coarse[[0, 1]] == 0).all()
     assert (dropped.visible[[0, 1]] == 0).all()
-    assert torch.equal(dropped.coarse[2], given.coarse[2])
+    assert torch.equal(dropped.coarse[2], conditions.coarse[2])
 
 
 def test_the_null_is_zero123s_unconditional_input() -> None:
     """Zero tokens (no bias, no pose) and zero image latents; absent conditions stay absent."""
-    null = conditions().null()
+    null = make_conditions().null()
     assert all((getattr(null, n) == 0).all() for n in ("source", "source_clean", "tokens", "source_token", "coarse"))
-    given = conditions()
-    plain = Conditions(given.source, given.source_clean, given.tokens, given.source_token).null()
+    conditions = make_conditions()
+    plain = Conditions(conditions.source, conditions.source_clean, conditions.tokens, conditions.source_token).null()
     assert plain.coarse is plain.visible is plain.rays is plain.source_rays is None
 
 

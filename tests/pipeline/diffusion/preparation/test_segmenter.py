@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.preparation.segmenter import SegmenterModel
-from pipeline.diffusion.view_models.zero123 import load_part
 
 SMALL = {"image_size": 32, "channels": (8, 8, 16, 16), "blocks": (1, 1, 1, 2), "fine_channels": 4}
 

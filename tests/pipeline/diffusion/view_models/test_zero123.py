@@ -13,9 +13,10 @@ import torch
 from diffusers.utils import logging
 from safetensors.torch import load_file, save_file
 
+from pipeline.diffusion.checkpoints.parts import load_part, save_part
 from pipeline.diffusion.modules.attention import SharedViews, hooked
 from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, PoseProjection
-from pipeline.diffusion.view_models.zero123 import ViewDiffusion, load_part, save_part
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from scene.errors import CheckpointError
 
 FULL = Conditioning(source_row=True, coarse=True, pluecker=True, joint=(4, 2))
@@ -38,11 +39,11 @@ def some_conditions(objects: int = 2, views: int = 3) -> Conditions:
     )
 
 
-def predicted(model: ViewDiffusion, z: torch.Tensor, given: Conditions) -> torch.Tensor:
+def predicted(model: ViewDiffusion, z: torch.Tensor, conditions: Conditions) -> torch.Tensor:
     """A prediction at timestep 500 with the model's own sharing of rows."""
     sharing = model.shared_views(z.shape[1], joint=False)
     with torch.no_grad(), hooked(model.unet, [] if sharing is None else [sharing], model.latent_size):
-        return model.predict(z, torch.full(z.shape[:2], 500), given)
+        return model.predict(z, torch.full(z.shape[:2], 500), conditions)
 
 
 def weights_of(model: ViewDiffusion) -> dict[str, torch.Tensor]:
@@ -68,8 +69,8 @@ def test_round_trip_in_single_precision_is_exact(model: ViewDiffusion, tmp_path:
     assert loaded.scheduler == model.scheduler
     assert loaded.licence == "test"
     assert (loaded.coarse is None) == (model.coarse is None)
-    z, given = torch.randn(2, 3, 4, 8, 8), some_conditions()
-    assert torch.allclose(predicted(loaded, z, given), predicted(model, z, given), atol=1e-6)
+    z, conditions = torch.randn(2, 3, 4, 8, 8), some_conditions()
+    assert torch.allclose(predicted(loaded, z, conditions), predicted(model, z, conditions), atol=1e-6)
 
 
 def test_checkpoints_are_half_precision_and_live_weights_stay_as_they_are(model: ViewDiffusion, tmp_path: Path) -> None:
@@ -182,7 +183,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no VAE": (lambda f: shutil.rmtree(f / "vae"), "vae: a part of the checkpoint is missing"),
     "no photo encoder": (lambda f: shutil.rmtree(f / "image_encoder"), "image_encoder: a part of the checkpoint"),
     "no projection": (lambda f: shutil.rmtree(f / "cc_projection"), "cc_projection: a part of the checkpoint"),
-    "no coarse volume": (lambda f: shutil.rmtree(f / "coarse"), "trained with a coarse picture.*no coarse volume"),
+    "no coarse volume": (
+        lambda f: shutil.rmtree(f / "coarse"),
+        "renders of a coarse volume.*no coarse volume",
+    ),
     "no weights": (lambda f: (f / "coarse" / WEIGHTS).unlink(), "coarse: cannot be loaded"),
     "half a file": (lambda f: cut(f / "unet" / WEIGHTS), "unet: cannot be loaded"),
     "config no JSON": (lambda f: (f / "vae" / "config.json").write_text("{"), "vae: cannot be loaded"),
@@ -223,69 +227,72 @@ def test_parts_must_fit_the_conditioning(make_model: Make) -> None:
 # --- predictions ------------------------------------------------------------------------------------------------------
 
 
-def seen_by(model: ViewDiffusion, z: torch.Tensor, given: Conditions) -> tuple[torch.Tensor, ...]:
+def seen_by(model: ViewDiffusion, z: torch.Tensor, conditions: Conditions) -> tuple[torch.Tensor, ...]:
     """Rows, timesteps and tokens that reach the U-Net."""
     seen: list[tuple[torch.Tensor, ...]] = []
     handle = model.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    predicted(model, z, given)
+    predicted(model, z, conditions)
     handle.remove()
     return seen[0]
 
 
 def test_plain_rows_are_noise_then_source(make_model: Make) -> None:
-    model, z, given = make_model(), torch.randn(2, 3, 4, 8, 8), some_conditions()
-    rows, times, tokens = seen_by(model, z, given)
+    model, z, conditions = make_model(), torch.randn(2, 3, 4, 8, 8), some_conditions()
+    rows, times, tokens = seen_by(model, z, conditions)
     assert rows.shape == (6, 8, 8, 8)
     assert torch.equal(rows[:, :4], z.flatten(0, 1))
     for k in range(6):
-        assert torch.equal(rows[k, 4:], given.source[k // 3])
-        assert torch.equal(tokens[k, 0], given.tokens[k // 3, k % 3])
+        assert torch.equal(rows[k, 4:], conditions.source[k // 3])
+        assert torch.equal(tokens[k, 0], conditions.tokens[k // 3, k % 3])
     assert times.tolist() == [500] * 6
 
 
 def test_plain_predictions_are_the_u_nets(make_model: Make) -> None:
-    model, z, given = make_model(), torch.randn(1, 2, 4, 8, 8), some_conditions(1, 2)
+    model, z, conditions = make_model(), torch.randn(1, 2, 4, 8, 8), some_conditions(1, 2)
     with torch.no_grad():
-        rows = torch.cat([z[0], given.source.expand(2, -1, -1, -1)], 1)
-        direct = model.unet(rows, 500, given.tokens[0][:, None]).sample
-    assert torch.allclose(predicted(model, z, given)[0], direct, atol=1e-6)
+        rows = torch.cat([z[0], conditions.source.expand(2, -1, -1, -1)], 1)
+        direct = model.unet(rows, 500, conditions.tokens[0][:, None]).sample
+    assert torch.allclose(predicted(model, z, conditions)[0], direct, atol=1e-6)
 
 
 def test_every_condition_has_its_channels_and_the_source_its_row(make_model: Make) -> None:
-    model, z, given = make_model(FULL), torch.randn(2, 3, 4, 8, 8), some_conditions()
-    rows, times, tokens = seen_by(model, z, given)
+    model, z, conditions = make_model(FULL), torch.randn(2, 3, 4, 8, 8), some_conditions()
+    rows, times, tokens = seen_by(model, z, conditions)
     rows, tokens = rows.unflatten(0, (2, 4)), tokens.unflatten(0, (2, 4))[:, :, 0]
-    wide = given.source[:, None].expand_as(z)
+    wide = conditions.source[:, None].expand_as(z)
     for name, value, start in (
         ("noise", z, 0),
         ("source", wide, 4),
-        ("coarse", given.coarse, 8),
-        ("visible", given.visible, 12),
-        ("rays", given.rays, 16),
+        ("coarse", conditions.coarse, 8),
+        ("visible", conditions.visible, 12),
+        ("rays", conditions.rays, 16),
     ):
         assert torch.equal(rows[:, 1:, start : start + value.shape[2]], value), name
-    source = torch.cat([given.source_clean, given.source, given.source, torch.ones(2, 4, 8, 8), given.source_rays], 1)
+    source = torch.cat(
+        [conditions.source_clean, conditions.source, conditions.source, torch.ones(2, 4, 8, 8), conditions.source_rays],
+        1,
+    )
     assert torch.equal(rows[:, 0], source)
-    assert torch.equal(tokens[:, 0], given.source_token)
-    assert torch.equal(tokens[:, 1:], given.tokens)
+    assert torch.equal(tokens[:, 0], conditions.source_token)
+    assert torch.equal(tokens[:, 1:], conditions.tokens)
     assert times.view(2, 4).tolist() == [[0, 500, 500, 500]] * 2
 
 
 def test_predictions_have_the_shape_of_the_latents_and_objects_do_not_mix(model: ViewDiffusion) -> None:
-    z, given = torch.randn(2, 3, 4, 8, 8), some_conditions()
-    out = predicted(model, z, given)
+    z, conditions = torch.randn(2, 3, 4, 8, 8), some_conditions()
+    out = predicted(model, z, conditions)
     assert out.shape == z.shape
-    first = Conditions(**{name: value[:1] for name, value in vars(given).items()})
+    first = Conditions(**{name: value[:1] for name, value in vars(conditions).items()})
     assert torch.allclose(predicted(model, z[:1], first), out[:1], atol=1e-5)
 
 
 def test_missing_conditions_are_named(make_model: Make) -> None:
-    given = vars(some_conditions())
+    conditions = vars(some_conditions())
     model, z, t = make_model(FULL), torch.randn(2, 3, 4, 8, 8), torch.full((2, 3), 5)
-    with pytest.raises(CheckpointError, match="needs the coarse picture"):
-        model.predict(z, t, Conditions(**{**given, "visible": None}))
+    with pytest.raises(CheckpointError, match="needs the coarse render"):
+        model.predict(z, t, Conditions(**{**conditions, "visible": None}))
     with pytest.raises(CheckpointError, match="needs the rays"):
-        model.predict(z, t, Conditions(**{**given, "source_rays": None}))
+        model.predict(z, t, Conditions(**{**conditions, "source_rays": None}))
 
 
 def test_rows_are_shared_as_the_model_was_trained(make_model: Make) -> None:

@@ -21,7 +21,7 @@ from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder
 from pipeline.diffusion.generate import generate_six_views
 from pipeline.diffusion.modules.attention import hooked
 from pipeline.diffusion.settings import SamplingSettings
-from pipeline.diffusion.view_models.load import checkpoint_facts, load_view_model
+from pipeline.diffusion.view_models.load import checkpoint_info, load_view_model
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import (
     FOV,
@@ -270,7 +270,7 @@ def test_published_folders_load(tmp_path: Path, version: str, rig: object) -> No
     with torch.no_grad():
         expected = encoder(torch.tensor([[3, 4, 0, 0, 0, 0, 0]])).last_hidden_state[0]
     assert torch.allclose(loaded.prompt, expected, atol=1e-5)
-    facts = checkpoint_facts(folder)
+    facts = checkpoint_info(folder)
     assert facts.layout == f"Zero123++ v{version}, six views"
     assert set(facts.parameters) == {"unet", "vae", "vision_encoder", "text_encoder"}
 
@@ -293,7 +293,7 @@ def test_missing_parts_are_told_before_anything_is_loaded(tmp_path: Path, part: 
     folder = files.write_zero123plus(tmp_path)
     shutil.rmtree(folder / part)
     with pytest.raises(CheckpointError, match=f"{part}: a part of the checkpoint is missing"):
-        checkpoint_facts(folder)
+        checkpoint_info(folder)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import beta
 
-from pipeline.training.procedural import Material, Model, Painted, add, cut, is_closed, paint, polygonise
+from pipeline.training.procedural import CsgModel, Material, Painted, add, cut, is_closed, paint, polygonise
 from pipeline.training.procedural.outlines import (
     Extrusion,
     Lathe,
@@ -44,7 +44,7 @@ def at(solid: Solid, *points: tuple[float, float, float]) -> np.ndarray:
 
 
 def closed_volume(*steps: object, mirror: bool = False, faces: int = 10_000) -> float:
-    vertices, triangles = polygonise(Model(steps, mirror), faces)  # type: ignore[arg-type]
+    vertices, triangles = polygonise(CsgModel(steps, mirror), faces)  # type: ignore[arg-type]
     assert is_closed(triangles)
     return volume(vertices, triangles)
 
@@ -154,7 +154,7 @@ def test_a_ball_cut_by_a_ball_loses_the_lens(r: float, s: float, share: float) -
 @settings(max_examples=12, deadline=None)
 def test_boxes_keep_their_edges_at_any_angle(x: float, y: float, z: float, angle: float) -> None:
     solid = Box((x, y, z)).turned("x", angle).turned("z", 1 - angle)
-    vertices, faces = polygonise(Model((add(solid, RED),)))
+    vertices, faces = polygonise(CsgModel((add(solid, RED),)))
     assert volume(vertices, faces) == pytest.approx(8 * x * y * z, rel=2e-3)
     corners = np.array([[i, j, k] for i in (-x, x) for j in (-y, y) for k in (-z, z)])
     turned = solid.turn.T @ vertices.T  # type: ignore[attr-defined]
@@ -189,7 +189,7 @@ def test_any_mixture_of_solids_is_one_closed_surface(seed: int) -> None:
     for _ in range(4):
         solid = SOLIDS[rng.integers(len(SOLIDS))].moved(*rng.uniform(-0.3, 0.3, 3))
         steps.append(add(solid, BLUE) if rng.random() < 0.6 else cut(solid))
-    vertices, faces = polygonise(Model(tuple(steps), mirror=bool(seed % 2)), 3000)
+    vertices, faces = polygonise(CsgModel(tuple(steps), mirror=bool(seed % 2)), 3000)
     assert is_closed(faces)
     assert volume(vertices, faces) > 0
     assert np.isfinite(vertices).all()
@@ -197,18 +197,18 @@ def test_any_mixture_of_solids_is_one_closed_surface(seed: int) -> None:
 
 
 def test_the_number_of_faces_follows_from_the_wish() -> None:
-    model = Model((add(Box((0.3, 0.2, 0.5)), RED), add(rod((0, 0, 0), (0, 0, 0.9), 0.03), RED)))
+    model = CsgModel((add(Box((0.3, 0.2, 0.5)), RED), add(rod((0, 0, 0), (0, 0, 0.9), 0.03), RED)))
     for wish in (2500, 6000, 14_000):
         assert 0.6 * wish < len(polygonise(model, wish)[1]) < 1.35 * wish
     assert len(polygonise(model, voxel=0.1)[1]) < len(polygonise(model, voxel=0.05)[1])
 
 
 def test_what_nobody_can_see_is_not_meshed() -> None:
-    hollow = Model((add(Ball(0.5), RED), cut(Ball(0.4))))
+    hollow = CsgModel((add(Ball(0.5), RED), cut(Ball(0.4))))
     vertices, faces = polygonise(hollow)
     assert volume(vertices, faces) == pytest.approx(4 / 3 * math.pi * 0.125, rel=5e-3)
     assert euler(vertices, faces) == 2
-    apart = Model((add(Ball(0.3), RED), add(Ball(0.1).moved(x=0.8), RED)))
+    apart = CsgModel((add(Ball(0.3), RED), add(Ball(0.1).moved(x=0.8), RED)))
     assert polygonise(apart)[0][:, 0].max() < 0.31
 
 
@@ -216,15 +216,15 @@ def test_tunnels_give_handles() -> None:
     plate = add(Box((0.5, 0.5, 0.1)), RED)
     drilled = [cut(cylinder(0.1, 1).moved(x, 0, -0.5)) for x in (-0.3, 0.0, 0.3)]
     for count in range(4):
-        assert euler(*polygonise(Model((plate, *drilled[:count])))) == 2 - 2 * count
+        assert euler(*polygonise(CsgModel((plate, *drilled[:count])))) == 2 - 2 * count
 
 
 # --- mirrors -----------------------------------------------------------------------------------------------------
 
 
-def mirrored_model() -> Model:
+def mirrored_model() -> CsgModel:
     arm = curved([(0, 0.1, 0), (0.2, 0.4, 0.2), (0.1, 0.6, 0.5)], [0.08, 0.05])
-    return Model((add(Box((0.3, 0.2, 0.2)), RED), add(arm, BLUE), cut(Ball(0.15).moved(0.3, 0.1, 0.2))), mirror=True)
+    return CsgModel((add(Box((0.3, 0.2, 0.2)), RED), add(arm, BLUE), cut(Ball(0.15).moved(0.3, 0.1, 0.2))), mirror=True)
 
 
 def test_mirrored_models_give_exactly_mirrored_meshes() -> None:
@@ -245,7 +245,7 @@ def test_mirrored_models_give_exactly_mirrored_meshes() -> None:
 
 def test_a_mirrored_model_is_the_model_with_both_sides_built() -> None:
     half = mirrored_model()
-    full = Model(
+    full = CsgModel(
         (
             half.steps[0],
             add(half.steps[1].solid.mirrored("y"), BLUE),
@@ -275,7 +275,7 @@ def test_the_grid_and_the_points_agree_near_the_surface() -> None:
 
 
 def test_the_last_step_that_made_the_surface_colours_it() -> None:
-    model = Model(
+    model = CsgModel(
         (
             add(Box((0.5, 0.5, 0.5)), RED),
             add(Ball(0.2).moved(z=0.5), BLUE),
@@ -292,7 +292,7 @@ def test_the_last_step_that_made_the_surface_colours_it() -> None:
 
 
 def test_flush_surfaces_get_the_later_colour() -> None:
-    model = Model((add(Box((0.5, 0.5, 0.5)), RED), add(Box((0.2, 0.2, 0.5)), BLUE)))
+    model = CsgModel((add(Box((0.5, 0.5, 0.5)), RED), add(Box((0.2, 0.2, 0.5)), BLUE)))
     top = np.array([[0.0, 0.0, 0.5], [0.4, 0.0, 0.5]], np.float32)
     assert Painted(model)(top, np.zeros((2, 3), np.float32)) == pytest.approx(np.array([[0, 0, 1.0], [1.0, 0, 0]]))
 
@@ -311,9 +311,9 @@ def test_flush_surfaces_get_the_later_colour() -> None:
         lambda: Lathe(((0, 0), (-0.1, 0), (0, 1))),
         lambda: Extrusion(((0, 0), (1, 0)), 0.1),
         lambda: Extrusion(regular(3, 1), 0.1, rounding=0.2),
-        lambda: Model(()),
-        lambda: Model((cut(Ball(1.0)),)),
-        lambda: Model((add(HalfSpace((0.0, 0.0, 1.0)), RED),)),
+        lambda: CsgModel(()),
+        lambda: CsgModel((cut(Ball(1.0)),)),
+        lambda: CsgModel((add(HalfSpace((0.0, 0.0, 1.0)), RED),)),
     ],
 )
 def test_impossible_solids_are_refused(build: object) -> None:
@@ -323,7 +323,7 @@ def test_impossible_solids_are_refused(build: object) -> None:
 
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(ViewloomError, match="closed surface"):
-        polygonise(Model((add(Ball(0.3), RED), cut(Ball(0.5)))))
+        polygonise(CsgModel((add(Ball(0.3), RED), cut(Ball(0.5)))))
 
 
 def test_open_and_twisted_faces_are_told_from_closed_ones() -> None:

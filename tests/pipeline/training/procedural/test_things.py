@@ -14,7 +14,7 @@ from scipy.spatial import Delaunay
 
 from pipeline.training.procedural import (
     THINGS,
-    Model,
+    CsgModel,
     Painted,
     Pattern,
     choose,
@@ -34,7 +34,7 @@ DESIGNED = sorted(set(THINGS) - {"composition"})
 STANDING = ["chair", "sofa", "table", "cabinet", "mug", "bottle", "bowl", "barrel", "car", "truck", "house", "rocket"]
 
 
-def model_of(name: str, seed: int) -> Model:
+def model_of(name: str, seed: int) -> CsgModel:
     return THINGS[name](np.random.default_rng([seed, *name.encode()]))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
-from pipeline.diffusion.view_models.zero123 import load_part
 from pipeline.training.data.photos import PhotoBatch, PhotoSettings
 from pipeline.training.data.samples import Sample, SampleSettings
 from pipeline.training.data.store import SampleStore

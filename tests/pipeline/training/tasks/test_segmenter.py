@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.preparation.segmenter import SegmenterModel
-from pipeline.diffusion.view_models.zero123 import load_part
 from pipeline.training.data.backdrops import TEXTURES
 from pipeline.training.data.compose import ComposeSettings
 from pipeline.training.data.foregrounds import Foreground, ForegroundStore

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.latents import LatentCodec
-from pipeline.diffusion.view_models.zero123 import load_part
 from pipeline.training.data.store import SampleStore
 from pipeline.training.tasks.vae import VaeLoss, VaeTask, nano_vae, reconstruction_scores
 

@@ -1,4 +1,4 @@
-"""Coloured objects as a sequence of steps: add a solid, cut one away, paint the surface inside one."""
+"""Constructive solid geometry of coloured objects: add a solid, cut one away, paint the surface inside one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Step:
+class CsgStep:
     """One step of building an object."""
 
     action: Literal["add", "cut", "paint"]
@@ -51,23 +51,23 @@ class Step:
     material: Material | None
 
 
-def add(solid: Solid, material: Material) -> Step:
+def add(solid: Solid, material: Material) -> CsgStep:
     """Union with a solid; its surface gets the material."""
-    return Step("add", solid, material)
+    return CsgStep("add", solid, material)
 
 
-def cut(solid: Solid, material: Material | None = None) -> Step:
+def cut(solid: Solid, material: Material | None = None) -> CsgStep:
     """Difference with a solid; the cut gets the material, or keeps those of what is cut."""
-    return Step("cut", solid, material)
+    return CsgStep("cut", solid, material)
 
 
-def paint(solid: Solid, material: Material) -> Step:
+def paint(solid: Solid, material: Material) -> CsgStep:
     """Colour what there is of the surface so far inside a solid; the shape stays as it is."""
-    return Step("paint", solid, material)
+    return CsgStep("paint", solid, material)
 
 
 @dataclass(frozen=True)
-class Model:
+class CsgModel:
     """An object as steps, each working on the result of those before it.
 
     Args:
@@ -75,7 +75,7 @@ class Model:
         mirror: whether what is built at y >= 0 is mirrored to the other side; patterns are not mirrored.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[CsgStep, ...]
     mirror: bool = False
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Model:
             raise InputError("a solid without bounds can cut others and not be added")
 
     @cached_property
-    def _flat(self) -> tuple[tuple[Step, Bounds], ...]:
+    def _flat(self) -> tuple[tuple[CsgStep, Bounds], ...]:
         """Steps with unions taken apart: many small boxes are faster than one large one."""
         parts = (replace(step, solid=part) for step in self.steps for part in parts_of(step.solid))
         return tuple((step, step.solid.bounds) for step in parts)
@@ -164,7 +164,7 @@ class Model:
 
     def _walk(
         self, points: Float[np.ndarray, "3 n"], near: Real
-    ) -> Iterator[tuple[Step, Int[np.ndarray, "m"], Float[np.ndarray, "m"]]]:
+    ) -> Iterator[tuple[CsgStep, Int[np.ndarray, "m"], Float[np.ndarray, "m"]]]:
         """Each step with the points near its box, and its distances there."""
         points = points.astype(np.float32)
         if self.mirror:
@@ -183,7 +183,7 @@ class Model:
 class Painted:
     """The colours of a model as a solid texture: borders between materials are as sharp as the solids are."""
 
-    model: Model
+    model: CsgModel
 
     def __call__(self, points: Float[np.ndarray, "n 3"], base: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """sRGB colours; ``base`` stays where the surface is far."""
