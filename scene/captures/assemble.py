@@ -99,7 +99,7 @@ def assemble(
     )
     masked = frames[0].mask is not None or _alpha_is_mask(views, heads, where)
     if any(undone):
-        notes["lens distortion was undone: cameras are the pinholes of the undistort pictures"] = None
+        notes["lens distortion was undone: cameras are the pinholes of the undistorted pictures"] = None
     metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *notes]))}
     if not metadata["notes"]:
         del metadata["notes"]

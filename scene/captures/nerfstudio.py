@@ -47,7 +47,7 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSe
     notes: list[str] = []
     contents = [_content(file) for file in files]
     for file, content in zip(files, contents):
-        frames += _shots(file, content, notes)
+        frames += _frames(file, content, notes)
     first = contents[0]
     metadata = first.get("viewloom")
     if metadata is None:
@@ -79,23 +79,23 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
-    frames = content["frames"]
+def _frames(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
+    entries = content["frames"]
     images = []
-    for k, frame in enumerate(frames):
+    for k, entry in enumerate(entries):
         where = f"{path}, frame {k}"
-        if not isinstance(frame, dict):
+        if not isinstance(entry, dict):
             raise InputError("is not an object with file_path and transform_matrix", where=where)
-        images.append(picture_of(inside(path.parent, frame.get("file_path"), "file_path", where)))
+        images.append(picture_of(inside(path.parent, entry.get("file_path"), "file_path", where)))
     frames = []
-    for k, (frame, image) in enumerate(zip(frames, images)):
+    for k, (entry, image) in enumerate(zip(entries, images)):
         where = f"{path}, frame {k}"
-        if frame.get("transform_matrix") is None:
+        if entry.get("transform_matrix") is None:
             raise InputError("transform_matrix is missing", where=where)
         # A frame's own values win over those at the top.
-        given = {**content, **{key: value for key, value in frame.items() if value is not None}}
+        given = {**content, **{key: value for key, value in entry.items() if value is not None}}
         others = {
-            name: inside(path.parent, frame[key], key, where) if frame.get(key) else None
+            name: inside(path.parent, entry[key], key, where) if entry.get(key) else None
             for name, key in (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
         }
         if given.get("w") is None or given.get("h") is None:
@@ -107,7 +107,7 @@ def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]
             Frame(
                 image,
                 where,
-                pose(frame["transform_matrix"], where),
+                pose(entry["transform_matrix"], where),
                 _intrinsics(given, size, where, notes),
                 _lens(given, where),
                 **others,
