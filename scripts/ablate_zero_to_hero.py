@@ -59,7 +59,8 @@ from scene.errors import InputError
 from scene.files import write_text, written_aside
 from scene.render import MeshRenderer
 from scene.resources import default_weights
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scripts.benchmark_recon import load_glb
 from scripts.evaluate_views import interval
 

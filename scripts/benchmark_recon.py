@@ -46,7 +46,8 @@ from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
 from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 from viewloom.cli import preset_path
 

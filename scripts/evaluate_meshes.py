@@ -60,7 +60,8 @@ from scene.mesh import ColouredMesh
 from scene.metrics import mask_iou
 from scene.render import MeshRenderer
 from scene.resources import default_weights
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import carve_solid
 from scripts.evaluate_views import Subject, cell, near_symmetric, subjects
 

@@ -38,7 +38,8 @@ from recon.settings import FitSettings
 from scene.backends import pick_device
 from scene.camera import orbit_camera
 from scene.render import MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from scene.camera import Camera, look_at, orbit_camera
     from scene.captures import load_capture
     from scene.errors import InputError, ViewloomError
-    from scene.viewset import View, ViewSet
+    from scene.view import View
+    from scene.viewset import ViewSet
 
 __version__ = "0.1.0"
 
@@ -72,7 +73,8 @@ _HOMES = {
     "scene.camera": ("Camera", "look_at", "orbit_camera"),
     "scene.captures": ("load_capture",),
     "scene.errors": ("InputError", "ViewloomError"),
-    "scene.viewset": ("View", "ViewSet"),
+    "scene.view": ("View",),
+    "scene.viewset": ("ViewSet",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -28,7 +28,8 @@ from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
 from scene.errors import InputError, ViewloomError
 from scene.framing import Framing
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 if TYPE_CHECKING:
     import torch

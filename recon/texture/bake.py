@@ -20,7 +20,8 @@ from recon.texture.visibility import HIDDEN, WHOLE, look, subdivided, visible
 from recon.view_dependence import Gloss
 from scene.mesh import ColouredMesh, sample_image
 from scene.raycast import RayCaster, mesh_caster
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 _TEXELS = 300
 """Most texels a face has on average where views are chosen: larger faces are divided for that."""

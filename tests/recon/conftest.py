@@ -15,7 +15,8 @@ from recon.settings import FitSettings
 from scene.camera import Camera
 from scene.mesh import ColouredMesh
 from scene.render import Light, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 
 ORANGE = (200, 60, 20)

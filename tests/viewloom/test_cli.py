@@ -24,7 +24,8 @@ from scene.camera import orbit_camera
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
 from scene.render import MeshRenderer
 from scene.resources import shipped
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from viewloom.cli import Image2Mesh, Reconstruct, Views, _parse, main, preset_path
 
 COMMANDS = ("image2mesh", "views", "pose", "check", "reconstruct", "export", "doctor")

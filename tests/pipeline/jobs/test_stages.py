@@ -12,7 +12,8 @@ from pipeline.jobs import stages
 from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.camera import orbit_camera
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 def capture(folder: Path, *, masks: bool) -> Path:

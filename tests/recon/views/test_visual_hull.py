@@ -18,7 +18,8 @@ from recon.views.ray_set import RaySet
 from recon.views.visual_hull import box_span, signed_distance, silhouette_iou, visual_hull, vote_inside
 from scene.camera import orbit_camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras, voxel_centres
 
 HALF = 0.648
