@@ -33,9 +33,9 @@ from scipy.spatial import cKDTree
 
 from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
 from recon.export.export_mesh import export_mesh
+from recon.fit import fit_surface, hull_surface
 from recon.mesh.marching_cubes import asset_mesh
 from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.fit import fit_surface, hull_surface
 from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
 from recon.surface import Surface

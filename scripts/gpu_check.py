@@ -33,7 +33,7 @@ from pipeline.training.tasks.views import (
     nano_parts,
 )
 from pipeline.training.trainer import TrainSettings, train
-from recon.sdf_grid.fit import fit_surface
+from recon.fit import fit_surface
 from recon.settings import FitSettings
 from scene.backends import pick_device
 from scene.camera import orbit_camera

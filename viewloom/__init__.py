@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from recon.export.export_mesh import export_mesh
     from recon.export.glb import write_glb
     from recon.export.validate import GlbReport, validate_glb
+    from recon.fit import fit_surface
     from recon.mesh.marching_cubes import extract_mesh
     from recon.mesh.metrics import MeshScores, compare_meshes
-    from recon.sdf_grid.fit import fit_surface
     from recon.settings import FitSettings, GlbSettings
     from recon.surface import Surface
     from recon.texture.bake import TexturedMesh, bake
@@ -63,7 +63,7 @@ _HOMES = {
     "recon.checks.capture": ("CaptureReport", "check_capture"),
     "recon.export.export_mesh": ("export_mesh",),
     "recon.surface": ("Surface",),
-    "recon.sdf_grid.fit": ("fit_surface",),
+    "recon.fit": ("fit_surface",),
     "recon.export.glb": ("write_glb",),
     "recon.mesh.marching_cubes": ("extract_mesh",),
     "recon.mesh.metrics": ("MeshScores", "compare_meshes"),

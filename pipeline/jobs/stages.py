@@ -18,8 +18,8 @@ from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.settings import MeshSettings, RingSettings, ViewsSettings
 from recon.export.asset import to_asset_frame
 from recon.export.export_mesh import export_mesh
+from recon.fit import fit_surface, prior_surface
 from recon.mesh.marching_cubes import asset_mesh
-from recon.sdf_grid.fit import fit_surface, prior_surface
 from recon.settings import FitSettings, GlbSettings
 from recon.surface import Surface
 from recon.texture.bake import TexturedMesh, bake
@@ -212,7 +212,7 @@ def asset_stage(
     views = ViewSet.load(capture)
     limits = mesh.limits
     vertices, faces = asset_mesh(surface, limits.max_faces, mesh.smoothing)
-    textured = bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
+    textured = bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
     moved = views.metadata.get("normalised_from_world")
     world = None if moved is None else np.array(moved, np.float64)
     asset = to_asset_frame(textured, glb, extras, generator, world)

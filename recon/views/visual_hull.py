@@ -11,9 +11,9 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
+from scene.voxel_grid import VoxelGrid
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from pipeline.training.procedural import Part
-from recon.sdf_grid.fit import fit_surface
+from recon.fit import fit_surface
 from recon.settings import FitSettings
 from scene.camera import Camera
 from scene.mesh import ColouredMesh

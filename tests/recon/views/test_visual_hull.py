@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box, moved
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import box_span, signed_distance, silhouette_iou, visual_hull, vote_inside
 from scene.camera import orbit_camera
 from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import sphere_cameras, voxel_centres
 
 HALF = 0.648
