@@ -11,30 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from scene.camera import Camera
+from scene.volume_rendering import spherical_harmonics
 
 TERMS = 15
 """Harmonics of degrees one to three; the constant one belongs to the diffuse colour."""
+_ORDER = torch.tensor([3, 1, 2, 4, 5, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15])
+"""Order of the coefficients, also in files: x, y, z; xy, yz, xz, z2, x2-y2; degree three by order."""
 
 
 def harmonics(direction: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 15"]:
-    """Real spherical harmonics of degrees one to three at unit vectors, each with a mean square of 1.
-
-    The constant is left out: it belongs to the surface's own colour.
-    """
-    x, y, z = direction.T
-    root = np.sqrt
-    terms = (
-        *(root(3) * x, root(3) * y, root(3) * z),
-        *(root(15) * x * y, root(15) * y * z, root(15) * z * x),
-        *(root(5) / 2 * (3 * z * z - 1), root(15) / 2 * (x * x - y * y)),
-        *(root(35 / 8) * y * (3 * x * x - y * y), root(105) * x * y * z, root(21 / 8) * y * (5 * z * z - 1)),
-        *(root(7) / 2 * z * (5 * z * z - 3), root(21 / 8) * x * (5 * z * z - 1)),
-        *(root(105) / 2 * z * (x * x - y * y), root(35 / 8) * x * (x * x - 3 * y * y)),
-    )
-    return np.stack(terms, -1)
+    """Real spherical harmonics of degrees one to three at unit vectors, each with a mean square of 1, without mean."""
+    values = spherical_harmonics(torch.from_numpy(np.asarray(direction, np.float64)), normalisation="4pi")
+    return values.index_select(-1, _ORDER).numpy()
 
 
 @dataclass(frozen=True, eq=False)
