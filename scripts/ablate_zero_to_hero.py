@@ -50,16 +50,17 @@ from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
 from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes
+from recon.fit import fit_surface
 from recon.mesh.marching_cubes import extract_mesh, remove_small_components, taubin
 from recon.mesh.metrics import compare_meshes
-from recon.sdf_grid.fit import fit_surface
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError
 from scene.files import write_text, written_aside
 from scene.render import MeshRenderer
 from scene.resources import default_weights
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scripts.benchmark_recon import load_glb
 from scripts.evaluate_views import interval
 

@@ -31,9 +31,9 @@ from pipeline.jobs.settings import ReconstructSettings
 from pipeline.jobs.stages.capture import normalised, with_masks
 from recon.checks.capture import check_capture
 from recon.checks.orientation import turned
+from recon.fit import fit_surface
 from recon.mesh.marching_cubes import asset_mesh
 from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.fit import fit_surface
 from recon.surface import Surface
 from recon.texture.bake import TexturedMesh, bake
 from recon.unmasked.radiance_fit import fit_unmasked
@@ -119,7 +119,7 @@ def textured(surface: Surface, views: ViewSet, settings: ReconstructSettings) ->
     """The mesh that a job would export."""
     limits = settings.mesh.limits
     vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
-    return bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
+    return bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
 
 
 def held_out_scores(mesh: TexturedMesh, views: ViewSet) -> dict[str, float]:

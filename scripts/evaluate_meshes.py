@@ -47,9 +47,9 @@ from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
 from pipeline.training.procedural import superellipsoid
+from recon.fit import fit_surface, hull_surface, prior_surface
 from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh, remove_small_components, taubin
 from recon.mesh.metrics import compare_meshes
-from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
 from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -60,7 +60,8 @@ from scene.mesh import ColouredMesh
 from scene.metrics import mask_iou
 from scene.render import MeshRenderer
 from scene.resources import default_weights
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import carve_solid
 from scripts.evaluate_views import Subject, cell, near_symmetric, subjects
 

@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from recon.export.export_mesh import export_mesh
     from recon.export.glb import write_glb
     from recon.export.validate import GlbReport, validate_glb
+    from recon.fit import fit_surface
     from recon.mesh.marching_cubes import extract_mesh
     from recon.mesh.metrics import MeshScores, compare_meshes
-    from recon.sdf_grid.fit import fit_surface
     from recon.settings import FitSettings, GlbSettings
     from recon.surface import Surface
     from recon.texture.bake import TexturedMesh, bake
     from scene.camera import Camera, look_at, orbit_camera
     from scene.captures import load_capture
     from scene.errors import InputError, ViewloomError
-    from scene.viewset import View, ViewSet
+    from scene.view import View
+    from scene.viewset import ViewSet
 
 __version__ = "0.1.0"
 
@@ -64,7 +65,7 @@ _HOMES = {
     "recon.checks.capture": ("CaptureReport", "check_capture"),
     "recon.export.export_mesh": ("export_mesh",),
     "recon.surface": ("Surface",),
-    "recon.sdf_grid.fit": ("fit_surface",),
+    "recon.fit": ("fit_surface",),
     "recon.export.glb": ("write_glb",),
     "recon.mesh.marching_cubes": ("extract_mesh",),
     "recon.mesh.metrics": ("MeshScores", "compare_meshes"),
@@ -74,7 +75,8 @@ _HOMES = {
     "scene.camera": ("Camera", "look_at", "orbit_camera"),
     "scene.captures": ("load_capture",),
     "scene.errors": ("InputError", "ViewloomError"),
-    "scene.viewset": ("View", "ViewSet"),
+    "scene.view": ("View",),
+    "scene.viewset": ("ViewSet",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -25,7 +25,8 @@ from scene.camera import orbit_camera
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
 from scene.render import MeshRenderer
 from scene.resources import shipped
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from viewloom.cli import main
 from viewloom.commands import COMMANDS, command_class
 from viewloom.commands.image2mesh import Image2Mesh

@@ -143,7 +143,7 @@ class AssetStage:
         """Write the GLB and the other formats that are asked for, all checked, the turntable and a summary."""
         surface, views, limits = self.surface.result, self.capture.result.views, self.mesh.limits
         vertices, faces = asset_mesh(surface, limits.max_faces, self.mesh.smoothing)
-        textured = bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
+        textured = bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
         moved = views.metadata.get("normalised_from_world")
         world = None if moved is None else np.array(moved, np.float64)
         asset = to_asset_frame(textured, self.glb, self.extras, self.generator, world)

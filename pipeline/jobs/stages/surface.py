@@ -12,7 +12,7 @@ import torch
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import settings_as_dict
 from pipeline.jobs.stages.capture_folder import CaptureFolder
-from recon.sdf_grid.fit import fit_surface, prior_surface
+from recon.fit import fit_surface, prior_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.radiance_fit import fit_unmasked

@@ -23,7 +23,8 @@ from pipeline.jobs.view_model import JobViewModel
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
 from scene.errors import InputError, ViewloomError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from recon.surface import Surface
 from recon.views.normalise import transformed
 from scene.camera import OBJECT_RADIUS, apply_transform
 from scene.errors import InputError, OutputError, SettingsError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 Done = Any
 Heard = Any

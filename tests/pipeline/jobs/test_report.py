@@ -21,7 +21,8 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun
 from pipeline.jobs.settings import Image2MeshSettings
 from scene.camera import orbit_camera
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 Done = Any
 EVIL = '<img src=x onerror="a()">&\'$name ${x}'

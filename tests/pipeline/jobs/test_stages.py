@@ -19,7 +19,8 @@ from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.camera import orbit_camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 def capture(folder: Path, *, masks: bool) -> StageRun[CaptureFolder]:

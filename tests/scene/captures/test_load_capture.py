@@ -15,7 +15,8 @@ from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, ZERO123_FOV, Camera, orb
 from scene.captures import FORMATS, load_capture
 from scene.captures.named import read_named
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 Draw = Callable[..., list[Path]]
 NAMES = [f"{k:03d}.png" for k in range(7)]

@@ -183,10 +183,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no VAE": (lambda f: shutil.rmtree(f / "vae"), "vae: a part of the checkpoint is missing"),
     "no photo encoder": (lambda f: shutil.rmtree(f / "image_encoder"), "image_encoder: a part of the checkpoint"),
     "no projection": (lambda f: shutil.rmtree(f / "cc_projection"), "cc_projection: a part of the checkpoint"),
-    "no coarse volume": (
-        lambda f: shutil.rmtree(f / "coarse"),
-        "renders of a coarse volume.*no coarse volume",
-    ),
+    "no coarse volume": (lambda f: shutil.rmtree(f / "coarse"), "renders of a coarse volume.*no coarse volume"),
     "no weights": (lambda f: (f / "coarse" / WEIGHTS).unlink(), "coarse: cannot be loaded"),
     "half a file": (lambda f: cut(f / "unet" / WEIGHTS), "unet: cannot be loaded"),
     "config no JSON": (lambda f: (f / "vae" / "config.json").write_text("{"), "vae: cannot be loaded"),
