@@ -41,7 +41,7 @@ from torch import Tensor
 
 from pipeline.diffusion.methods.oracle import true_maps
 from pipeline.diffusion.modules.attention import Step
-from pipeline.diffusion.sample import decode_views, sample_latents, with_broad_colours
+from pipeline.diffusion.sample import decode_views, sample_latents, transfer_low_frequencies
 from pipeline.diffusion.settings import Precision, SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.runner import digest_of_folder
@@ -262,7 +262,7 @@ def sampled(
             latents = sample_latents(model, given, settings, hooks=hooks, on_step=count)
             views = decode_views(model, latents)
             if told.guides is not None and settings.coarse_colours:
-                views = with_broad_colours(views, told.guides)
+                views = transfer_low_frequencies(views, told.guides)
         rgba = views[0].float().cpu().numpy()
         # Averages are those of premultiplied colour.
         samples.append(np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1))

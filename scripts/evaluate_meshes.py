@@ -39,8 +39,8 @@ from pipeline.diffusion.sample import (
     decode_views,
     sample_latents,
     sample_views,
+    transfer_low_frequencies,
     view_conditions,
-    with_broad_colours,
 )
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
@@ -152,7 +152,7 @@ class Bench:
         raw = model.codec.encode_raw(torch.from_numpy(to_bytes(guides.numpy())).to(model.device))
         second = decode_views(model, sample_latents(model, replace(given, coarse=raw[None]), sampling))
         return self._fit_told(
-            with_broad_colours(second, guides[None].to(second.device))[0].cpu().numpy(),
+            transfer_low_frequencies(second, guides[None].to(second.device))[0].cpu().numpy(),
             source,
             volume,
             self.arguments.fit,

@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 import tyro
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.conditioning import Conditioning
-from pipeline.diffusion.view_models.zero123 import ViewDiffusion, load_part
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.training.data.open_data import open_data
 from pipeline.training.tasks.views import (
     NANO_SCHEDULER,

@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.diffusion.modules.coarse_volume import CoarseVolume
 from pipeline.diffusion.modules.conditioning import Conditions
 from pipeline.diffusion.modules.poses import Poses
-from pipeline.diffusion.sample import coarse_guides, coarse_volume, view_conditions
+from pipeline.diffusion.sample import coarse_render_images, coarse_volume, view_conditions
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.training.data.samples import source_view, to_bytes
 from pipeline.training.procedural import rotation
@@ -108,7 +108,7 @@ class Told:
         photo, source = torch.from_numpy(case.source), torch.from_numpy(case.camera).to(model.device)
         orbits = torch.from_numpy(case.orbits).to(model.device)
         volume = coarse_volume(model, photo, source)
-        guides = None if volume is None else coarse_guides(model, photo, volume, Poses.of_orbits(orbits))
+        guides = None if volume is None else coarse_render_images(model, photo, volume, Poses.of_orbits(orbits))
         return cls(case, view_conditions(model, photo, source, orbits, volume), volume, guides)
 
 
