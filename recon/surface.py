@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from recon.sdf_grid.narrow_band import VoxelGrid
-from recon.view_dependence import Gloss
+from recon.specular import SpecularSH
 from scene.errors import InputError
 from scene.files import written_aside
+from scene.voxel_grid import VoxelGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Surface:
         low: the box's corner with the smallest coordinates, world frame.
         voxel: side of the cubic voxels, world units.
         facts: how it was fitted (agreement of the masks, losses, warnings).
-        gloss: what the object mirrors of its surroundings, if that was found; not part of ``colour``.
+        specular: what the object reflects of its surroundings, if that was found; not part of ``colour``.
     """
 
     sdf: Float[np.ndarray, "x y z"]
@@ -35,7 +35,7 @@ class Surface:
     low: Float[np.ndarray, "3"]
     voxel: float
     facts: dict[str, object]
-    gloss: Gloss | None = None
+    specular: SpecularSH | None = None
 
     @classmethod
     def cube(
@@ -66,7 +66,7 @@ class Surface:
         """Write as ``.npz``; byte for byte the same for the same surface."""
         import json
 
-        more = {} if self.gloss is None else {"gloss": self.gloss.terms.astype(np.float32)}
+        more = {} if self.specular is None else {"gloss": self.specular.coefficients.astype(np.float32)}
         with written_aside(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
@@ -96,7 +96,7 @@ class Surface:
                     data["low"],
                     float(data["voxel"]),
                     json.loads(str(data["facts"])),
-                    Gloss(data["gloss"]) if "gloss" in data else None,
+                    SpecularSH(data["gloss"]) if "gloss" in data else None,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"is not a stored surface ({error})", where=path) from error

@@ -137,7 +137,7 @@ class Undistortion:
     Args:
         lens: the lens.
         raw: intrinsics of the pictures as taken.
-        pinhole: intrinsics of the undistort pictures.
+        pinhole: intrinsics of the undistorted pictures.
         keeps_maps: whether the look-up maps (8 bytes a pixel) stay in memory for the next picture.
     """
 
@@ -150,11 +150,11 @@ class Undistortion:
     )
 
     def picture(self, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """A undistort picture, with bilinear interpolation."""
+        """An undistorted picture, with bilinear interpolation."""
         return self._remapped(image, cv2.INTER_LINEAR)
 
     def values(self, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """A undistort map of what must not be mixed, such as depth: the nearest value."""
+        """An undistorted map of what must not be mixed, such as depth: the nearest value."""
         return self._remapped(image, cv2.INTER_NEAREST)
 
     def _remapped(self, image: Shaped[np.ndarray, "..."], how: int) -> Shaped[np.ndarray, "..."]:
@@ -219,7 +219,7 @@ def pinhole_of(lens: Lens, raw: Intrinsics) -> Intrinsics:
 def _seen(lens: Lens, raw: Intrinsics) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of an upright rectangle, in the plane at depth 1, that the picture's border encloses.
 
-    The border is bowed once undistort: each side counts where it comes nearest to the middle.
+    The border is bowed once undistorted: each side counts where it comes nearest to the middle.
     """
     steps = np.linspace(0, 1, 129)
     xs = (0.5 + steps * (raw.width - 1) - raw.cx) / raw.fx

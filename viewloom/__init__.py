@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
-    from pipeline.jobs.image2mesh import ItemResult, image2mesh, make_views
+    from pipeline.jobs.asset import ItemResult
+    from pipeline.jobs.image2mesh import image2mesh, make_views
     from pipeline.jobs.posing.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
@@ -29,16 +30,17 @@ if TYPE_CHECKING:
     from recon.export.export_mesh import export_mesh
     from recon.export.glb import write_glb
     from recon.export.validate import GlbReport, validate_glb
+    from recon.fit import fit_surface
     from recon.mesh.marching_cubes import extract_mesh
     from recon.mesh.metrics import MeshScores, compare_meshes
-    from recon.sdf_grid.fit import fit_surface
     from recon.settings import FitSettings, GlbSettings
     from recon.surface import Surface
     from recon.texture.bake import TexturedMesh, bake
     from scene.camera import Camera, look_at, orbit_camera
     from scene.captures import load_capture
     from scene.errors import InputError, ViewloomError
-    from scene.viewset import View, ViewSet
+    from scene.view import View
+    from scene.viewset import ViewSet
 
 __version__ = "0.1.0"
 
@@ -49,7 +51,8 @@ _HOMES = {
     "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
-    "pipeline.jobs.image2mesh": ("ItemResult", "image2mesh", "make_views"),
+    "pipeline.jobs.asset": ("ItemResult",),
+    "pipeline.jobs.image2mesh": ("image2mesh", "make_views"),
     "pipeline.jobs.posing.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
@@ -62,7 +65,7 @@ _HOMES = {
     "recon.checks.capture": ("CaptureReport", "check_capture"),
     "recon.export.export_mesh": ("export_mesh",),
     "recon.surface": ("Surface",),
-    "recon.sdf_grid.fit": ("fit_surface",),
+    "recon.fit": ("fit_surface",),
     "recon.export.glb": ("write_glb",),
     "recon.mesh.marching_cubes": ("extract_mesh",),
     "recon.mesh.metrics": ("MeshScores", "compare_meshes"),
@@ -72,54 +75,12 @@ _HOMES = {
     "scene.camera": ("Camera", "look_at", "orbit_camera"),
     "scene.captures": ("load_capture",),
     "scene.errors": ("InputError", "ViewloomError"),
-    "scene.viewset": ("View", "ViewSet"),
+    "scene.view": ("View",),
+    "scene.viewset": ("ViewSet",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: RUF022 - in the order of the pipeline
-    "image2mesh",
-    "make_views",
-    "pose",
-    "reconstruct",
-    "ItemResult",
-    "Image2MeshSettings",
-    "ReconstructSettings",
-    "PrepareSettings",
-    "ViewsSettings",
-    "RingSettings",
-    "SamplingSettings",
-    "FitSettings",
-    "MeshSettings",
-    "GlbSettings",
-    "prepare_photo",
-    "PreparedPhoto",
-    "load_view_model",
-    "ViewDiffusion",
-    "SixViewDiffusion",
-    "generate_views",
-    "GeneratedViews",
-    "Camera",
-    "look_at",
-    "orbit_camera",
-    "View",
-    "ViewSet",
-    "load_capture",
-    "check_capture",
-    "CaptureReport",
-    "fit_surface",
-    "Surface",
-    "extract_mesh",
-    "bake",
-    "TexturedMesh",
-    "export_mesh",
-    "write_glb",
-    "validate_glb",
-    "GlbReport",
-    "compare_meshes",
-    "MeshScores",
-    "InputError",
-    "ViewloomError",
-]
+__all__ = [*_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from scene.errors import SettingsError
 from scene.framing import DEFAULT_FILL
@@ -188,9 +186,9 @@ class SamplingSettings:
     """0 for deterministic DDIM, 1 for ancestral sampling."""
     joint: bool = True
     """Let the views of an object share attention, if the model was trained for it."""
-    seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
+    seed: int = 0
     """Every view's noise follows from this and from its place in the ring."""
-    filtering: Annotated[Filtering, tyro.conf.arg(aliases=["--filtering"])] = "none"
+    filtering: Filtering = "none"
     """zero-to-hero: that method, with steps of its own; amf: its resampling and filtering only, on the usual steps."""
     zero_to_hero: ZeroToHeroSettings = ZeroToHeroSettings()
     """The numbers of either."""

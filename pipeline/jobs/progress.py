@@ -37,7 +37,7 @@ class Reporter(Protocol):
         """Something the user should read."""
 
 
-class Silent:
+class SilentReporter:
     """Tells nothing; the default when jobs are called from Python."""
 
     def item(self, name: str) -> None:

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline.jobs.runner import Runner
 from scene.files import write_text
 from scene.viewset import ViewSet
 
-_TEMPLATE = Path(__file__).with_name("report_template.html")
+_MOST_VIEWS = 48
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture of the page: its data URL and caption."""
+
+    url: str
+    name: str
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A row of pictures under a heading."""
+
+    title: str
+    pictures: list[_Picture]
+
+
+@dataclass(frozen=True)
+class _Turntable:
+    """One strip of all frames; the page shows one at a time and turns with the pointer."""
+
+    strip: str
+    frames: int
+    side: int
 
 
 def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
@@ -30,59 +55,54 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
         asset: its GLB, if it has one.
     """
     folder = runner.folder
-    stages = {run.name: run for run in runner.runs}
+    stages = {run.name: run.folder for run in runner.runs}
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     sections = []
     if "prepare" in stages:
-        prepared = stages["prepare"].folder
-        sections.append(
-            _section(
-                "Photo and cut-out",
-                _figure(_thumb(prepared / "cutout.png", flatten=False), "photo")
-                + _figure(_thumb(prepared / "framed.png"), "cut-out")
-                + _figure(_thumb(prepared / "mask.png"), "mask"),
-            )
+        sections.append(_Section("Photo and cut-out", _cutout(stages["prepare"])))
+    views = ViewSet.load(stages["views"])
+    shown = [_Picture(_encode(Image.fromarray(v.rgba()), side=128), v.name) for v in list(views)[:_MOST_VIEWS]]
+    sections.append(_Section(f"{len(views)} views", shown))
+    others = [made["file"] for made in manifest.get("asset", {}).get("files", [])[1:]]
+    page = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            name=name,
+            links=[] if asset is None else [asset.name, *others],
+            warnings=manifest.get("warnings", []),
+            turntable=None if asset is None else _turntable(stages["asset"] / "turntable.webp"),
+            sections=sections,
+            timings=[(run.name, "kept" if run.cached else f"{run.seconds:.1f} s") for run in runner.runs],
+            facts=_facts(manifest),
+            manifest=json.dumps(manifest, indent=1, sort_keys=True),
         )
-    views = ViewSet.load(stages["views"].folder)
-    shown = list(views)[:48]
-    sections.append(
-        _section(
-            f"{len(views)} views",
-            "".join(_figure(_encode(Image.fromarray(view.rgba()), side=128), view.name) for view in shown),
-        )
-    )
-    table = "".join(
-        f"<tr><td>{html.escape(run.name)}</td><td>{'kept' if run.cached else f'{run.seconds:.1f} s'}</td></tr>"
-        for run in runner.runs
-    )
-    turntable = ""
-    if asset is not None:
-        turntable = _turntable(stages["asset"].folder / "turntable.webp")
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        name=html.escape(name),
-        sections="".join(sections),
-        turntable=turntable,
-        timings=table,
-        facts=_facts(manifest),
-        warnings="".join(f"<li>{html.escape(w)}</li>" for w in manifest.get("warnings", [])),
-        manifest=html.escape(json.dumps(manifest, indent=1, sort_keys=True)),
-        asset=_links(asset, manifest) if asset is not None else "views only",
     )
     path = folder / "report.html"
     write_text(path, page)
     return path
 
 
-def _links(asset: Path, manifest: dict[str, Any]) -> str:
-    """Links to the asset in every format it was written in, the GLB first."""
-    others = [made["file"] for made in manifest.get("asset", {}).get("files", [])[1:]]
-    return " ".join(f'<a href="{quote(name)}">{html.escape(name)}</a>' for name in [asset.name, *others])
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["urlencode_path"] = quote  # jinja2's own leaves no slash unquoted in names
+    return environment
 
 
-def _facts(manifest: dict[str, Any]) -> str:
+def _cutout(folder: Path) -> list[_Picture]:
+    with Image.open(folder / "cutout.png") as cutout:
+        whole = _encode(cutout.convert("RGB"), 256)  # the photo as it was, background included
+    rest = {"cut-out": "framed.png", "mask": "mask.png"}
+    return [_Picture(whole, "photo"), *(_Picture(_thumb(folder / file), name) for name, file in rest.items())]
+
+
+def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     asset = manifest.get("asset")
     if not asset:
-        return ""
+        return []
     health, surface = asset["health"], asset["surface"]
     rows = {
         "triangles": health["faces"],
@@ -99,37 +119,27 @@ def _facts(manifest: dict[str, Any]) -> str:
         "surface": surface.get("kept", "-"),
         "weights' licence": manifest.get("weights", {}).get("licence", "-"),
     }
-    return "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+    return [(name, str(value)) for name, value in rows.items()]
 
 
 def _packed(made: dict[str, Any]) -> str:
     """How a file's texture is packed, and what the check of the file found."""
     texture = f", texture {made['texture']}" if made["texture"] else ""
     quality = f" at quality {made['jpeg_quality']}" if made["jpeg_quality"] else ""
-    check = made["check"]
-    return f"{texture}{quality}, {check['errors']} errors, {check['warnings']} warnings"
+    check = made.get("check")
+    found = f", {check['errors']} errors, {check['warnings']} warnings" if check else ""
+    return f"{texture}{quality}{found}"
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2><div class='row'>{body}</div></section>"
-
-
-def _figure(source: str, caption: str) -> str:
-    text = html.escape(caption)
-    return f"<figure><img src='{source}' alt='{text}'><figcaption>{text}</figcaption></figure>"
-
-
-def _thumb(path: Path, side: int = 256, *, flatten: bool = True) -> str:
-    image: Image.Image = Image.open(path)
-    if not flatten and image.mode == "RGBA":
-        image = image.convert("RGB")  # the photo as it was, background included
-    return _encode(image, side)
+def _thumb(path: Path, side: int = 256) -> str:
+    with Image.open(path) as image:
+        return _encode(image, side)
 
 
 def _encode(image: Image.Image, side: int) -> str:
     if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
+        image = Image.alpha_composite(white, image)
     image = image.convert("RGB")
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _data_url(image)
@@ -141,16 +151,11 @@ def _data_url(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _turntable(path: Path) -> str:
-    """One strip of all frames; the page shows one at a time and turns with the pointer."""
+def _turntable(path: Path) -> _Turntable:
     with Image.open(path) as animation:
         frames = []
         for k in range(animation.n_frames):  # type: ignore[attr-defined]
             animation.seek(k)
             frames.append(np.asarray(animation.convert("RGB")))
     strip = Image.fromarray(np.concatenate(frames, axis=1))
-    side = frames[0].shape[0]
-    return (
-        f"<section><h2>Asset</h2><div id='turn' data-frames='{len(frames)}' style='width:{side}px;height:{side}px;"
-        f"background-image:url({_data_url(strip)})' title='drag to turn'></div></section>"
-    )
+    return _Turntable(_data_url(strip), len(frames), frames[0].shape[0])

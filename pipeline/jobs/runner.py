@@ -11,11 +11,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from scene.errors import OutputError
 from scene.files import file_of, unreadable
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 _STAMP = "stage.json"
 _PIECE = 1 << 20
@@ -44,15 +48,52 @@ def digest_of_folder(folder: Path, suffixes: Iterable[str] = ()) -> str:
     return digest_of([(p.relative_to(folder).as_posix(), digest_of_file(p)) for p in files])
 
 
+@runtime_checkable
+class Stage(Protocol[Result_co]):
+    """One step of a job: what it needs is in its fields, what it makes are files in a folder.
+
+    A stage is a small frozen dataclass, so that its inputs have names and types; what earlier stages made reaches it as
+    their :class:`StageRun`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the stage, and of its folder."""
+
+    @property
+    def key(self) -> list[Any]:
+        """Plain values that determine the result: digests of inputs, settings, the stage's version."""
+
+    def run(self, folder: Path) -> None:
+        """Write the result into an empty folder."""
+
+    def load(self, folder: Path) -> Result_co:
+        """Read what :meth:`run` wrote, in this run or in an earlier one."""
+
+
 @dataclass
-class StageRun:
-    """A finished stage: where its files are, its key, its seconds (0 if it was kept from before)."""
+class StageRun(Generic[Result]):
+    """A finished stage.
+
+    Args:
+        name, key: of the stage.
+        folder: its files.
+        seconds: that it took; 0 if it was kept from before.
+        cached: whether it was.
+        load: reads the result.
+    """
 
     name: str
     folder: Path
     key: str
     seconds: float
     cached: bool
+    load: Callable[[Path], Result]
+
+    @cached_property
+    def result(self) -> Result:
+        """What the stage made, read from its files when first asked for."""
+        return self.load(self.folder)
 
 
 @dataclass
@@ -71,33 +112,29 @@ class Runner:
 
     folder: Path
     on_stage: Callable[[str, bool], None] = lambda name, cached: None
-    runs: list[StageRun] = field(default_factory=list)
+    runs: list[StageRun[Any]] = field(default_factory=list)
 
-    def run(self, name: str, key_parts: Any, action: Callable[[Path], None]) -> StageRun:
+    def run(self, stage: Stage[Result]) -> StageRun[Result]:
         """Run a stage, or keep its earlier result.
-
-        Args:
-            name: of the stage and its folder.
-            key_parts: plain values that determine the result.
-            action: writes the result into the folder it is given.
 
         Raises:
             OutputError: the folder cannot be written, or a folder of that name holds something else.
             InputError: a file that lies elsewhere cannot be read.
         """
-        key, target = digest_of(name, key_parts), self.folder / name
+        name = stage.name
+        key, target = digest_of(name, stage.key), self.folder / name
         partial, old = self.folder / f".{name}.part", self.folder / f".{name}.old"
         _remove(partial, old)  # of a killed run
         if _is_intact(target, key):
             self.on_stage(name, True)
-            run = StageRun(name, target, key, 0.0, True)
+            run = StageRun(name, target, key, 0.0, True, stage.load)
         else:
             self.on_stage(name, False)
             start = time.monotonic()
             try:
                 partial.mkdir(parents=True)
                 _refuse_foreign(target)
-                action(partial)
+                stage.run(partial)
                 stamp = {"key": key, "files": _contents(partial)}
                 (partial / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
                 _sync(partial)
@@ -116,7 +153,7 @@ class Runner:
                 ) from error
             finally:
                 _remove(partial, old)
-            run = StageRun(name, target, key, time.monotonic() - start, False)
+            run = StageRun(name, target, key, time.monotonic() - start, False, stage.load)
         self.runs.append(run)
         return run
 

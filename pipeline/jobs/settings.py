@@ -1,28 +1,18 @@
-"""Settings of the jobs, presets of them in YAML, and the strict reading of those."""
+"""Settings of the jobs; light to import, so that command lines start at once."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
-import typing
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-import tyro
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any, Literal
 
 from pipeline.diffusion.settings import Memory, PoseEntry, Precision, PrepareSettings, SamplingSettings
 from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
-
-T = TypeVar("T")
-_FINITE = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class ViewsSettings:
     """Checkpoint: a folder, a file, or owner/name on the Hugging Face hub; the embedded nano model by default."""
     pose: PoseEntry = "auto"
     """Last number of Zero123's poses: radius, or polar for Stable Zero123; auto goes by the checkpoint's name."""
-    elevation_deg: Annotated[float | None, tyro.conf.arg(aliases=["--elevation"])] = None
+    elevation_deg: float | None = None
     """Elevation of the photo's camera above the horizon; predicted by default."""
     rings: RingSettings = RingSettings()
     """Where the views stand."""
@@ -127,6 +117,7 @@ class MeshSettings:
 
 
 Corners = tuple[float, float, float, float, float, float]
+MaskSource = Literal["auto", "given", "background", "none"]
 
 GENERATED_FIT = FitSettings(
     levels=(24, 48, 80),
@@ -144,11 +135,9 @@ GENERATED_FIT = FitSettings(
 class CaptureSettings:
     """How a capture is read."""
 
-    masks: Literal["auto", "given", "background", "none"] = "auto"
+    masks: MaskSource = "auto"
     """auto: the capture's own masks, else a uniform background's, else none. Without, a background is modelled."""
-    bounds: Annotated[tuple[float, float, float, float, float, float] | None, tyro.conf.arg(aliases=["--bounds"])] = (
-        None
-    )
+    bounds: Corners | None = None
     """Region of interest in the capture's world (z up): x, y, z of one corner, then of the other; found by default."""
     check: bool = True
     """Look for blurred, over-exposed, badly masked, turned and missing views first, and say what was found."""
@@ -174,6 +163,8 @@ class ReconstructSettings:
     """The mesh and its texture."""
     glb: GlbSettings = GlbSettings()
     """The exported asset."""
+    device: str = "auto"
+    """Where the surface is fitted: auto and cpu use compiled kernels; cuda or mps fit a hash grid with torch."""
 
 
 @dataclass(frozen=True)
@@ -191,66 +182,12 @@ class Image2MeshSettings:
     glb: GlbSettings = GlbSettings()
     """The exported asset."""
     device: str = "auto"
-    """auto, cpu, cuda, mps: where the models run."""
+    """Where models run and surfaces are fitted: auto, cpu, cuda or mps. auto fits surfaces on the CPU, by compiled
+    kernels; a device that is named fits a hash grid with torch."""
     dtype: Precision = "float32"
     """Precision of the view model's large parts; the halves need half the memory."""
     memory: Memory = "normal"
     """low: views one by one, decoded in tiles; normal: four together; high: all. Nano models always run all."""
-
-
-def settings_from_yaml(path: Path, default: T, ignore: Sequence[str] = ()) -> T:
-    """The default settings with what a YAML file changes.
-
-    Args:
-        path: the file.
-        default: settings that it changes.
-        ignore: top-level keys that other jobs have and this one does not.
-
-    Raises:
-        SettingsError: the file cannot be read, has a key that the settings do not have, or a value of the wrong type.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError("there is no such preset", where=path) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"is not readable YAML ({error})", where=path) from error
-    if isinstance(content, dict):
-        content = {key: value for key, value in content.items() if key not in ignore}
-    return _filled(default, {} if content is None else content, path, "")
-
-
-def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
-    if not isinstance(content, dict):
-        raise SettingsError(
-            f"{prefix or 'the file'} must hold keys and values, not {type(content).__name__}", where=path
-        )
-    hints = typing.get_type_hints(type(default))
-    names = {f.name for f in dataclasses.fields(default)}
-    changes: dict[str, Any] = {}
-    for key, value in content.items():
-        full = f"{prefix}.{key}" if prefix else str(key)
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1)
-            raise SettingsError(
-                f"unknown key {full}",
-                where=path,
-                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(names))}.",
-            )
-        current = getattr(default, key)
-        if dataclasses.is_dataclass(current):
-            changes[key] = _filled(current, value, path, full)
-            continue
-        try:
-            # Through JSON: strict about types, yet lists may fill tuples and strings may fill paths.
-            changes[key] = TypeAdapter(hints[key], config=_FINITE).validate_json(json.dumps(value), strict=True)
-        except (ValueError, TypeError) as error:  # pydantic's, or json's of values that JSON does not have
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise SettingsError(f"{full} has a wrong value {value!r} ({reason})", where=path) from error
-    try:
-        return dataclasses.replace(default, **changes)
-    except SettingsError as error:  # values that do not go together
-        raise SettingsError(f"{prefix}: {error.what}" if prefix else error.what, where=path, fix=error.fix) from error
 
 
 def settings_as_dict(settings: Any) -> dict[str, Any]:

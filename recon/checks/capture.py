@@ -19,7 +19,8 @@ from recon.views.normalise import look_at_point, normalise_capture
 from recon.views.ray_set import RaySet
 from scene.camera import apply_transform
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 _PICTURE_SIDE = 640
 _OUTLINE_SIDE = 128

@@ -20,7 +20,8 @@ from recon.views.ray_set import RaySet
 from recon.views.visual_hull import vote_inside
 from scene.camera import Camera, normalising_transform
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 _SIDE = 128
 _RESOLUTION = 40

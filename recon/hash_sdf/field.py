@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from scene.errors import SettingsError
 from scene.hashgrid import HashGrid, HashLayout
+from scene.volume_rendering import SH_TERMS, spherical_harmonics
 
 _BLOCK = 1 << 13
-HARMONICS = 16
-"""Real spherical harmonics of degree 0 to 3."""
 
 
 class HashField(nn.Module):
@@ -73,7 +72,7 @@ class HashField(nn.Module):
         self.grid = HashGrid(layout)
         self.enter = nn.Linear(3 + self.grid.width, hidden)
         self.leave = nn.Linear(hidden, 1 + features)
-        seen = 3 + HARMONICS if directional else 0
+        seen = 3 + SH_TERMS if directional else 0
         self.paint = nn.Sequential(
             nn.Linear(3 + features + seen, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
@@ -223,34 +222,6 @@ class HashField(nn.Module):
             self.leave.bias[0] = -(there @ self.leave.weight[0]).mean()
         else:
             self.leave.weight[0] = 0
-
-
-def spherical_harmonics(directions: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n h"]:
-    """Real spherical harmonics of degree 0 to 3 of unit vectors, orthonormal over the sphere, by degree and order."""
-    x, y, z = directions.unbind(-1)
-    xx, yy, zz = x * x, y * y, z * z
-    pi = math.pi
-    return torch.stack(
-        [
-            torch.full_like(x, math.sqrt(1 / (4 * pi))),
-            math.sqrt(3 / (4 * pi)) * y,
-            math.sqrt(3 / (4 * pi)) * z,
-            math.sqrt(3 / (4 * pi)) * x,
-            math.sqrt(15 / (4 * pi)) * x * y,
-            math.sqrt(15 / (4 * pi)) * y * z,
-            math.sqrt(5 / (16 * pi)) * (3 * zz - 1),
-            math.sqrt(15 / (4 * pi)) * x * z,
-            math.sqrt(15 / (16 * pi)) * (xx - yy),
-            math.sqrt(35 / (32 * pi)) * y * (3 * xx - yy),
-            math.sqrt(105 / (4 * pi)) * x * y * z,
-            math.sqrt(21 / (32 * pi)) * y * (5 * zz - 1),
-            math.sqrt(7 / (16 * pi)) * z * (5 * zz - 3),
-            math.sqrt(21 / (32 * pi)) * x * (5 * zz - 1),
-            math.sqrt(105 / (16 * pi)) * z * (xx - yy),
-            math.sqrt(35 / (32 * pi)) * x * (xx - 3 * yy),
-        ],
-        -1,
-    )
 
 
 def _even_directions(count: int) -> Float[Tensor, "n 3"]:

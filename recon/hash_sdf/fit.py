@@ -8,19 +8,22 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from recon.hash_sdf.field import HashField
-from recon.neus import neus_alpha, render_weights, trimmed_mean
+from recon.hash_sdf.ray_intervals import interval_ends
+from recon.neus import neus_alpha
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import Hull, box_span
+from recon.views.visual_hull import Hull
 from scene.hashgrid import HashLayout
+from scene.volume_rendering import composite, ray_box_span, render_weights
 
-SECTIONS = 32
-"""Sections along a ray; a third of them spread over the box."""
+INTERVALS = 32
+"""Intervals along a ray; a third of them spread over the box."""
 FINEST = 256
 """Finest cells of the hash grid along the box."""
 
@@ -64,12 +67,12 @@ def fit_hash_grid(
     voxel = 2 * half / settings.hull_resolution
     last: dict[str, float] = {}
     for step in range(total):
-        share = step / max(1, total - 1)
-        field.set_progress(share)
+        progress = step / max(1, total - 1)
+        field.set_progress(progress)
         soft, sharp = settings.inv_s
-        sharpness = math.exp(math.log(soft) * (1 - share) + math.log(sharp) * share) / voxel
+        inv_s = math.exp(math.log(soft) * (1 - progress) + math.log(sharp) * progress) / voxel
         for group, rate in zip(optimiser.param_groups, base, strict=True):
-            group["lr"] = rate * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * share)))
+            group["lr"] = rate * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * progress)))
         index = pixels.draw(settings.rays, rng)
         view = torch.from_numpy(pixels.view[index]).long().to(device)
         x, y = (torch.from_numpy(v[index]).to(device) for v in (pixels.x, pixels.y))
@@ -85,7 +88,7 @@ def fit_hash_grid(
             rgba,
             weight,
             settings,
-            sharpness,
+            inv_s,
             settings.loss_trim_fraction if step else 1.0,
             generator,
         )
@@ -104,18 +107,32 @@ def _loss(
     rgba: Tensor,
     weight: Tensor,
     settings: FitSettings,
-    sharpness: float,
+    inv_s: float,
     keep: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    t = _sections(field, origin, direction, settings.half_extent, sharpness, generator)
+    half = settings.half_extent
+    near, far = ray_box_span(origin, direction, -half, half)
+    far = torch.maximum(far, near + 1e-3)
+    t = interval_ends(
+        field,
+        origin,
+        direction,
+        near,
+        far,
+        inv_s,
+        probes=2 * INTERVALS,
+        count=INTERVALS,
+        jitter=True,
+        generator=generator,
+    )
     ends = origin[:, None] + direction[:, None] * t[..., None]
     at_ends = field.sdf(ends)
     length = t.diff(dim=-1)
     slope = at_ends.diff(dim=-1) / length.clamp(min=1e-6)
-    weights = render_weights(neus_alpha((at_ends[:, 1:] + at_ends[:, :-1]) / 2, slope, length, sharpness))
+    weights = render_weights(neus_alpha((at_ends[:, 1:] + at_ends[:, :-1]) / 2, slope, length, inv_s))
     cover = weights.sum(-1)
-    colour = (weights[..., None] * field.rgb((ends[:, 1:] + ends[:, :-1]) / 2)).sum(1) + 1 - cover[:, None]
+    colour = composite(weights, field.rgb((ends[:, 1:] + ends[:, :-1]) / 2)) + 1 - cover[:, None]
     alpha = rgba[:, 3]
     # On white, so that colour errors at outlines do not fight the mask.
     error = (colour - rgba[:, :3] * alpha[:, None] - (1 - alpha[:, None])).abs().mean(-1)
@@ -132,31 +149,23 @@ def _loss(
     return loss, {"colour": float(colour_loss.detach()), "mask": float(mask_loss.detach())}
 
 
-@torch.no_grad()
-def _sections(
-    field: HashField, origin: Tensor, direction: Tensor, half: float, sharpness: float, generator: torch.Generator
-) -> Tensor:
-    """Section ends along rays: a third spread over the box, the rest where the surface is now."""
-    near, far = box_span(origin, direction, half)
-    far = torch.maximum(far, near + 1e-3)
-    probes = 2 * SECTIONS
-    device = origin.device
-    u = ((torch.arange(probes) + torch.rand(len(origin), 1, generator=generator)) / probes).to(device)
-    t = near[:, None] + (far - near)[:, None] * u
-    sdf = field.sdf(origin[:, None] + direction[:, None] * t[..., None])
-    length = t.diff(dim=-1)
-    alpha = neus_alpha((sdf[:, 1:] + sdf[:, :-1]) / 2, sdf.diff(dim=-1) / length, length, sharpness * 0.5)
-    chance = render_weights(alpha) + 0.3 * torch.exp(-sdf[:, 1:].abs() * sharpness * 0.5) + 1e-4
-    cumulative = torch.cat([torch.zeros(len(origin), 1, device=device), chance.cumsum(-1)], -1)
-    cumulative = cumulative / cumulative[:, -1:]
-    fine = SECTIONS - SECTIONS // 3
-    wanted = ((torch.arange(fine) + torch.rand(len(origin), 1, generator=generator)) / fine).to(device)
-    slot = torch.searchsorted(cumulative, wanted, right=True).clamp(1, probes - 1)
-    low, high = cumulative.gather(1, slot - 1), cumulative.gather(1, slot)
-    part = (wanted - low) / (high - low).clamp(min=1e-6)
-    t_fine = t.gather(1, slot - 1) + part * (t.gather(1, slot) - t.gather(1, slot - 1))
-    spread = near[:, None] + (far - near)[:, None] * torch.linspace(0, 1, SECTIONS // 3 + 1, device=device)
-    return torch.cat([spread, t_fine], -1).sort(-1).values
+def trimmed_mean(error: Float[Tensor, "n"], keep: float, weight: Float[Tensor, "n"] | None = None) -> Float[Tensor, ""]:
+    """Weighted mean of the smallest errors.
+
+    Generated views contradict each other in places; the largest errors are those contradictions.
+
+    Args:
+        error: of each ray, 0 and more.
+        keep: fraction of the errors that count, in (0, 1].
+        weight: of each ray; alike by default.
+    """
+    if not len(error):
+        return error.sum()
+    kept, index = torch.topk(error, max(1, round(keep * len(error))), largest=False)
+    if weight is None:
+        return kept.mean()
+    chosen = weight[index]
+    return (kept * chosen).sum() / chosen.sum().clamp(min=1e-6)
 
 
 def _surface(field: HashField, hull: Hull, settings: FitSettings, last: dict[str, float]) -> Surface:

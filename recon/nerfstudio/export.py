@@ -22,7 +22,8 @@ from recon.surface import Surface
 from recon.texture.bake import bake
 from scene.camera import Camera, Mat4
 from scene.errors import CheckpointError, InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 def load_pipeline(config: Path, device: torch.device = torch.device("cpu")) -> Any:

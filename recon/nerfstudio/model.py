@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from recon.hash_sdf.field import HashField
-from recon.nerfstudio.sections import sample_pdf
-from recon.neus import neus_alpha, render_weights
+from recon.hash_sdf.ray_intervals import interval_ends
+from recon.neus import neus_alpha
 from scene.hashgrid import HashLayout
+from scene.volume_rendering import composite, render_weights
 
 
 @dataclass
@@ -108,7 +109,7 @@ class HashSurfaceModel(Model):
         """Colour on its background, opacity, distance along the ray, normal; in training also what losses need."""
         origins, directions = ray_bundle.origins, ray_bundle.directions
         near, far = ray_bundle.nears[..., 0], ray_bundle.fars[..., 0]
-        ends = sample_pdf(
+        ends = interval_ends(
             self.field,
             origins,
             directions,
@@ -116,7 +117,7 @@ class HashSurfaceModel(Model):
             far,
             self.sharpness.detach(),
             probes=self.config.probes,
-            sections=self.config.sections,
+            count=self.config.sections,
             jitter=self.training,
         )
         length = ends.diff(dim=-1)
@@ -130,7 +131,7 @@ class HashSurfaceModel(Model):
         weights = render_weights(alpha)
         middle = (ends[:, 1:] + ends[:, :-1]) / 2
         points = origins[:, None] + directions[:, None] * middle[..., None]
-        colour = (weights[..., None] * self._colours(points, directions, weights)).sum(1)
+        colour = composite(weights, self._colours(points, directions, weights))
         cover = weights.sum(-1, keepdim=True)
         background = self._background(colour.device)
         depth = (weights * middle).sum(-1, keepdim=True) / cover.clamp(min=1e-4)

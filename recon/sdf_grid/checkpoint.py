@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid
+from recon.sdf_grid.narrow_band import NarrowBandSDF
 from recon.settings import FitSettings
 from recon.views.ray_set import RaySet
 from scene.files import written_aside
+from scene.voxel_grid import VoxelGrid
 
 _VERSION = 1
 """Of the states; raised when a fit goes on differently from the same state."""

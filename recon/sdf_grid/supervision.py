@@ -16,12 +16,13 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from recon.sdf_grid import kernels, supervision_kernels
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull
 from scene.camera import Camera
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 
 _TOLERANCE = 0.05
 """Share of the object's longest side within which two depth maps agree."""
@@ -200,7 +201,7 @@ class LevelSupervision:
         self.drawn: Int[np.ndarray, "d"] = np.zeros(0, int)
         self.places: Float[np.ndarray, "d 3"] = np.zeros((0, 3), np.float32)
 
-    def look(self, band: NarrowBandSDF, step: int) -> None:
+    def locate_normals(self, band: NarrowBandSDF, step: int) -> None:
         """Find where on the surface some of the normals are; to be called before the first step, and when the surface
         has moved.
 
@@ -225,7 +226,7 @@ class LevelSupervision:
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         self.places = (row[:, :3] + out[seen, 4:5] * direction).astype(np.float32)
 
-    def pull(self, band: NarrowBandSDF, step: int) -> None:
+    def add_gradients(self, band: NarrowBandSDF, step: int) -> None:
         """Add the gradients of a step's points and normals to the band's."""
         if len(self.points):
             turn = (step * self.count + np.arange(self.count)) % len(self.points)

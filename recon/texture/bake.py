@@ -12,15 +12,16 @@ from scipy import ndimage, sparse
 
 from recon.mesh.marching_cubes import vertex_normals
 from recon.mesh.topology import Faces, Vertices, edges_of
+from recon.specular import SpecularSH
 from recon.texture.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
 from recon.texture.picture import Picture, read_picture
 from recon.texture.rasterise import rasterise as rasterise
 from recon.texture.unwrap import unwrap as unwrap
 from recon.texture.visibility import HIDDEN, WHOLE, look, subdivided, visible
-from recon.view_dependence import Gloss
 from scene.mesh import ColouredMesh, sample_image
 from scene.raycast import RayCaster, mesh_caster
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 _TEXELS = 300
 """Most texels a face has on average where views are chosen: larger faces are divided for that."""
@@ -73,7 +74,7 @@ def bake(
     *,
     sharpness: float = 4.0,
     match_brightness: bool = True,
-    gloss: Gloss | None = None,
+    specular: SpecularSH | None = None,
 ) -> TexturedMesh:
     """Unwrap a mesh and colour it from its views; the model's colour fills what no view sees.
 
@@ -88,7 +89,7 @@ def bake(
         side: texture side in pixels.
         sharpness: power of the cosine between normal and view in a view's weight.
         match_brightness: make up for different exposure and white balance of the views.
-        gloss: what the views show mirrored; it is taken off.
+        specular: what the views show reflected; it is taken off.
     """
     normals = vertex_normals(vertices, faces)
     source, new_faces, uv = unwrap(vertices, faces, side)
@@ -103,7 +104,7 @@ def bake(
     row, column = row[order], column[order]
     texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
     colours = _texel_colours(
-        texels, points, fine, views, surface, mesh_caster(vertices, faces), sharpness, match_brightness, gloss
+        texels, points, fine, views, surface, mesh_caster(vertices, faces), sharpness, match_brightness, specular
     )
     texture = np.zeros((side, side, 3), np.float32)
     texture[row, column] = colours
@@ -162,7 +163,7 @@ def _texel_colours(
     caster: RayCaster,
     sharpness: float,
     match_brightness: bool,
-    gloss: Gloss | None,
+    specular: SpecularSH | None,
 ) -> Float[np.ndarray, "n 3"]:
     def read(view: View) -> Picture:
         return read_picture(view, views.has_masks, caster)
@@ -177,17 +178,17 @@ def _texel_colours(
     normals = vertex_normals(vertices, faces)
     sight = look(vertices, faces, normals, pictures, [view.weight for view in views], caster, sharpness)
     gains = view_gains(sight) if match_brightness else np.ones((len(pictures), 3))
-    shine = np.zeros((len(pictures), 1, 3), np.float32)
-    if gloss is not None:
-        shine = np.stack([gloss.seen_from(p.camera, vertices, normals) for p in pictures]).astype(np.float32)
-    sight = replace(sight, colour=(sight.colour / gains[:, None] - shine).astype(np.float32))
+    reflected = np.zeros((len(pictures), 1, 3), np.float32)
+    if specular is not None:
+        reflected = np.stack([specular.seen_from(p.camera, vertices, normals) for p in pictures]).astype(np.float32)
+    sight = replace(sight, colour=(sight.colour / gains[:, None] - reflected).astype(np.float32))
     edges = edges_of(faces)
     joints = _joints(edges.ends, len(vertices))
     trust = view_trust(sight, joints)
     chosen = choose_views(sight, trust, faces, edges.pairs())
     offsets = smooth_offsets(sight, trust, joints)
     mix = detail_weights(sight, trust, faces, chosen, offsets, joints)
-    offsets -= shine
+    offsets -= reflected
     total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
     for k, view in enumerate(views):
         picture = pictures[k] if held else read(view)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from scene.camera import Camera
 from scene.raycast import RayCaster
-from scene.viewset import View
+from scene.view import View
 
 _REDUCED = 400
 """Longest side, in pixels, of the pictures that views are compared in."""

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.sdf_grid.checkpoint import FitState, fit_digest, read_state, write_state
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.settings import FitSettings
 from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume
 from recon.views.ray_set import RaySet
+from scene.voxel_grid import VoxelGrid
 
 _VERSION = 1
 """Of the states; raised when a fit goes on differently from the same state."""

@@ -14,7 +14,7 @@ from scipy import ndimage
 from recon.sdf_grid import kernels
 from recon.sdf_grid.checkpoint import FitState
 from recon.sdf_grid.fit import LevelFit, band_surface, next_band
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.checkpoint import SceneState, scene_digest
@@ -25,6 +25,7 @@ from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 
 _REFRESH = 50
 """Steps between looks at where the surface has gone."""

@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 
 from recon.sdf_grid import kernels
-from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
+from recon.sdf_grid.narrow_band import camera_rows
 from recon.unmasked import radiance_kernels
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.camera import Camera
+from scene.voxel_grid import VoxelGrid
 
 _SHIFT = np.float32(-3.0)
 """Added to raw densities, so that a volume that knows nothing is nearly empty."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from recon.sdf_grid.narrow_band import VoxelGrid, redistanced
+from recon.sdf_grid.narrow_band import redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
@@ -16,6 +16,7 @@ from recon.unmasked.tsdf_fusion import membrane, without_small_components
 from recon.views.ray_set import RaySet
 from scene.camera import Camera
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 
 _LARGER = 1.5
 """Stereo's pictures relative to those of a fit: it is faster, and what it sees stays."""

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.sparse.linalg import LinearOperator, cg
 
-from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
+from recon.sdf_grid.narrow_band import camera_rows
 from recon.unmasked import radiance_kernels
 from scene.camera import Camera
+from scene.voxel_grid import VoxelGrid
 
 _REACH = 4.0
 """Distances are cut to so many voxels."""

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
+from scene.volume_rendering import ray_box_span
+from scene.voxel_grid import VoxelGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def silhouette_iou(
     total = weight = 0.0
     for k in range(len(rays)):
         origin, direction, mask = rays.small(k, size)
-        near, far = box_span(origin - centre, direction, reach)
+        near, far = ray_box_span(origin - centre, direction, -reach, reach)
         t = near[:, None] + (far - near).clamp(min=0)[:, None] * spread
         points = (origin - centre)[:, None] + direction[:, None] * t[..., None]
         values = F.grid_sample(solid, (points / reach).flip(-1)[None, None], align_corners=False)[0, 0, 0]
@@ -147,12 +148,3 @@ def silhouette_iou(
         total += float(rays.weight[k]) * (float((found & mask).sum()) / either if either else 1.0)
         weight += float(rays.weight[k])
     return total / max(weight, 1e-6)
-
-
-def box_span(
-    origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"], half: float | Float[Tensor, "3"]
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Where rays enter and leave the box ``[-half, half]``; leaving before entering means a miss."""
-    safe = torch.where(direction.abs() < 1e-9, torch.full_like(direction, 1e-9), direction)
-    a, b = (-half - origin) / safe, (half - origin) / safe
-    return torch.minimum(a, b).amax(-1).clamp(min=0), torch.maximum(a, b).amin(-1)

@@ -24,7 +24,6 @@ from scene.captures.folders import pictures_in
 from scene.captures.masks import check_masks, threshold_masks
 from scene.captures.middlebury import read_middlebury
 from scene.captures.named import named_pictures, read_named
-from scene.captures.nerfstudio import read_transforms
 from scene.captures.neus import read_neus
 from scene.captures.projections import read_projections
 from scene.captures.worlds import world_from_original
@@ -70,7 +69,7 @@ def _is_colmap(path: Path) -> bool:
 
 
 FORMATS = (
-    Format("nerfstudio", "transforms.json or transforms_train.json", _is_nerfstudio, read_transforms),
+    Format("nerfstudio", "transforms.json or transforms_train.json", _is_nerfstudio, ViewSet.load),
     Format("cameras_json", "cameras.json with 000.png ...", lambda path: _is(path, "cameras.json"), read_cameras_json),
     Format("neus", "cameras*.npz with image/", lambda path: _is(path, "cameras*.npz"), read_neus),
     Format("middlebury", "*_par.txt", lambda path: _is(path, "*_par.txt"), read_middlebury),

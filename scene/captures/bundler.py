@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.captures.assemble import Frame, assemble, inside, pose_from_w2c, require_files
 from scene.captures.folders import pictures_in, subfolder
 from scene.captures.worlds import align_up
 from scene.errors import InputError
+from scene.frames import Frame, inside, pose_from_w2c, require_files
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head
 from scene.viewset import ViewSet
@@ -63,7 +63,7 @@ def read_bundler(path: Path) -> ViewSet:
         frames.append(Frame(pictures[k], where, c2w, intrinsics, Lens(k1, k2)))
     left_out = [f"{cameras - len(placed)} pictures have no pose and were left out"] if len(placed) < cameras else []
     cloud = _points(numbers[2 + 15 * cameras :], points, file)
-    return align_up(assemble(frames, file, {"format": "bundler", "notes": left_out}, cloud))
+    return align_up(ViewSet.of_frames(frames, file, {"format": "bundler", "notes": left_out}, cloud))
 
 
 def _pictures(file: Path, count: int) -> list[Path]:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from scene.camera import c2w_from_colmap
-from scene.captures.assemble import Frame, assemble, pose
 from scene.captures.folders import numbered, pictures_in
 from scene.captures.projections import factor_notes, fitting_factor, intrinsics_of
 from scene.errors import InputError
+from scene.frames import Frame, pose
 from scene.maps import load_depth, picture_head
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 _FORMULA = re.compile(r"z\s*=\s*v\s*/\s*([\d.e+-]+)\s*\*\s*([\d.e+-]+)\s*\+\s*([\d.e+-]+)")
 
@@ -56,7 +57,7 @@ def read_cameras_json(path: Path) -> ViewSet:
         w2c = pose(poses[index], where, "its matrix")
         frames.append(Frame(picture, where, c2w_from_colmap(w2c[:3, :3], w2c[:3, 3]), intrinsics_of(k, size, factor)))
     metadata = {"format": "cameras_json", "up": "given", "notes": factor_notes(factor)}
-    views = assemble(frames, file, metadata)
+    views = ViewSet.of_frames(frames, file, metadata)
     depths = [picture.with_name(f"{picture.stem}-depth.png") for picture in pictures]
     if not any(depth.is_file() for depth in depths):
         return views

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from scene.captures.assemble import Frame, assemble, inside, pose_from_w2c, require_files
 from scene.captures.colmap_files import (
     Cameras,
     Image,
@@ -26,6 +25,7 @@ from scene.captures.colmap_files import (
 from scene.captures.folders import subfolder
 from scene.captures.worlds import align_up
 from scene.errors import InputError
+from scene.frames import Frame, inside, pose_from_w2c, require_files
 from scene.viewset import ViewSet
 
 _PLACES = (".", "sparse", "colmap/sparse", "dense/sparse", "colmap")
@@ -73,7 +73,7 @@ def read_colmap(folder: Path) -> ViewSet:
     metadata = {"format": "colmap", "model": model.relative_to(folder).as_posix()}
     if points is not None:
         points = points[np.isfinite(points).all(axis=1)]
-    return align_up(assemble(frames, file, metadata, points))
+    return align_up(ViewSet.of_frames(frames, file, metadata, points))
 
 
 def _model(model: Path) -> tuple[Cameras, list[Image], Float[np.ndarray, "n 3"] | None]:

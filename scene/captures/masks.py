@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scene.errors import InputError
-from scene.viewset import Mask, View, ViewSet
+from scene.view import Mask, View
+from scene.viewset import ViewSet
 
 VALLEY = 0.75
 """Where the threshold lies between the background's colour (0) and the middle of object and background (1)."""

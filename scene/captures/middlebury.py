@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.captures.assemble import Frame, assemble, inside, pose_from_w2c
 from scene.captures.projections import intrinsics_of
 from scene.captures.worlds import align_up
 from scene.errors import InputError
+from scene.frames import Frame, inside, pose_from_w2c
 from scene.maps import picture_head
 from scene.viewset import ViewSet
 
@@ -54,4 +54,4 @@ def read_middlebury(path: Path) -> ViewSet:
             raise InputError(f"the picture {line[0]} is missing: there is no such file", where=where)
         c2w = pose_from_w2c(rotation, numbers[18:], where)
         frames.append(Frame(image, where, c2w, intrinsics_of(calibration, picture_head(image).size, first_centre=0.0)))
-    return align_up(assemble(frames, file, {"format": "middlebury"}))
+    return align_up(ViewSet.of_frames(frames, file, {"format": "middlebury"}))

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from scene.camera import ZERO123_FOV, orbit_camera
-from scene.captures.assemble import Frame, assemble
 from scene.captures.folders import pictures_in, subfolder
 from scene.errors import InputError
+from scene.frames import Frame
 from scene.lens import Intrinsics
 from scene.maps import picture_head
 from scene.viewset import ViewSet
@@ -60,7 +60,7 @@ def read_named(folder: Path) -> ViewSet:
         intrinsics = Intrinsics(focal, focal, width / 2, height / 2, width, height)
         c2w = orbit_camera(azimuth, elevation).c2w
         frames.append(Frame(picture, str(picture), c2w, intrinsics, mask=in_masks.get(side)))
-    views = assemble(frames, folder, {"format": "named", "up": "given"})
+    views = ViewSet.of_frames(frames, folder, {"format": "named", "up": "given"})
     if not views.has_masks:
         raise InputError(
             "named views need masks",

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from scene.camera import Mat4
-from scene.captures.assemble import Frame, assemble
 from scene.captures.folders import numbered, pictures_in, subfolder
 from scene.captures.projections import decomposed, factor_notes, fitting_factor, intrinsics_of
 from scene.captures.worlds import align_up
 from scene.errors import InputError
+from scene.frames import Frame
 from scene.maps import picture_head
 from scene.viewset import ViewSet
 
@@ -75,7 +75,7 @@ def read_neus(path: Path) -> ViewSet:
         "notes": factor_notes(factor),
         "region": {"centre": [0.0, 0.0, 0.0], "radius": 1.0},
     }
-    return align_up(assemble(frames, file, metadata), np.linalg.inv(scale))
+    return align_up(ViewSet.of_frames(frames, file, metadata), np.linalg.inv(scale))
 
 
 def _matrices(file: Path, pictures: list[Path]) -> tuple[list[tuple[Float[np.ndarray, "3 3"], Mat4]], Mat4]:

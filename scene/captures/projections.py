@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from scene.camera import Mat4
-from scene.captures.assemble import Frame, assemble, pose_from_w2c
 from scene.captures.worlds import align_up
 from scene.errors import InputError
+from scene.frames import Frame, pose_from_w2c
 from scene.lens import Intrinsics
 from scene.maps import picture_head
 from scene.viewset import ViewSet
@@ -44,7 +44,7 @@ def read_projections(folder: Path) -> ViewSet:
         size = picture_head(image).size
         frames.append(Frame(image, str(file), c2w, intrinsics_of(k, size, factor, first_centre=0.0)))
     metadata = {"format": "projections", "notes": factor_notes(factor)}
-    return align_up(assemble(frames, folder, metadata))
+    return align_up(ViewSet.of_frames(frames, folder, metadata))
 
 
 def decomposed(matrix: Float[np.ndarray, "3 4"], where: str) -> tuple[Float[np.ndarray, "3 3"], Mat4]:

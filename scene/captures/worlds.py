@@ -31,8 +31,8 @@ def align_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
 def world_from_original(metadata: dict[str, Any]) -> Mat4:
     """The similarity from the world in which a capture was made to that of its view set; its inverse leads back.
 
-    It is ``world_from_file`` after nerfstudio's ``applied_transform`` and ``applied_scale``; what is not in the metadata
-    was not done.
+    It is ``world_from_file`` after nerfstudio's ``applied_transform`` and ``applied_scale``; what is not in the
+    metadata was not done.
     """
     world, applied = (
         np.array(metadata.get(key, np.eye(4)), dtype=np.float64) for key in ("world_from_file", "applied_transform")

@@ -10,12 +10,13 @@ import pytest
 import trimesh
 
 from pipeline.training.procedural import Part
-from recon.sdf_grid.fit import fit_surface
+from recon.fit import fit_surface
 from recon.settings import FitSettings
 from scene.camera import Camera
 from scene.mesh import ColouredMesh
 from scene.render import Light, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 
 ORANGE = (200, 60, 20)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from recon.neus import neus_alpha, render_weights, trimmed_mean
+from recon.neus import neus_alpha
+from scene.volume_rendering import render_weights
 
 SECTIONS = 800
 LENGTH = 2 / SECTIONS
@@ -67,19 +66,6 @@ def test_rays_out_of_the_surface_and_through_empty_space_stay_clear() -> None:
     assert float(weights_of(grazing, 100.0).sum()) < 1e-6
 
 
-@given(arrays(np.float64, (3, 7), elements=st.floats(0, 1)))
-def test_weights_are_opacity_times_what_comes_through(alpha: np.ndarray) -> None:
-    expected = np.zeros_like(alpha)
-    for ray in range(3):
-        through = 1.0
-        for k in range(7):
-            expected[ray, k] = through * alpha[ray, k]
-            through *= 1 - alpha[ray, k]
-    weights = render_weights(torch.from_numpy(alpha)).numpy()
-    assert weights == pytest.approx(expected, abs=1e-5)
-    assert weights.sum(axis=-1).max() <= 1 + 1e-5
-
-
 def test_opacity_has_the_gradient_of_its_formula() -> None:
     sdf = torch.linspace(0.04, -0.04, 6, dtype=torch.float64, requires_grad=True)
     slope = torch.linspace(-1.0, -0.6, 6, dtype=torch.float64, requires_grad=True)
@@ -93,18 +79,3 @@ def test_moving_the_surface_towards_the_ray_raises_its_cover() -> None:
     passing = (0.02**2 + (ends - 1) ** 2).sqrt() + shift  # misses a point by 0.02
     (gradient,) = torch.autograd.grad(weights_of(passing, 50.0).sum(), shift)
     assert float(gradient) < -1
-
-
-@given(arrays(np.float32, st.integers(1, 30), elements=st.floats(0, 1, width=32)), st.floats(0.05, 1.0))
-def test_the_trimmed_mean_is_that_of_the_smallest_errors(error: np.ndarray, keep: float) -> None:
-    kept = np.sort(error)[: max(1, round(keep * len(error)))]
-    assert float(trimmed_mean(torch.from_numpy(error), keep)) == pytest.approx(float(kept.mean()), abs=1e-6)
-
-
-def test_confidence_weighs_the_errors_it_belongs_to() -> None:
-    error, weight = torch.tensor([0.9, 0.1, 0.3, 0.2]), torch.tensor([5.0, 1.0, 3.0, 0.0])
-    assert float(trimmed_mean(error, 0.75, weight)) == pytest.approx((0.1 * 1 + 0.3 * 3) / 4)
-
-
-def test_no_errors_at_all_cost_nothing() -> None:
-    assert float(trimmed_mean(torch.zeros(0), 0.8)) == 0

@@ -81,7 +81,7 @@ def test_points_of_the_straightened_picture_are_where_a_pinhole_sees_them(lens: 
     local = (points[seen] - camera.centre) @ camera.c2w[:3, :3] * [1, -1, -1]
     raw = by_opencv(local, lens, WIDE)
     ramp = np.stack(np.meshgrid(np.arange(WIDE.width) + 0.5, np.arange(WIDE.height) + 0.5), axis=-1)
-    # The undistort picture of a picture of coordinates tells where each of its pixels came from.
+    # The undistorted picture of a picture of coordinates tells where each of its pixels came from.
     maps = Undistortion(lens, WIDE, pinhole).picture(ramp.astype(np.float32)).astype(np.float64)
     came_from = cv2.remap(maps, *(pixels[seen] - 0.5).astype(np.float32).T[:, None], cv2.INTER_LINEAR)[0]
     assert seen.sum() > 10

@@ -17,7 +17,8 @@ from PIL import Image
 
 from scene.camera import apply_transform, orbit_camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 SIZE = 12
 

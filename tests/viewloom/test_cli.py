@@ -17,17 +17,23 @@ import pytest
 import yaml
 
 import viewloom
-from pipeline.jobs.image2mesh import ItemResult
-from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
+from pipeline.jobs.asset import ItemResult
+from pipeline.jobs.presets import load_preset, preset_path
+from pipeline.jobs.settings import ReconstructSettings
 from pipeline.training.procedural import random_object
 from scene.camera import orbit_camera
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
 from scene.render import MeshRenderer
 from scene.resources import shipped
-from scene.viewset import View, ViewSet
-from viewloom.cli import Image2Mesh, Reconstruct, Views, _parse, main, preset_path
+from scene.view import View
+from scene.viewset import ViewSet
+from viewloom.cli import main
+from viewloom.commands import COMMANDS, command_class
+from viewloom.commands.image2mesh import Image2Mesh
+from viewloom.commands.parsing import parse
+from viewloom.commands.reconstruct import Reconstruct
+from viewloom.commands.views import Views
 
-COMMANDS = ("image2mesh", "views", "pose", "check", "reconstruct", "export", "doctor")
 TINY = {
     "fit": {"levels": [8, 16], "iterations": [2, 2], "rays": 256, "image_side": 32, "hull_resolution": 16},
     "mesh": {"max_faces": 400, "texture": 64, "smoothing": 2},
@@ -98,35 +104,60 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_a_command_shows_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_of_a_command_is_the_first_line_of_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = (command_class(name).__doc__ or "").splitlines()[0]
+    assert COMMANDS[name].summary == summary
+    assert len(f"  viewloom {name:<12} {summary}") <= 100
     assert code_of(name, "--help") == 0
-    out = capsys.readouterr().out
-    assert f"viewloom {name}" in out
-    expected = {
-        "image2mesh": ["--out", "-o", "--mask", "--preset", "--seed", "--elevation", "--mesh.texture", "--debug"],
-        "views": ["--out", "--views.sampling.steps", "--views.weights", "--device", "--prepare.fill"],
-        "reconstruct": [
-            "PATH",
-            "--out",
-            "--preset",
-            "--fit.image-side",
-            "--bounds",
-            "--glb.longest-side",
-            "--mesh.profile",
-        ],
-        "pose": ["PATH", "--out", "-o", "--max-side", "--effort", "--seed", "--debug"],
-        "check": ["PATH", "--masks", "--debug"],
-        "export": ["PATH", "--out", "-o", ".usdz", "--profile", "standard", "--debug"],
-        "doctor": ["--debug"],
-    }[name]
-    assert [word for word in expected if word not in out] == []
+    assert f"\n{summary}\n" in capsys.readouterr().out
+
+
+FIRST = {
+    "image2mesh": ["PHOTO", "-o", "--out", "--mask", "--preset", "--elevation", "--seed", "--filtering", "--device"],
+    "views": ["PHOTO", "-o", "--out", "--mask", "--elevation", "--device", "--memory"],
+    "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device"],
+    "pose": ["PHOTO", "-o", "--out", "--max-side", "--effort", "--seed"],
+    "check": ["PATH", "--masks"],
+    "export": ["PATH", "-o", "--out", ".usdz", "--profile", "standard"],
+    "doctor": [],
+}
+"""What the help of a command shows first."""
+REST = {
+    "image2mesh": ["--views.sampling.steps", "--views.weights", "--prepare.fill", "--fit.sdf-lr", "--mesh.texture"],
+    "views": ["--views.sampling.steps", "--views.weights", "--prepare.fill"],
+    "reconstruct": ["--fit.image-side", "--capture.masks", "--glb.longest-side", "--mesh.profile"],
+}
+"""What only the whole help shows."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_what_matters_first_and_help_all_the_rest(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    rest = REST.get(name, [])
+    assert code_of(name, "--help") == 0
+    short = capsys.readouterr().out
+    assert code_of(name, "-h") == 0
+    assert capsys.readouterr().out == short
+    assert [word for word in [*FIRST[name], "--debug"] if word not in short] == []
+    assert not re.search(r"--\w+\.", re.sub(r"\(--[\w.-]+\)", "", short))  # but for where a short flag is said to lead
+    assert ("--help-all" in short) == bool(rest)
+    assert code_of(name, "--help-all") == 0
+    whole = capsys.readouterr().out
+    assert [word for word in [*FIRST[name], *rest] if word not in whole] == []
+    for text in (short, whole):
+        assert max(len(line) for line in text.splitlines()) <= 100
+    if rest:
+        assert len(short.splitlines()) < 45  # a screen
 
 
 def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for preset, value in (("draft", 192), ("standard", 256)):
         assert code_of("image2mesh", "--preset", preset, "--help") == 0
-        words = " ".join(re.sub(r"[│\s]+", " ", capsys.readouterr().out).split())
+        assert code_of("image2mesh", "--preset", preset, "--help-all") == 0
+        words = " ".join(capsys.readouterr().out.split())
         assert re.search(rf"--fit\.image-side INT Longest side [^-]*\(default: {value}\)", words)
 
 
@@ -140,15 +171,15 @@ def test_the_installed_command_is_this_one() -> None:
 
 def test_flags_fill_the_settings() -> None:
     words = ["--seed", "5", "--elevation", "20", "--fit.levels", "8", "16", "--fit.iterations", "1", "2"]
-    command = _parse("image2mesh", ["a.png", "b.png", "-o", "out", *words, "--device", "cpu"])
+    command = parse("image2mesh", ["a.png", "b.png", "-o", "out", *words, "--device", "cpu"])
     assert type(command) is Image2Mesh
     assert command.photos == (Path("a.png"), Path("b.png"))
     assert (command.out, command.mask, command.preset, command.debug) == (Path("out"), None, None, False)
-    assert command.settings.views.sampling.seed == 5
-    assert command.settings.views.elevation_deg == 20.0
+    assert command.chosen.views.sampling.seed == 5
+    assert command.chosen.views.elevation_deg == 20.0
     assert (command.settings.fit.levels, command.settings.fit.iterations) == ((8, 16), (1, 2))
     assert command.settings.device == "cpu"
-    assert type(_parse("views", ["a.png", "-o", "out"])) is Views
+    assert type(parse("views", ["a.png", "-o", "out"])) is Views
 
 
 @pytest.mark.parametrize(
@@ -161,7 +192,7 @@ def test_flags_fill_the_settings() -> None:
     ],
 )
 def test_filtering_and_where_it_starts(words: list[str], filtering: str, start: float) -> None:
-    sampling = _parse("views", ["a.png", "-o", "out", *words]).settings.views.sampling
+    sampling = parse("views", ["a.png", "-o", "out", *words]).chosen.views.sampling
     assert (sampling.filtering, sampling.start) == (filtering, start)
     assert sampling.zero_to_hero.passes == (3 if "3" in words else 5)
 
@@ -169,7 +200,7 @@ def test_filtering_and_where_it_starts(words: list[str], filtering: str, start: 
 @pytest.mark.parametrize("preset", [["--preset", "draft"], ["--preset=draft"]])
 def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
     for words in ([*preset, "--mesh.texture", "32"], ["--mesh.texture", "32", *preset]):
-        settings = _parse("image2mesh", ["a.png", "-o", "out", *words]).settings
+        settings = parse("image2mesh", ["a.png", "-o", "out", *words]).settings
         limits = settings.mesh.limits
         assert (limits.texture, limits.max_faces, settings.views.sampling.steps) == (32, 6000, 8)
         assert settings.fit.image_side == 192
@@ -189,26 +220,34 @@ def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
     ],
 )
 def test_profiles_presets_and_flags_go_together(command: str, words: str, expected: tuple[int, int]) -> None:
-    limits = _parse(command, ["a", "-o", "out", *words.split()]).settings.mesh.limits
+    limits = parse(command, ["a", "-o", "out", *words.split()]).settings.mesh.limits
     assert (limits.max_faces, limits.texture) == expected
 
 
+def test_short_flags_of_captures_reach_their_settings() -> None:
+    words = ["--masks", "background", "--bounds", "0", "0", "0", "1", "2", "3"]
+    command = parse("reconstruct", ["a", "-o", "out", *words])
+    assert isinstance(command, Reconstruct)
+    assert (command.chosen.capture.masks, command.chosen.capture.bounds) == ("background", (0, 0, 0, 1, 2, 3))
+    assert command.settings.capture == ReconstructSettings().capture
+
+
 def test_formats_are_listed_after_their_flag() -> None:
-    settings = _parse("reconstruct", ["a", "-o", "out", "--glb.formats", "glb", "usdz", "obj"]).settings
+    settings = parse("reconstruct", ["a", "-o", "out", "--glb.formats", "glb", "usdz", "obj"]).settings
     assert settings.glb.formats == ("glb", "usdz", "obj")
 
 
 def test_captures_take_their_part_of_a_preset() -> None:
-    command = _parse("reconstruct", ["folder", "-o", "out", "--preset", "draft"])
+    command = parse("reconstruct", ["folder", "-o", "out", "--preset", "draft"])
     assert type(command) is Reconstruct
     assert command.capture == Path("folder")
-    draft = settings_from_yaml(preset_path("draft"), ReconstructSettings(), ignore=("views",))
+    draft = load_preset("draft", ReconstructSettings()).settings
     assert command.settings == draft != ReconstructSettings()
 
 
 def test_the_last_of_two_presets_counts() -> None:
     words = ["a.png", "-o", "out", "--preset", "draft", "--preset", "standard"]
-    command = _parse("image2mesh", words)
+    command = parse("image2mesh", words)
     assert command.preset == "standard"
     assert command.settings.fit.image_side == 256
 
@@ -521,7 +560,7 @@ def test_the_first_line_comes_before_anything_heavy_is_imported(words: list[str]
 
 
 def test_help_comes_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    done = without_heavy_packages(["image2mesh", "--preset", "draft", "--help"], tmp_path)
+    done = without_heavy_packages(["image2mesh", "--preset", "draft", "--help-all"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "--views.sampling.steps" in done.stdout
 
@@ -531,12 +570,12 @@ def test_the_first_line_of_a_real_command_comes_first(tmp_path: Path, weights: P
     command = [sys.executable, "-X", "importtime", "-m", "viewloom", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     lines = done.stderr.splitlines()
-    print_banner = lines.index(f"viewloom {viewloom.__version__}: image2mesh")
+    banner = lines.index(f"viewloom {viewloom.__version__}: image2mesh")
     said = [line for line in lines if not line.startswith("import time:")]
     torch = [k for k, line in enumerate(lines) if re.search(r"\|\s+(torch|diffusers)\b", line)]
     assert torch
-    assert print_banner < torch[0]
+    assert banner < torch[0]
     assert done.returncode == 2
-    assert said[0] == lines[print_banner]
+    assert said[0] == lines[banner]
     assert said[-1] == "viewloom: gone.png: there is no such photo."
     assert done.stdout == ""

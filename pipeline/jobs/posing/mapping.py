@@ -78,7 +78,7 @@ class RegisteredImage:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class SparseModel:
     """What mapping found.
 
     Args:
@@ -194,7 +194,7 @@ def solve_cameras(
     shots: Sequence[Photo],
     settings: PoseSettings,
     on_step: Progress | None = None,
-) -> Model | None:
+) -> SparseModel | None:
     """The largest model of a database of matches; None if not even two pictures fit together."""
     colmap = require_pycolmap()
     options = colmap.IncrementalPipelineOptions()
@@ -234,7 +234,7 @@ def _import(colmap: Any, database: Path, pictures: Path, shots: Sequence[Photo])
     colmap.import_images(database, pictures, colmap.CameraMode.SINGLE, [shot.file for shot in shots], options)
 
 
-def _read(model: Any) -> Model:
+def _read(model: Any) -> SparseModel:
     cameras = {}
     for image in model.images.values():
         if image.has_pose:
@@ -243,7 +243,7 @@ def _read(model: Any) -> Model:
             c2w = c2w_from_colmap(pose.rotation.matrix(), np.asarray(pose.translation))
             cameras[str(image.name)] = RegisteredImage(c2w, f, cx, cy, k1)
     points = [model.points3D[key] for key in sorted(model.points3D)]
-    return Model(
+    return SparseModel(
         cameras,
         np.array([p.xyz for p in points], np.float64).reshape(-1, 3),
         np.array([p.color for p in points], np.uint8).reshape(-1, 3),

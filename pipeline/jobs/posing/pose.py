@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.jobs.posing.mapping import (
-    Effort,
-    Model,
-    Photo,
-    PoseSettings,
-    RegisteredImage,
-    find_features,
-    match_features,
-    require_pycolmap,
-    solve_cameras,
-)
-from pipeline.jobs.posing.photo_set import PhotoSet, gather, load_photo_set, save_photo_set, write_pictures
-from pipeline.jobs.progress import Reporter, Silent
+from pipeline.jobs.posing.mapping import Effort, Photo, PoseSettings, RegisteredImage, SparseModel, require_pycolmap
+from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
+from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
+from pipeline.jobs.progress import Reporter, SilentReporter
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from recon.views.upright import upright_transform
 from scene.camera import Mat4, apply_transform
 from scene.errors import InputError, OutputError
 from scene.files import reading, write_bytes, write_text
 
-_VERSIONS = {"photos": 1, "features": 1, "matches": 1, "cameras": 1, "capture": 1}
-"""Raised when a stage's code changes its result."""
+_CAPTURE_VERSION = 1
+"""Raised when the code that writes the capture changes its result."""
 _FEW = 0.6
 """Below this share of registered photos the user is told what to do."""
 _ADVICE = (
@@ -102,25 +92,21 @@ def pose(
         InputError: there are fewer than three usable photos, or fewer than three fit together.
         OutputError: the folder cannot be written, or holds a capture of another origin.
     """
-    tell = reporter or Silent()
+    reporter = reporter or SilentReporter()
     require_pycolmap()
     files = gather(photos)
     _refuse_own_results(files, out)
     _refuse_foreign(out)
-    tell.item(f"{len(files)} photos -> {out}")
-    runner = Runner(out / "colmap", tell.stage)
+    reporter.item(f"{len(files)} photos -> {out}")
+    runner = Runner(out / "colmap", reporter.stage)
     digests = []
     for file in files:
         with reading(file):
             digests.append((file.name, digest_of_file(file)))
-    prepared = runner.run(
-        "photos",
-        [_VERSIONS["photos"], digests, settings.max_side, settings.shared_camera],
-        lambda folder: save_photo_set(folder, files, settings.max_side, settings.shared_camera, tell.step),
-    )
-    chosen = load_photo_set(prepared.folder, files)
+    photo_set = runner.run(PhotoSetStage(files, digests, settings, reporter.step))
+    chosen = photo_set.result
     for name, reason in chosen.skipped.items():
-        tell.note(f"{name} was skipped: {reason}.")
+        reporter.note(f"{name} was skipped: {reason}.")
     if len(chosen.shots) < 3:
         raise InputError(
             f"{len(chosen.shots)} usable photos are too few", where=files[0].parent, fix="Give three at least."
@@ -128,8 +114,8 @@ def pose(
     efforts: tuple[Effort, ...] = ("standard", "thorough") if settings.effort == "auto" else (settings.effort,)
     best, key = None, ""
     for effort in efforts:
-        run = _search(runner, prepared, chosen, settings, effort, tell)
-        found = _load_model(run.folder)
+        run = _search(runner, photo_set, effort, settings, reporter)
+        found = run.result
         if best is None or len(found.cameras) > len(best.cameras):
             best, key = found, run.key
         if len(best.cameras) >= 0.9 * len(chosen.shots):
@@ -142,85 +128,41 @@ def pose(
             fix=_ADVICE,
         )
     result = _result(out, chosen, best)
-    _capture_stage(out, chosen, best, result, digest_of(_VERSIONS["capture"], key), tell)
+    _capture_stage(out, chosen, best, result, digest_of(_CAPTURE_VERSION, key), reporter)
     for warning in result.warnings[len(chosen.skipped) :]:
-        tell.note(warning)
+        reporter.note(warning)
     return result
 
 
 def _search(
-    runner: Runner, prepared: StageRun, chosen: PhotoSet, settings: PoseSettings, effort: Effort, tell: Reporter
-) -> StageRun:
+    runner: Runner, photos: StageRun[PhotoSet], effort: Effort, settings: PoseSettings, reporter: Reporter
+) -> StageRun[SparseModel]:
     """Features, matches and cameras, each kept from an earlier run if nothing it depends on has changed."""
-    suffix = "" if effort == "standard" else f"-{effort}"
-    version = str(require_pycolmap().__version__)
-    features = runner.run(
-        f"features{suffix}",
-        [_VERSIONS["features"], prepared.key, settings.max_features, effort, version],
-        lambda folder: find_features(
-            folder / "database.db", prepared.folder, chosen.shots, settings, effort, tell.step
-        ),
-    )
-
-    def match(folder: Path) -> None:
-        database = folder / "database.db"
-        shutil.copyfile(features.folder / "database.db", database)
-        match_features(database, chosen.shots, settings, effort, tell.step)
-
-    matches = runner.run(
-        f"matches{suffix}", [_VERSIONS["matches"], features.key, settings.all_pairs_up_to, settings.seed], match
-    )
-
-    def solve(folder: Path) -> None:
-        database = folder / "database.db"  # a copy: the search opens it for writing
-        shutil.copyfile(matches.folder / "database.db", database)
-        model = solve_cameras(database, prepared.folder, folder / "models", chosen.shots, settings, tell.step)
-        database.unlink()
-        _save_model(folder, model)
-
-    return runner.run(f"cameras{suffix}", [_VERSIONS["cameras"], matches.key, settings.seed], solve)
+    features = runner.run(FeatureStage(photos, effort, settings, reporter.step))
+    match = MatchStage(photos, effort, settings, reporter.step, features)
+    return runner.run(CameraStage(match, runner.run(match)))
 
 
-def _save_model(folder: Path, model: Model | None) -> None:
-    cameras = {} if model is None else model.cameras
-    plain = {name: {**asdict(found), "c2w": found.c2w.tolist()} for name, found in sorted(cameras.items())}
-    content = {"error": 0.0 if model is None else model.error, "cameras": plain}
-    (folder / "cameras.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    with (folder / "points.npz").open("wb") as file:
-        np.savez(
-            file,
-            points=np.zeros((0, 3)) if model is None else model.points,
-            colours=np.zeros((0, 3), np.uint8) if model is None else model.colours,
-        )
-
-
-def _load_model(folder: Path) -> Model:
-    content = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))
-    cameras = {
-        name: RegisteredImage(**{**row, "c2w": np.array(row["c2w"])}) for name, row in content["cameras"].items()
-    }
-    with np.load(folder / "points.npz") as data:
-        return Model(cameras, data["points"], data["colours"], float(content["error"]))
-
-
-def _result(out: Path, chosen: PhotoSet, model: Model) -> PoseResult:
+def _result(out: Path, chosen: PhotoSet, model: SparseModel) -> PoseResult:
     inside = tuple(source.name for shot, source in chosen.pairs() if shot.file in model.cameras)
     outside = tuple(source.name for shot, source in chosen.pairs() if shot.file not in model.cameras)
     return PoseResult(out, inside, outside, chosen.skipped, len(model.points), model.error)
 
 
-def _capture_stage(out: Path, chosen: PhotoSet, model: Model, result: PoseResult, key: str, tell: Reporter) -> None:
+def _capture_stage(
+    out: Path, chosen: PhotoSet, model: SparseModel, result: PoseResult, key: str, reporter: Reporter
+) -> None:
     """Write pictures, points and, last, ``transforms.json``; files of an earlier run that it named are removed."""
     before = _own_capture(out)
     if before is not None and before["viewloom"]["pose"].get("key") == key:
         named = [*(frame["file_path"] for frame in before["frames"]), before["ply_file_path"]]
         if all((out / name).is_file() for name in named):
-            tell.stage("capture", True)
+            reporter.stage("capture", True)
             return
-    tell.stage("capture", False)
+    reporter.stage("capture", False)
     shots = [(shot, source) for shot, source in chosen.pairs() if shot.file in model.cameras]
     matrix = _upright(model, [shot for shot, _ in shots])
-    pictures = write_pictures(out / "images", chosen, [shot for shot, _ in shots], tell.step)
+    pictures = write_pictures(out / "images", chosen, [shot for shot, _ in shots], reporter.step)
     frames = [
         _frame(f"images/{picture.name}", picture.size, shot, model.cameras[shot.file], matrix)
         for picture, (shot, _) in zip(pictures, shots, strict=True)
@@ -246,7 +188,7 @@ def _capture_stage(out: Path, chosen: PhotoSet, model: Model, result: PoseResult
         (out / name).unlink(missing_ok=True)
 
 
-def _upright(model: Model, shots: list[Photo]) -> Mat4:
+def _upright(model: SparseModel, shots: list[Photo]) -> Mat4:
     from recon.views.normalise import look_at_point  # torch comes with it, so not before it is needed
     from scene.camera import Camera
 

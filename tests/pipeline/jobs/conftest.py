@@ -12,13 +12,15 @@ import pytest
 from PIL import Image
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
-from pipeline.jobs.image2mesh import ItemResult, image2mesh
+from pipeline.jobs.asset import ItemResult
+from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.settings import Image2MeshSettings, MeshSettings, ReconstructSettings, RingSettings, ViewsSettings
 from pipeline.training.procedural import random_object
 from recon.settings import FitSettings
 from scene.camera import orbit_camera
 from scene.render import MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 SMALL_FIT = FitSettings(levels=(8, 16), iterations=(2, 2), rays=256, image_side=32, hull_resolution=16)
 SMALL_MESH = MeshSettings(max_faces=400, texture=64, smoothing=2)

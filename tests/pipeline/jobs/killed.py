@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def toy(base: Path) -> None:
     """Replace the result of other settings, killed at the n-th operation; then run undisturbed."""
     from pipeline.jobs.runner import Runner
 
+    @dataclass(frozen=True)
+    class Made:
+        name: str
+        key: list[str]
+        run: Callable[[Path], None]
+
+        def load(self, folder: Path) -> str:
+            return (folder / "a.txt").read_text()
+
     def job(folder: Path, word: str) -> None:
         def write(target: Path, text: str) -> None:
             (target / "deep").mkdir()
@@ -51,8 +61,8 @@ def toy(base: Path) -> None:
             (target / "deep" / "b.txt").write_text(text * 2)
 
         runner = Runner(folder)
-        first = runner.run("first", [word], lambda target: write(target, word))
-        runner.run("second", [first.key], lambda target: write(target, (first.folder / "a.txt").read_text().upper()))
+        first = runner.run(Made("first", [word], lambda target: write(target, word)))
+        runner.run(Made("second", [first.key], lambda target: write(target, first.result.upper())))
 
     def killed_job(folder: Path, moment: int) -> None:
         left = [moment]
@@ -111,9 +121,10 @@ def photo(path: Path, preset: Path, base: Path) -> None:
     """Kill the job at every event of an undisturbed run, one after the other, in one folder."""
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion  # noqa: F401 - imported once, for all children
     from pipeline.jobs.image2mesh import image2mesh
-    from pipeline.jobs.settings import Image2MeshSettings, settings_from_yaml
+    from pipeline.jobs.presets import settings_from_yaml
+    from pipeline.jobs.settings import Image2MeshSettings
 
-    settings = settings_from_yaml(preset, Image2MeshSettings())
+    settings = settings_from_yaml(preset, Image2MeshSettings()).settings
 
     def job(out: Path, at: str | None = None, names: Path | None = None) -> None:
         import torch

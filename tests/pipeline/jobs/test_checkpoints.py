@@ -23,7 +23,7 @@ from pipeline.diffusion.preparation.prepare import prepare_photo
 from pipeline.diffusion.view_models.zero123plus import FOV, SixViewDiffusion
 from pipeline.jobs.image2mesh import make_views
 from pipeline.jobs.settings import Image2MeshSettings
-from pipeline.jobs.stages import views_stage
+from pipeline.jobs.stages.views import draw_views
 from scene.errors import CheckpointError
 from scene.viewset import ViewSet
 from viewloom.cli import main
@@ -94,9 +94,7 @@ def test_six_views_of_a_rig_become_a_capture(
     # Noise has no outline.
     monkeypatch.setattr("pipeline.diffusion.generate._object_mask", lambda tile: np.full(tile.shape[:2], 255, np.uint8))
     with torch.no_grad():
-        views_stage(
-            tmp_path, prepare_photo(photo, settings.prepare), model, replace(settings.views, elevation_deg=20.0)
-        )
+        draw_views(tmp_path, prepare_photo(photo, settings.prepare), model, replace(settings.views, elevation_deg=20.0))
     views = ViewSet.load(tmp_path)
     assert len(views) == 7
     assert views.views[1].camera.fx == pytest.approx(8 / np.tan(FOV / 2), rel=1e-5)

@@ -22,9 +22,11 @@ from PIL import Image
 from pipeline.diffusion import generate
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs import runner
-from pipeline.jobs.image2mesh import _Model, _names, image2mesh, make_views, versions
+from pipeline.jobs.image2mesh import folder_names, image2mesh, make_views
+from pipeline.jobs.manifest import versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
-from pipeline.jobs.stages import prepare_stage
+from pipeline.jobs.stages.prepare import PrepareStage
+from pipeline.jobs.view_model import JobViewModel
 from recon.export.validate import find_khronos_validator, validate_glb
 from scene.errors import CheckpointError, InputError, ViewloomError
 from scene.photo import load_rgba
@@ -148,7 +150,7 @@ def test_no_result_holds_a_path_or_a_time(done: Done, tiny_checkpoint: Path) -> 
 def test_a_second_run_does_no_work(
     done: Done, again: Path, settings: Image2MeshSettings, tree: Tree, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loading = "pipeline.jobs.image2mesh.load_view_model"
+    loading = "pipeline.jobs.view_model.load_view_model"
     monkeypatch.setattr(loading, lambda *_, **__: pytest.fail("the model was loaded"))
     before = {p: p.stat().st_mtime_ns for p in again.glob("toy/*/**/*")}
     glb = (again / "toy" / "toy.glb").stat().st_mtime_ns
@@ -210,17 +212,17 @@ def test_weights_count_by_content_and_not_by_place(
 def test_weights_in_every_kind_of_file_count(tmp_path: Path, name: str) -> None:
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / name).write_bytes(b"1")
-    first = _Model(tmp_path, "cpu").digest
+    first = JobViewModel(tmp_path, "cpu").digest
     (tmp_path / "unet" / name).write_bytes(b"2")
-    assert _Model(tmp_path, "cpu").digest != first
+    assert JobViewModel(tmp_path, "cpu").digest != first
 
 
 @pytest.mark.parametrize(
     ("what", "other"),
     [
-        ("versions", lambda: {"torch": "another"}),
-        ("version_of", lambda name: f"0.0.1 of {name}"),
-        ("find_khronos_validator", lambda: None),
+        ("manifest.version_of", lambda name: f"0.0.1 of {name}"),
+        ("asset.version_of", lambda name: f"0.0.1 of {name}"),
+        ("stages.asset.find_khronos_validator", lambda: None),
     ],
 )
 def test_assets_are_made_again_where_other_tools_make_and_check_them(
@@ -232,10 +234,9 @@ def test_assets_are_made_again_where_other_tools_make_and_check_them(
     what: str,
     other: Callable[..., Any],
 ) -> None:
-    if what == "find_khronos_validator" and find_khronos_validator() is None:
-        monkeypatch.setattr(f"pipeline.jobs.image2mesh.{what}", lambda: "one")
-    else:
-        monkeypatch.setattr(f"pipeline.jobs.image2mesh.{what}", other)
+    if what.endswith("find_khronos_validator") and find_khronos_validator() is None:
+        other = lambda: "one"  # noqa: E731
+    monkeypatch.setattr(f"pipeline.jobs.{what}", other)
     (result,) = image2mesh([done.photo], again, settings, reporter=heard)
     assert result.error is None
     assert heard.redone == ["asset"]
@@ -401,6 +402,7 @@ def test_files_that_may_not_be_read_are_the_inputs_fault(
 
     monkeypatch.setattr(runner, "digest_of_file", refusing)
     monkeypatch.setattr("pipeline.jobs.image2mesh.digest_of_file", refusing)
+    monkeypatch.setattr("pipeline.jobs.view_model.digest_of_file", refusing)
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)") as caught:
         make()
     assert caught.value.where == str(locked)
@@ -410,14 +412,14 @@ def test_files_that_may_not_be_read_are_the_inputs_fault(
 def test_faults_that_are_ours_fail_alone_too_and_are_not_swallowed(
     photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cause, real = RuntimeError("out of memory\nin a kernel"), prepare_stage
+    cause, real = RuntimeError("out of memory\nin a kernel"), PrepareStage.run
 
-    def broken(folder: Path, path: Path, *rest: Any) -> None:
-        if path.name == "other.png":
+    def broken(stage: PrepareStage, folder: Path) -> None:
+        if stage.photo.name == "other.png":
             raise cause
-        real(folder, path, *rest)
+        real(stage, folder)
 
-    monkeypatch.setattr("pipeline.jobs.image2mesh.prepare_stage", broken)
+    monkeypatch.setattr(PrepareStage, "run", broken)
     other = tmp_path / "other.png"
     shutil.copy(photo, other)
     bad, good = make_views([other, photo], tmp_path / "out", settings, reporter=heard)
@@ -454,7 +456,9 @@ def test_a_missing_mask_and_a_wrong_device(photo: Path, settings: Image2MeshSett
         return str(result.error)
 
     assert "there is no such mask" in error_of(settings, tmp_path / "mask.png")
-    assert "device 'abacus' cannot be used here" in error_of(replace(settings, device="abacus"))
+    with pytest.raises(InputError, match="device 'abacus' cannot be used here"):
+        make_views([photo], tmp_path / "other", replace(settings, device="abacus"))
+    assert not (tmp_path / "other").exists()  # told before any work
 
 
 def test_a_missing_part_of_a_checkpoint_is_told_before_any_work(
@@ -500,7 +504,7 @@ def test_empty_views_are_left_out_with_a_warning(
         rgba[1] = 0
         return replace(made, rgba=rgba)
 
-    monkeypatch.setattr(generate, "generate_views", second_is_empty)
+    monkeypatch.setattr("pipeline.jobs.stages.views.generate_views", second_is_empty)
     for _ in range(2):
         (result,) = image2mesh([photo], tmp_path / "out", settings, reporter=heard)
         assert result.error is None
@@ -522,17 +526,17 @@ def test_empty_views_are_left_out_with_a_warning(
 
 def test_photos_of_the_same_name_get_folders_of_their_own() -> None:
     paths = ["a/cup.png", "b/cup.jpg", "cup-2.png", "Cup.webp", "other.png", "cup.png"]
-    assert _names([Path(p) for p in paths]) == ["cup", "cup-2", "cup-2-2", "Cup-3", "other", "cup-4"]
+    assert folder_names([Path(p) for p in paths]) == ["cup", "cup-2", "cup-2-2", "Cup-3", "other", "cup-4"]
 
 
 def test_names_that_are_no_text_become_printable() -> None:
-    (name,) = _names([Path("cup\udcff.png")])
+    (name,) = folder_names([Path("cup\udcff.png")])
     assert name == "cup\ufffd"
 
 
 @given(st.lists(st.sampled_from(["a.png", "A.png", "a-2.png", "a-2-2.jpg", "b/a", "ß.png", "SS.png"]), max_size=12))
 def test_no_two_photos_share_a_folder(paths: list[str]) -> None:
-    names = _names([Path(p) for p in paths])
+    names = folder_names([Path(p) for p in paths])
     assert len({name.casefold() for name in names}) == len(paths)
     assert all(name.startswith(Path(path).stem) for name, path in zip(names, paths, strict=True))
 

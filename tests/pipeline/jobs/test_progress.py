@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from pipeline.jobs.progress import ConsoleReporter, Reporter, Silent, print_banner
+from pipeline.jobs.progress import ConsoleReporter, Reporter, SilentReporter, print_banner
 
 
 def plain() -> tuple[ConsoleReporter, io.StringIO]:
@@ -17,13 +17,13 @@ def plain() -> tuple[ConsoleReporter, io.StringIO]:
 
 
 def test_both_reporters_have_every_method() -> None:
-    assert isinstance(Silent(), Reporter)
+    assert isinstance(SilentReporter(), Reporter)
     assert isinstance(plain()[0], Reporter)
     assert not isinstance(object(), Reporter)
 
 
 def test_silent_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    silent = Silent()
+    silent = SilentReporter()
     silent.item("a")
     silent.stage("views", False)
     silent.step(1, 2)
@@ -120,5 +120,5 @@ def test_on_a_terminal_a_bar_moves_and_goes() -> None:
 
 
 def test_hello_goes_to_the_error_stream(capfd: pytest.CaptureFixture[str]) -> None:
-    print_banner("viewloom: print_banner")
-    assert capfd.readouterr() == ("", "viewloom: print_banner\n")
+    print_banner("viewloom: hello")
+    assert capfd.readouterr() == ("", "viewloom: hello\n")

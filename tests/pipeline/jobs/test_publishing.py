@@ -17,6 +17,10 @@ from pipeline.jobs.image2mesh import image2mesh, make_views
 from pipeline.jobs.publishing import publish, unpublish, unpublishing
 from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
+from pipeline.jobs.stages.asset import AssetStage
+from pipeline.jobs.stages.prepare import PrepareStage
+from pipeline.jobs.stages.surface import SurfaceStage
+from pipeline.jobs.stages.views import ViewsStage
 from recon.export.glb_read import read_glb
 from recon.profiles import FORMATS
 from scene.errors import InputError, OutputError, ViewloomError
@@ -126,7 +130,7 @@ def test_a_failed_photo_keeps_no_older_asset(
         raise ViewloomError("no mesh today")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.jobs.image2mesh.asset_stage", broken)
+        patch.setattr(AssetStage, "run", broken)
         (result,) = image2mesh([done.photo], toy.parent, seeded(settings))
     assert "no mesh today" in str(result.error)
     assert listing(toy) == STAGES | {"toy.obj", "notes.txt"}
@@ -139,14 +143,14 @@ def test_a_failed_photo_keeps_no_older_asset(
     assert tree(toy.parent) == tree(done.out)
 
 
-@pytest.mark.parametrize("name", ["prepare_stage", "views_stage", "surface_stage"])
+@pytest.mark.parametrize("stage", [PrepareStage, ViewsStage, SurfaceStage])
 def test_a_failure_of_an_earlier_stage_withdraws_it_too(
-    done: Done, toy: Path, settings: Image2MeshSettings, monkeypatch: pytest.MonkeyPatch, name: str
+    done: Done, toy: Path, settings: Image2MeshSettings, monkeypatch: pytest.MonkeyPatch, stage: type
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise InputError("it is of no use")
 
-    monkeypatch.setattr(f"pipeline.jobs.image2mesh.{name}", broken)
+    monkeypatch.setattr(stage, "run", broken)
     changed = replace(
         seeded(settings), prepare=replace(settings.prepare, fill=0.6), views=replace(settings.views, back_weight=0.1)
     )

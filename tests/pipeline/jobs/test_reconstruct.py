@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.jobs.reconstruct import normalised, reconstruct, with_masks
+from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
+from pipeline.jobs.stages.capture import normalised, with_masks
 from recon.export.validate import validate_glb
 from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
 from recon.views.normalise import transformed
 from scene.camera import OBJECT_RADIUS, apply_transform
 from scene.errors import InputError, OutputError, SettingsError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 Done = Any
 Heard = Any

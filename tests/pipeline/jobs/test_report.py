@@ -21,7 +21,8 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun
 from pipeline.jobs.settings import Image2MeshSettings
 from scene.camera import orbit_camera
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 Done = Any
 EVIL = '<img src=x onerror="a()">&\'$name ${x}'
@@ -71,7 +72,7 @@ def small_report(folder: Path, views: ViewSet, manifest: dict[str, Any], name: s
     """The report of views alone."""
     views.save(folder / "views")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    runner = Runner(folder, runs=[StageRun("views", folder / "views", "key", 0.0, True)])
+    runner = Runner(folder, runs=[StageRun("views", folder / "views", "key", 0.0, True, ViewSet.load)])
     return Page(write_report(runner, name, None).read_text(encoding="utf-8"))
 
 
@@ -152,7 +153,7 @@ def test_facts_and_timings_are_shown(page: Page, done: Done) -> None:
     assert rows["watertight"] == "yes"
     assert rows["glTF check"] == "0 errors, 0 warnings"
     assert rows["surface"] == asset["surface"]["kept"]
-    assert rows["weights&#x27; licence"] == "test"
+    assert rows["weights&#39; licence"] == "test"
     assert list(timings) == ["prepare", "views", "surface", "asset"]
     assert all(re.fullmatch(r"\d+\.\d s", seconds) for seconds in timings.values())
 
@@ -166,7 +167,7 @@ def test_views_alone_have_no_asset(photo: Path, settings: Image2MeshSettings, tm
     page = Page((tmp_path / "out" / "toy" / "report.html").read_text(encoding="utf-8"))
     assert "views only" in page.words
     assert page.of("a") == []
-    assert "id='turn'" not in page.text
+    assert 'id="turn"' not in page.text
     assert "4 views" in page.words
 
 
@@ -196,7 +197,10 @@ def test_names_and_warnings_are_text_and_never_markup(tmp_path: Path) -> None:
 def test_links_to_assets_of_any_name_work(done: Done, tmp_path: Path, name: str, link: str) -> None:
     source = done.out / "toy"
     (tmp_path / "manifest.json").write_bytes((source / "manifest.json").read_bytes())
-    runs = [StageRun(stage, source / stage, "key", 1.0, False) for stage in ("prepare", "views", "surface", "asset")]
+    runs = [
+        StageRun(stage, source / stage, "key", 1.0, False, Path.exists)
+        for stage in ("prepare", "views", "surface", "asset")
+    ]
     page = Page(write_report(Runner(tmp_path, runs=runs), "x", tmp_path / name).read_text(encoding="utf-8"))
     assert page.of("a") == [{"href": link}]
     assert name in page.words

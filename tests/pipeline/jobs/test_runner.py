@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def write(text: str) -> Callable[[Path], None]:
     return action
 
 
+@dataclass(frozen=True)
+class Made:
+    """A stage made of a name, a key and an action; its result is its first file."""
+
+    name: str
+    key: Any
+    run: Callable[[Path], None]
+
+    def load(self, folder: Path) -> str:
+        return (folder / "a.txt").read_text()
+
+
 def must_not_run(folder: Path) -> None:
     raise AssertionError("a kept stage ran")
 
@@ -49,12 +62,12 @@ def must_not_run(folder: Path) -> None:
 def test_a_stage_is_run_once(tmp_path: Path) -> None:
     told: list[tuple[str, bool]] = []
     first = Runner(tmp_path, lambda name, cached: told.append((name, cached)))
-    run = first.run("one", [1, "x"], write("print_banner"))
+    run = first.run(Made("one", [1, "x"], write("hello")))
     assert (run.folder, run.cached) == (tmp_path / "one", False)
     assert run.seconds > 0
     assert (tmp_path / "one" / "deep" / "b.txt").read_text() == "hellohello"
     again = Runner(tmp_path, lambda name, cached: told.append((name, cached)))
-    kept = again.run("one", [1, "x"], must_not_run)
+    kept = again.run(Made("one", [1, "x"], must_not_run))
     assert (kept.folder, kept.key, kept.seconds, kept.cached) == (run.folder, run.key, 0.0, True)
     assert again.runs == [kept]
     assert told == [("one", False), ("one", True)]
@@ -62,9 +75,9 @@ def test_a_stage_is_run_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parts", [[2, "x"], ["1", "x"], [1], [1, "x", None], {"1": "x"}])
 def test_another_key_redoes_the_stage(tmp_path: Path, parts: Any) -> None:
-    old = Runner(tmp_path).run("one", [1, "x"], write("old"))
+    old = Runner(tmp_path).run(Made("one", [1, "x"], write("old")))
     (old.folder / "more.txt").write_text("of the old result")
-    new = Runner(tmp_path).run("one", parts, write("new"))
+    new = Runner(tmp_path).run(Made("one", parts, write("new")))
     assert not new.cached
     assert new.key != old.key
     assert (new.folder / "a.txt").read_text() == "new"
@@ -73,7 +86,7 @@ def test_another_key_redoes_the_stage(tmp_path: Path, parts: Any) -> None:
 
 def test_stages_with_the_same_parts_have_different_keys(tmp_path: Path) -> None:
     runner = Runner(tmp_path)
-    assert runner.run("one", [1], write("1")).key != runner.run("two", [1], write("2")).key
+    assert runner.run(Made("one", [1], write("1"))).key != runner.run(Made("two", [1], write("2"))).key
 
 
 @pytest.mark.parametrize(
@@ -90,19 +103,19 @@ def test_stages_with_the_same_parts_have_different_keys(tmp_path: Path) -> None:
     ids=["no stamp", "list", "bytes", "half stamp", "file gone", "file empty", "one letter"],
 )
 def test_a_damaged_result_is_redone(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    Runner(tmp_path).run("one", [1], write("old"))
+    Runner(tmp_path).run(Made("one", [1], write("old")))
     damage(tmp_path / "one")
-    run = Runner(tmp_path).run("one", [1], write("old"))
+    run = Runner(tmp_path).run(Made("one", [1], write("old")))
     assert not run.cached
     assert (tmp_path / "one" / "a.txt").read_text() == "old"
     assert (tmp_path / "one" / "deep" / "b.txt").read_text() == "oldold"
-    assert Runner(tmp_path).run("one", [1], must_not_run).cached
+    assert Runner(tmp_path).run(Made("one", [1], must_not_run)).cached
 
 
 def test_files_that_others_add_do_not_matter(tmp_path: Path) -> None:
-    Runner(tmp_path).run("one", [1], write("old"))
+    Runner(tmp_path).run(Made("one", [1], write("old")))
     (tmp_path / "one" / "thumbnails.db").write_text("x")
-    assert Runner(tmp_path).run("one", [1], must_not_run).cached
+    assert Runner(tmp_path).run(Made("one", [1], must_not_run)).cached
 
 
 # --- failing ----------------------------------------------------------------------------------------------------------
@@ -112,7 +125,7 @@ def test_files_that_others_add_do_not_matter(tmp_path: Path) -> None:
 def test_a_failing_stage_leaves_the_old_result_and_nothing_else(
     tmp_path: Path, error: BaseException, tree: Tree
 ) -> None:
-    Runner(tmp_path).run("one", [1], write("old"))
+    Runner(tmp_path).run(Made("one", [1], write("old")))
     before = tree(tmp_path)
 
     def fail(folder: Path) -> None:
@@ -121,7 +134,7 @@ def test_a_failing_stage_leaves_the_old_result_and_nothing_else(
 
     runner = Runner(tmp_path)
     with pytest.raises(type(error)):
-        runner.run("one", [2], fail)
+        runner.run(Made("one", [2], fail))
     assert runner.runs == []
     assert tree(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["one"]
@@ -132,7 +145,7 @@ def test_a_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match=r"one: cannot be written \(No space left.*Check free space"):
-        Runner(tmp_path).run("one", [1], fail)
+        Runner(tmp_path).run(Made("one", [1], fail))
 
 
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["text", "bytes"])
@@ -143,7 +156,7 @@ def test_a_file_elsewhere_that_cannot_be_read_is_not_the_output_folders_fault(tm
         raise PermissionError(errno.EACCES, "Permission denied", os.fsencode(weights) if as_bytes else str(weights))
 
     with pytest.raises(InputError, match=r"weights\.bin: cannot be read \(Permission denied\)") as caught:
-        Runner(tmp_path / "out").run("one", [1], fail)
+        Runner(tmp_path / "out").run(Made("one", [1], fail))
     assert caught.value.where == str(weights)
     assert not list((tmp_path / "out").iterdir())
 
@@ -158,7 +171,7 @@ def test_a_file_of_the_stage_that_cannot_be_written_is(
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out" / name))
 
     with pytest.raises(OutputError, match=r"one: cannot be written \(Permission denied\)"):
-        Runner(Path("out")).run("one", [1], fail)
+        Runner(Path("out")).run(Made("one", [1], fail))
 
 
 def test_a_full_disk_elsewhere_is_named(tmp_path: Path) -> None:
@@ -166,15 +179,15 @@ def test_a_full_disk_elsewhere_is_named(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "cache" / "x"))
 
     with pytest.raises(OutputError, match=r"cache.x: cannot be written \(No space left"):
-        Runner(tmp_path / "out").run("one", [1], fail)
+        Runner(tmp_path / "out").run(Made("one", [1], fail))
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"):
-        Runner(tmp_path / "taken").run("one", [1], write("x"))
+        Runner(tmp_path / "taken").run(Made("one", [1], write("x")))
     with pytest.raises(OutputError, match="cannot be written"):
-        Runner(tmp_path).run("taken", [1], write("x"))
+        Runner(tmp_path).run(Made("taken", [1], write("x")))
     assert (tmp_path / "taken").read_text() == "a file"
 
 
@@ -182,10 +195,10 @@ def test_a_folder_that_no_stage_wrote_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "views").mkdir()
     (tmp_path / "views" / "mine.txt").write_text("precious")
     with pytest.raises(OutputError, match=r"views: holds files of another origin\. Choose another output folder"):
-        Runner(tmp_path).run("views", [1], must_not_run)
+        Runner(tmp_path).run(Made("views", [1], must_not_run))
     assert (tmp_path / "views" / "mine.txt").read_text() == "precious"
     (tmp_path / "empty").mkdir()
-    assert Runner(tmp_path).run("empty", [1], write("x")).folder == tmp_path / "empty"
+    assert Runner(tmp_path).run(Made("empty", [1], write("x"))).folder == tmp_path / "empty"
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings, ZeroToHeroSettings
+from pipeline.jobs.presets import settings_from_yaml
 from pipeline.jobs.settings import (
     Image2MeshSettings,
     MeshSettings,
@@ -23,14 +24,12 @@ from pipeline.jobs.settings import (
     RingSettings,
     ViewsSettings,
     settings_as_dict,
-    settings_from_yaml,
 )
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
 from scene.resources import shipped
 
 PRESETS = sorted(shipped("configs").glob("*.yaml"))
-OTHERS = ("prepare", "views", "device", "dtype", "memory")
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def read(tmp_path: Path) -> Callable[[str], Image2MeshSettings]:
     def go(text: str) -> Image2MeshSettings:
         path = tmp_path / "my.yaml"
         path.write_text(text, encoding="utf-8")
-        return settings_from_yaml(path, Image2MeshSettings())
+        return settings_from_yaml(path, Image2MeshSettings()).settings
 
     return go
 
@@ -67,7 +66,7 @@ def test_a_preset_changes_what_it_names_and_nothing_else(read: Read) -> None:
 def test_a_preset_builds_on_the_settings_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("fit: {rays: 32}")
     start = ReconstructSettings(glb=dataclasses.replace(ReconstructSettings().glb, longest_side=2.0))
-    got = settings_from_yaml(tmp_path / "a.yaml", start)
+    got = settings_from_yaml(tmp_path / "a.yaml", start).settings
     assert (got.fit.rays, got.glb.longest_side) == (32, 2.0)
 
 
@@ -77,21 +76,19 @@ def test_an_empty_preset_is_the_default(read: Read, text: str) -> None:
 
 
 def test_optional_values_paths_and_nothing(read: Read) -> None:
-    got = read("views: {weights: some/folder, elevation_deg: 12}\nfit: {vote: null}")
+    got = read("views: {weights: some/folder, elevation_deg: 12}\nfit: {hull_threshold: null}")
     assert got.views.weights == Path("some/folder")
     assert got.views.elevation_deg == 12.0
-    assert got.fit.vote is None
+    assert got.fit.hull_threshold is None
 
 
 def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("views: {sampling: {steps: 3}}\ndevice: cpu\nfit: {image_side: 32}\n")
-    assert settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS).fit.image_side == 32
-    with pytest.raises(SettingsError, match="unknown key views"):
-        settings_from_yaml(path, ReconstructSettings())
+    assert settings_from_yaml(path, ReconstructSettings()).settings.fit.image_side == 32
     path.write_text("fit: {device: cpu}")
     with pytest.raises(SettingsError, match=r"unknown key fit\.device"):
-        settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS)
+        settings_from_yaml(path, ReconstructSettings())
 
 
 # --- what it may not say ----------------------------------------------------------------------------------------------
@@ -110,11 +107,11 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
         ("fit: {image_side: true}", r"fit\.image_side has a wrong value True"),
         ("fit: {levels: 32}", r"fit\.levels has a wrong value 32"),
         ("fit: {levels: [32, x]}", r"fit\.levels has a wrong value \[32, 'x'\]"),
-        ("fit: {sharpness: [1, 2, 3]}", r"fit\.sharpness has a wrong value"),
-        ("fit: {step: .nan}", r"fit\.step has a wrong value nan"),
-        ("fit: {step: -.inf}", r"fit\.step has a wrong value -inf"),
-        ("fit: {step: null}", r"fit\.step has a wrong value None"),
-        ("fit: {step: 2026-01-01}", r"fit\.step has a wrong value"),
+        ("fit: {inv_s: [1, 2, 3]}", r"fit\.inv_s has a wrong value"),
+        ("fit: {sdf_lr: .nan}", r"fit\.sdf_lr has a wrong value nan"),
+        ("fit: {sdf_lr: -.inf}", r"fit\.sdf_lr has a wrong value -inf"),
+        ("fit: {sdf_lr: null}", r"fit\.sdf_lr has a wrong value None"),
+        ("fit: {sdf_lr: 2026-01-01}", r"fit\.sdf_lr has a wrong value"),
         ("fit: {levels: &a [*a]}", r"fit\.levels has a wrong value"),
         ("views: {sampling: {joint: 1}}", r"views\.sampling\.joint has a wrong value 1"),
         ("views: {sampling: {joint: 'yes'}}", r"views\.sampling\.joint has a wrong value 'yes'"),
@@ -186,8 +183,8 @@ def test_the_presets_that_the_help_names_are_shipped() -> None:
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_shipped_presets_load_for_every_job(path: Path) -> None:
-    whole = settings_from_yaml(path, Image2MeshSettings())
-    part = settings_from_yaml(path, ReconstructSettings(), ignore=OTHERS)
+    whole = settings_from_yaml(path, Image2MeshSettings()).settings
+    part = settings_from_yaml(path, ReconstructSettings()).settings
     assert part.glb == whole.glb
     # A preset that says nothing of the mesh or the fit leaves each job its own.
     fits = (Image2MeshSettings().fit, ReconstructSettings().fit)
@@ -201,8 +198,8 @@ def test_shipped_presets_load_for_every_job(path: Path) -> None:
 
 def test_standard_is_the_default_and_draft_is_less_work() -> None:
     default = Image2MeshSettings()
-    assert settings_from_yaml(shipped("configs") / "standard.yaml", default) == default
-    draft = settings_from_yaml(shipped("configs") / "draft.yaml", default)
+    assert settings_from_yaml(shipped("configs") / "standard.yaml", default).settings == default
+    draft = settings_from_yaml(shipped("configs") / "draft.yaml", default).settings
     assert draft.views.sampling.steps < default.views.sampling.steps
     assert draft.fit.image_side < default.fit.image_side
     assert draft.fit.levels[-1] < default.fit.levels[-1]
@@ -277,7 +274,7 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     values = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
     if kind is FitSettings:
         values["levels"] = values["iterations"] = st.tuples(st.integers(8), st.integers(8))
-        values |= {"rays": st.integers(16), "keep": st.floats(0, 1, exclude_min=True)}
+        values |= {"rays": st.integers(16), "loss_trim_fraction": st.floats(0, 1, exclude_min=True)}
         values |= dict.fromkeys(("depth_weight", "normal_weight"), st.floats(0, allow_infinity=False))
         share = st.floats(0, allow_infinity=False)
         values["photo_view_weights"] = st.tuples(st.floats(0, exclude_min=True, allow_infinity=False), share)
@@ -338,7 +335,7 @@ def test_settings_written_as_a_preset_are_read_back(values: dict[str, Any]) -> N
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "written.yaml"
         path.write_text(yaml.safe_dump(settings_as_dict(settings)), encoding="utf-8", newline="\n")
-        assert settings_from_yaml(path, Image2MeshSettings()) == settings
+        assert settings_from_yaml(path, Image2MeshSettings()).settings == settings
 
 
 def test_settings_as_dict_are_plain_and_tell_settings_apart() -> None:

@@ -19,7 +19,8 @@ from recon.checks.capture import CaptureReport, check_capture
 from recon.checks.pictures import deviations, read_picture, reduced, similar_views
 from recon.checks.silhouettes import compare, silhouette
 from scene.camera import look_at, orbit_camera
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 SIZE = 128
 AXES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -16,7 +16,8 @@ from recon.checks.capture import CaptureReport, check_capture
 from recon.checks.orientation import Turn, find_turned, put_right, turned
 from scene.camera import orbit_camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 COUNT, SIZE = 12, 72
 THIRDS = {"scattered": (1, 4, 5, 10), "in a row": (4, 5, 6, 7)}

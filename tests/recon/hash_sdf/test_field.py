@@ -10,12 +10,12 @@ import torch
 from skimage import measure
 from torch import Tensor
 
-from recon.hash_sdf.field import HARMONICS, HashField, spherical_harmonics
+from recon.hash_sdf.field import HashField
 from recon.mesh.marching_cubes import mesh_health
-from recon.neus import neus_alpha, render_weights
-from recon.views.visual_hull import box_span
+from recon.neus import neus_alpha
 from scene.errors import SettingsError
 from scene.hashgrid import HashLayout
+from scene.volume_rendering import ray_box_span, render_weights
 from scene.voxels import voxel_centres
 
 LOW, HIGH = -torch.ones(3), torch.ones(3)
@@ -50,7 +50,7 @@ def test_a_ray_through_the_first_sphere_ends_at_its_front(sharpness: float) -> N
     aside = torch.tensor([[0.0, 0.0], [0.2, -0.1], [-0.1, 0.3]])
     origin = torch.cat([aside, torch.full((3, 1), 2.0)], -1)
     direction = torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3)
-    near, far = box_span(origin, direction, 1.0)
+    near, far = ray_box_span(origin, direction, -1.0, 1.0)
     t = near[:, None] + (far - near)[:, None] * torch.linspace(0, 1, 513)
     sdf = field.sdf(origin[:, None] + t[..., None] * direction[:, None])
     length = t.diff(dim=-1)
@@ -183,16 +183,6 @@ def test_only_directional_colours_depend_on_the_view() -> None:
     assert not torch.allclose(shiny.rgb(points, directions=one), shiny.rgb(points, directions=other), atol=1e-4)
     normals = torch.nn.functional.normalize(shiny.gradient(points), dim=-1)
     assert torch.equal(shiny.rgb(points), shiny.rgb(points, directions=-normals, normals=normals))
-
-
-def test_harmonics_are_orthonormal() -> None:
-    count = 4000
-    height = 1 - 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    turn = math.pi * (3 - math.sqrt(5)) * torch.arange(count)
-    ring = (1 - height**2).sqrt()
-    values = spherical_harmonics(torch.stack([ring * turn.cos(), ring * turn.sin(), height], -1))
-    assert values.shape == (count, HARMONICS)
-    assert (values.T @ values * 4 * math.pi / count).numpy() == pytest.approx(np.eye(HARMONICS), abs=2e-3)
 
 
 def test_every_parameter_is_in_one_group() -> None:

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pipeline.training.procedural import Part
-from recon.hash_sdf.fit import fit_hash_grid
+from recon.hash_sdf.fit import fit_hash_grid, trimmed_mean
 from recon.mesh.marching_cubes import extract_mesh
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -94,3 +97,18 @@ def test_progress_is_told_at_every_step(rays: RaySet, hull: Hull) -> None:
     told: list[tuple[int, int]] = []
     fit_hash_grid(rays, hull, SHORT, torch.device("cpu"), lambda done, total: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]
+
+
+@given(arrays(np.float32, st.integers(1, 30), elements=st.floats(0, 1, width=32)), st.floats(0.05, 1.0))
+def test_the_trimmed_mean_is_that_of_the_smallest_errors(error: np.ndarray, keep: float) -> None:
+    kept = np.sort(error)[: max(1, round(keep * len(error)))]
+    assert float(trimmed_mean(torch.from_numpy(error), keep)) == pytest.approx(float(kept.mean()), abs=1e-6)
+
+
+def test_confidence_weighs_the_errors_it_belongs_to() -> None:
+    error, weight = torch.tensor([0.9, 0.1, 0.3, 0.2]), torch.tensor([5.0, 1.0, 3.0, 0.0])
+    assert float(trimmed_mean(error, 0.75, weight)) == pytest.approx((0.1 * 1 + 0.3 * 3) / 4)
+
+
+def test_no_errors_at_all_cost_nothing() -> None:
+    assert float(trimmed_mean(torch.zeros(0), 0.8)) == 0

@@ -24,9 +24,9 @@ from recon.mesh.marching_cubes import (
     taubin,
     vertex_normals,
 )
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.surface import Surface
 from scene.errors import InputError
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import voxel_centres
 
 HALF = 0.648

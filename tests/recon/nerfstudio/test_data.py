@@ -15,7 +15,8 @@ from recon.nerfstudio.data import CaptureDataset
 from recon.nerfstudio.method import surface_method
 from scene.camera import Camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 def parsed(folder: Path) -> CaptureDataset:

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from recon.fit import fit_surface
 from recon.sdf_grid.checkpoint import FitState, fit_digest
-from recon.sdf_grid.fit import fit_surface
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid
+from recon.sdf_grid.narrow_band import NarrowBandSDF
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.views.ray_set import RaySet
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import voxel_centres
 
 SETTINGS = FitSettings(

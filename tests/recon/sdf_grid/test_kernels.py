@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recon.sdf_grid import band_kernels, kernels
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 
 BOX = VoxelGrid(np.array([-0.62, -0.5, -0.38]), 0.08, (15, 13, 11))
 CAMERAS = tuple(orbit_camera(1.1 * k, 0.5 - 0.4 * k, 1.5, size=24) for k in range(3))

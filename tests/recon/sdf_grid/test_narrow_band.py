@@ -1,4 +1,4 @@
-"""Boxes, cameras in grid coordinates, and the band that follows the surface."""
+"""Cameras in grid coordinates, and the band that follows the surface."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows, redistanced
+from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from scene.camera import Camera, look_at, orbit_camera
+from scene.voxel_grid import VoxelGrid
 
 BOX = VoxelGrid(np.array([-0.5, -0.4, -0.3]), 0.05, (20, 16, 12))
-COORDINATE = st.floats(-2.0, 2.0)
-SIZE = st.floats(0.01, 2.0)
 
 
 def ball(radius: float = 4.0, box: VoxelGrid = BOX, shift: float = 0.0) -> np.ndarray:
@@ -22,37 +19,6 @@ def ball(radius: float = 4.0, box: VoxelGrid = BOX, shift: float = 0.0) -> np.nd
     points = np.stack(np.meshgrid(*box.centres(), indexing="ij"), -1)
     middle = (box.low + box.high) / 2 + [shift * box.voxel, 0, 0]
     return (np.linalg.norm(points - middle, axis=-1) / box.voxel - radius).astype(np.float32)
-
-
-# --- boxes ------------------------------------------------------------------------------------------------------------
-
-
-@given(st.tuples(*[COORDINATE] * 3), st.tuples(*[SIZE] * 3), st.integers(1000, 50_000))
-def test_a_box_encloses_what_it_is_about_with_about_the_voxels_asked_for(
-    low: tuple[float, float, float], size: tuple[float, float, float], voxels: int
-) -> None:
-    start, end = np.array(low), np.array(low) + size
-    box = VoxelGrid.around(start, end, voxels)
-    assert box.voxel**3 * voxels == pytest.approx(math.prod(size), rel=1e-6)
-    assert (box.low <= start + 1e-5 * box.voxel).all()
-    assert (box.high >= end - 1e-5 * box.voxel).all()
-    assert (box.low + box.high) / 2 == pytest.approx((start + end) / 2)
-    assert (np.array(box.shape) <= np.maximum(np.array(size) / box.voxel + 1.001, 8)).all()
-    assert min(box.shape) >= 8
-
-
-def test_flat_things_have_boxes() -> None:
-    box = VoxelGrid.around(np.zeros(3), np.array([1.0, 1.0, 0.0]), 1000)
-    assert np.isfinite(box.low).all()
-    assert box.voxel > 0
-
-
-def test_grid_coordinates_of_voxel_centres_are_their_indices() -> None:
-    points = np.stack(np.meshgrid(*BOX.centres(), indexing="ij"), -1)
-    assert points.shape == (*BOX.shape, 3)
-    assert BOX.to_grid(points) == pytest.approx(np.stack(np.indices(BOX.shape), -1), abs=1e-9)
-    assert points[0, 0, 0] == pytest.approx(BOX.low + 0.025)
-    assert points[-1, -1, -1] == pytest.approx(BOX.high - 0.025)
 
 
 def test_cameras_see_in_the_grid_what_they_see_in_the_world() -> None:
@@ -68,9 +34,6 @@ def test_cameras_see_in_the_grid_what_they_see_in_the_world() -> None:
         expected, depth = camera.project(points)
         assert pixels == pytest.approx(expected, abs=1e-3)
         assert -local[:, 2] * BOX.voxel == pytest.approx(depth, rel=1e-4)
-
-
-# --- the band ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_band_is_what_is_near_the_surface_but_not_the_rim() -> None:

@@ -13,11 +13,11 @@ import torch
 from scipy import ndimage
 
 from pipeline.training.procedural import Part, lathe
+from recon.fit import fit_surface
 from recon.mesh.marching_cubes import extract_mesh
 from recon.sdf_grid import kernels, supervision_kernels
 from recon.sdf_grid.checkpoint import fit_digest
-from recon.sdf_grid.fit import fit_surface
-from recon.sdf_grid.narrow_band import NarrowBandSDF, VoxelGrid, camera_rows
+from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows
 from recon.sdf_grid.supervision import SupervisionMaps
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -28,6 +28,7 @@ from scene.errors import SettingsError
 from scene.mesh import ColouredMesh
 from scene.render import MeshRenderer
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import sphere_cameras
 
 TINY = FitSettings(

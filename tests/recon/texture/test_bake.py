@@ -16,7 +16,8 @@ from scene.mesh import sample_image
 from scene.metrics import psnr
 from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 
 ORANGE = (200, 60, 20)

@@ -15,7 +15,7 @@ from recon.texture.picture import Picture, read_picture
 from recon.texture.visibility import HIDDEN, PARTLY, WHOLE, look, subdivided, visible
 from scene.camera import Camera, look_at, orbit_camera
 from scene.raycast import mesh_caster
-from scene.viewset import View
+from scene.view import View
 
 CAMERA = orbit_camera(0.0, 0.0, size=64)
 

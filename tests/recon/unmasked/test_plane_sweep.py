@@ -13,7 +13,6 @@ from jaxtyping import Float
 from pipeline.training.procedural import Part, Pattern
 from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.settings import FitSettings
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
 from recon.unmasked.stereo_fit import stereo_surface
@@ -21,6 +20,7 @@ from recon.unmasked.tsdf_fusion import membrane, ray_lengths, without_small_comp
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
 from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import sphere_cameras
 
 RADIUS = 0.45

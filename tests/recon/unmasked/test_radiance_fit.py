@@ -24,7 +24,8 @@ from recon.views.ray_set import RaySet
 from scene.camera import apply_transform, orbit_camera
 from scene.mesh import ColouredMesh
 from scene.render import Light, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 SMALL = FitSettings(levels=(24, 36, 48), iterations=(240, 180, 100), rays=2048, image_side=64)
 TINY = FitSettings(levels=(12, 14, 16), iterations=(3, 210, 110), rays=512, image_side=24)

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recon.sdf_grid.kernels import LANES
-from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
+from recon.sdf_grid.narrow_band import camera_rows
 from recon.unmasked import radiance_kernels
 from scene.camera import Camera, look_at, orbit_camera
+from scene.voxel_grid import VoxelGrid
 
 BOX = VoxelGrid(np.array([-0.46, -0.41, -0.33]), 0.1, (9, 8, 7))
 CAMERAS = tuple(orbit_camera(1.1 * k, 0.5 - 0.4 * k, 1.3, size=16) for k in range(3))

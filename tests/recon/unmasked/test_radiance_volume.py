@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from recon.sdf_grid.narrow_band import VoxelGrid, camera_rows
+from recon.sdf_grid.narrow_band import camera_rows
 from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume, fused
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import sphere_cameras
 
 BOX = VoxelGrid(np.full(3, -0.6), 0.1, (12, 12, 12))

@@ -10,7 +10,8 @@ import pytest
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 CAMERA = Camera(orbit_camera(0.0, 0.0, size=40).c2w, 40.0, 40.0, 25.0, 20.0, 50, 40)
 

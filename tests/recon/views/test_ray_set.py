@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, look_at, orbit_camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 
 def one_view(rgba: np.ndarray, weight: float = 1.0, camera: Camera | None = None) -> ViewSet:

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box, moved
-from recon.sdf_grid.narrow_band import VoxelGrid
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import box_span, signed_distance, silhouette_iou, visual_hull, vote_inside
+from recon.views.visual_hull import signed_distance, silhouette_iou, visual_hull, vote_inside
 from scene.camera import orbit_camera
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
+from scene.voxel_grid import VoxelGrid
 from scene.voxels import sphere_cameras, voxel_centres
 
 HALF = 0.648
@@ -217,42 +218,6 @@ def test_agreement_weighs_views_by_confidence(ball_views: ViewSet) -> None:
     )
     assert good == pytest.approx(3 * bad)
     assert good == pytest.approx(0.75, abs=0.05)
-
-
-UNIT = st.floats(-1.0, 1.0)
-
-
-@given(st.tuples(UNIT, UNIT, UNIT), st.tuples(UNIT, UNIT, UNIT), st.floats(0.2, 1.0))
-def test_rays_enter_and_leave_the_cube_on_its_surface(
-    origin: tuple[float, float, float], towards: tuple[float, float, float], half: float
-) -> None:
-    start, direction = 3 * np.array(origin), np.array(towards) * half * 0.9 - 3 * np.array(origin)
-    if np.abs(start).max() < half + 1e-3:
-        return
-    direction /= np.linalg.norm(direction)
-    o, d = (torch.from_numpy(x[None]).float() for x in (start, direction))
-    near, far = (float(t) for t in box_span(o, d, half))
-    assert 0 <= near <= far
-    for t in (near, far):
-        assert np.abs(start + t * direction).max() == pytest.approx(half, abs=1e-3)
-
-
-def test_rays_enter_and_leave_boxes_of_any_shape() -> None:
-    half = torch.tensor([0.5, 1.0, 2.0])
-    origin = torch.tensor([[3.0, 0, 0], [0.0, 3.0, 0], [0.0, 0, 3.0], [0.0, 3.0, 2.1]])
-    direction = torch.tensor([[-1.0, 0, 0], [0.0, -1, 0], [0.0, 0, -1], [0.0, -1, 0]])
-    near, far = box_span(origin, direction, half)
-    assert near[:3].tolist() == [2.5, 2.0, 1.0]
-    assert far[:3].tolist() == [3.5, 4.0, 5.0]
-    assert far[3] < near[3]
-
-
-def test_rays_that_miss_or_start_inside() -> None:
-    origin = torch.tensor([[2.0, 0, 0], [2.0, 0, 0], [0.1, 0, 0], [2.0, 0.9, 0]])
-    direction = torch.tensor([[0.0, 1, 0], [1.0, 0, 0], [-1.0, 0, 0], [-1.0, 0, 0]])
-    near, far = box_span(origin, direction, 0.5)
-    assert (far < near).tolist() == [True, True, False, True]
-    assert (float(near[2]), float(far[2])) == (0, pytest.approx(0.6))
 
 
 def test_parts_off_the_middle_stay_where_they_are(shoot: Callable[..., ViewSet]) -> None:

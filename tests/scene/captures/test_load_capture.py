@@ -15,7 +15,8 @@ from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, ZERO123_FOV, Camera, orb
 from scene.captures import FORMATS, load_capture
 from scene.captures.named import read_named
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 Draw = Callable[..., list[Path]]
 NAMES = [f"{k:03d}.png" for k in range(7)]
@@ -72,7 +73,7 @@ def test_photos_without_poses_are_told_how_to_get_them(tmp_path: Path, draw: Dra
 
 
 def test_the_error_says_what_was_looked_for_and_what_was_found(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("print_banner")
+    (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "sub").mkdir()
     with pytest.raises(InputError, match=r"Found: notes\.txt, sub/") as caught:
         load_capture(tmp_path)
@@ -87,7 +88,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_capture(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("print_banner")
+    (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(InputError, match=r"notes\.txt: is not a capture.*Give the capture's folder"):
         load_capture(tmp_path / "notes.txt")
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scene.camera import orbit_camera
 from scene.captures.masks import threshold_masks
 from scene.errors import InputError
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 SIDE = 120
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from scene.camera import Camera, apply_transform, orbit_camera
 from scene.captures.worlds import align_up, estimated_up, rotation_to_z, world_from_original
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 TILT = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
 TILT *= np.sign(np.linalg.det(TILT))

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.jobs.posing import mapping
+from pipeline.jobs.posing import mapping, stages
 from pipeline.jobs.posing import pose as module
-from pipeline.jobs.posing.mapping import Model, PoseSettings, RegisteredImage
+from pipeline.jobs.posing.mapping import PoseSettings, RegisteredImage, SparseModel
 from pipeline.jobs.posing.pose import PoseResult, points_ply, pose
 from scene.camera import Camera, apply_transform, orbit_camera
 from scene.captures import load_capture
@@ -77,7 +77,7 @@ class Search:
             f = truth[k].fx * shot.size[0] / SIZE[0]
             cameras[shot.file] = RegisteredImage(c2w, f, shot.size[0] / 2, shot.size[1] / 2, 0.01)
         points = apply_transform(AWAY, np.random.default_rng(0).uniform(-0.3, 0.3, (50, 3)))
-        return Model(cameras, points, np.full((50, 3), 90, np.uint8), 0.612) if cameras else None
+        return SparseModel(cameras, points, np.full((50, 3), 90, np.uint8), 0.612) if cameras else None
 
 
 @pytest.fixture
@@ -90,9 +90,10 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Search]:
     def install(standard: int = 12, thorough: int = 12) -> Search:
         fake = Search(standard, thorough)
         monkeypatch.setattr(module, "require_pycolmap", lambda: Package)
-        monkeypatch.setattr(module, "find_features", fake.features)
-        monkeypatch.setattr(module, "match_features", fake.matches)
-        monkeypatch.setattr(module, "solve_cameras", fake.solve)
+        monkeypatch.setattr(stages, "require_pycolmap", lambda: Package)
+        monkeypatch.setattr(stages, "find_features", fake.features)
+        monkeypatch.setattr(stages, "match_features", fake.matches)
+        monkeypatch.setattr(stages, "solve_cameras", fake.solve)
         return fake
 
     return install
@@ -267,11 +268,11 @@ def test_an_interrupted_search_goes_on_where_it_was(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "match_features", interrupted)
+    monkeypatch.setattr(stages, "match_features", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pose(photos, out)
     assert not (out / "transforms.json").exists()
-    monkeypatch.setattr(module, "match_features", fake.matches)
+    monkeypatch.setattr(stages, "match_features", fake.matches)
     pose(photos, out, reporter=heard)
     assert heard.redone == ["matches", "cameras", "capture"]
     pose(photos, tmp_path / "undisturbed")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pipeline.training.procedural import Part, box, moved
+from recon.fit import fit_surface, hull_surface, prior_surface
 from recon.mesh.marching_cubes import extract_mesh, mesh_health, remove_small_components, signed_volume
 from recon.mesh.metrics import compare_meshes
-from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.camera import OBJECT_RADIUS, orbit_camera

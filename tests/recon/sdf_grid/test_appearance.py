@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part
+from recon.fit import fit_surface
 from recon.mesh.marching_cubes import extract_mesh
-from recon.sdf_grid.fit import fit_surface
+from recon.sdf_grid.appearance import solve_appearance
 from recon.settings import FitSettings
+from recon.specular import TERMS, SpecularSH
 from recon.surface import Surface
 from recon.texture.bake import bake
-from recon.view_dependence import TERMS, Gloss, found_view_colour, harmonics, mirrored
 from scene.mesh import ColouredMesh
 from scene.render import MeshRenderer
 from scene.viewset import ViewSet
@@ -43,15 +41,15 @@ def on_sphere(count: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def gloss() -> Gloss:
+def specular() -> SpecularSH:
     """A window above, of all degrees."""
     terms = np.zeros((TERMS, 3))
     terms[2], terms[6], terms[11], terms[0] = 0.05, 0.03, 0.02, (0.02, 0, -0.02)
-    return Gloss(terms)
+    return SpecularSH(terms)
 
 
 @pytest.fixture(scope="module")
-def shiny_ball(ball: Callable[..., Part], shoot: Callable[..., ViewSet], gloss: Gloss) -> ViewSet:
+def shiny_ball(ball: Callable[..., Part], shoot: Callable[..., ViewSet], specular: SpecularSH) -> ViewSet:
     """A ball of one colour that mirrors a window; every third picture is a tenth brighter."""
     views = shoot(ball(RADIUS), sphere_cameras(16, 64, 1.5), colour=OWN)
     vertices, faces = ball(RADIUS)
@@ -61,7 +59,7 @@ def shiny_ball(ball: Callable[..., Part], shoot: Callable[..., ViewSet], gloss: 
         seen, rgba = renderer.render(view.camera, samples=1), view.rgba().astype(np.float64)
         row, column = np.nonzero(seen.depth > 0)
         points = view.camera.unproject(np.stack([column, row], -1) + 0.5, seen.depth[row, column].astype(np.float64))
-        rgba[row, column, :3] += 255 * gloss.seen_from(view.camera, points, points / RADIUS)
+        rgba[row, column, :3] += 255 * specular.seen_from(view.camera, points, points / RADIUS)
         rgba[..., :3] *= 1.1 if k % 3 == 0 else 1.0
         out.append(replace(view, pixels=np.clip(np.round(rgba), 0, 255).astype(np.uint8)))
     return replace(views, views=tuple(out))
@@ -72,56 +70,31 @@ def fitted(shiny_ball: ViewSet) -> Surface:
     return fit_surface(shiny_ball, SHINY)
 
 
-def test_harmonics_are_orthonormal_and_have_no_mean() -> None:
-    # Products of degree six and less are integrated exactly by four Gauss points in height and eight around.
-    height, weight = np.polynomial.legendre.leggauss(4)
-    angle = np.arange(8) * math.pi / 4
-    across = np.sqrt(1 - height**2)
-    points = np.stack(
-        [np.outer(across, np.cos(angle)), np.outer(across, np.sin(angle)), np.outer(height, np.ones(8))], -1
-    ).reshape(-1, 3)
-    share = np.repeat(weight / 2, 8) / 8
-    values = harmonics(points)
-    assert values.shape == (32, TERMS)
-    assert share @ values == pytest.approx(np.zeros(TERMS), abs=1e-12)
-    assert values.T @ (values * share[:, None]) == pytest.approx(np.eye(TERMS), abs=1e-12)
-
-
-@given(st.integers(0, 1000), st.floats(0.1, 50))
-def test_mirrors_keep_angles_and_twice_is_nothing(seed: int, length: float) -> None:
-    sight, normal = on_sphere(2, seed)[:1], on_sphere(2, seed)[1:]
-    out = mirrored(length * sight, normal)
-    assert np.linalg.norm(out) == pytest.approx(1)
-    assert (out * normal).sum() == pytest.approx(-(sight * normal).sum())
-    assert np.linalg.det(np.concatenate([sight, normal, out])) == pytest.approx(0, abs=1e-9)
-    assert mirrored(out, normal) == pytest.approx(sight)
-
-
-def test_gloss_and_gains_are_found_among_outliers(gloss: Gloss) -> None:
+def test_gloss_and_gains_are_found_among_outliers(specular: SpecularSH) -> None:
     rng = np.random.default_rng(1)
     direction, view = on_sphere(6000, 2), rng.integers(0, 5, 6000)
     own = np.broadcast_to(rng.uniform(0.3, 0.7, (6000, 1)), (6000, 3))
     gain = np.exp(np.linspace(-0.1, 0.1, 5))[:, None] * np.ones(3)
-    shown = gain[view] * (own + gloss.at(direction)) + rng.normal(0, 0.005, (6000, 3))
+    shown = gain[view] * (own + specular.at(direction)) + rng.normal(0, 0.005, (6000, 3))
     shown[:300] = rng.random((300, 3))
-    found = found_view_colour(shown, own, direction, view, 6)
-    assert found.gain[:5] == pytest.approx(gain, abs=0.01)
-    assert found.gain[5] == pytest.approx(1.0, abs=1e-3)  # a view that shows nothing
-    assert found.gloss.terms == pytest.approx(gloss.terms, abs=0.004)
+    found = solve_appearance(shown, own, direction, view, 6)
+    assert found.exposure[:5] == pytest.approx(gain, abs=0.01)
+    assert found.exposure[5] == pytest.approx(1.0, abs=1e-3)  # a view that shows nothing
+    assert found.specular.coefficients == pytest.approx(specular.coefficients, abs=0.004)
 
 
 def test_dull_pictures_have_no_gloss() -> None:
     rng = np.random.default_rng(3)
     own = rng.random((3000, 3))
-    found = found_view_colour(own, own, on_sphere(3000), rng.integers(0, 4, 3000), 4)
-    assert found.gloss.terms == pytest.approx(0, abs=1e-9)
-    assert found.gain == pytest.approx(1)
+    found = solve_appearance(own, own, on_sphere(3000), rng.integers(0, 4, 3000), 4)
+    assert found.specular.coefficients == pytest.approx(0, abs=1e-9)
+    assert found.exposure == pytest.approx(1)
 
 
-def test_a_shiny_ball_has_one_colour(fitted: Surface, shiny_ball: ViewSet, gloss: Gloss) -> None:
+def test_a_shiny_ball_has_one_colour(fitted: Surface, shiny_ball: ViewSet, specular: SpecularSH) -> None:
     dull = fit_surface(shiny_ball, replace(SHINY, view_dependence=False))
     assert "gloss" not in dull.facts
-    assert dull.gloss is None
+    assert dull.specular is None
     points = RADIUS * on_sphere(1000)
     uneven = [(surface.colours_at(points) - OWN / 255).std(axis=0).mean() for surface in (fitted, dull)]
     assert uneven[0] < 0.7 * uneven[1]
@@ -129,17 +102,17 @@ def test_a_shiny_ball_has_one_colour(fitted: Surface, shiny_ball: ViewSet, gloss
     assert off[0] < 1.05 * off[1]
     low, high = fitted.facts["exposures"]  # type: ignore[misc]
     assert 1.08 < high / low < 1.25  # it comes to 1.1 slowly
-    assert fitted.gloss is not None
-    assert fitted.gloss.terms == pytest.approx(gloss.terms, abs=0.02)
+    assert fitted.specular is not None
+    assert fitted.specular.coefficients == pytest.approx(specular.coefficients, abs=0.02)
     assert fitted.facts["gloss"] == pytest.approx(0.07, abs=0.03)
 
 
 def test_textures_leave_the_gloss_out(
-    ball: Callable[..., Part], shiny_ball: ViewSet, gloss: Gloss, fitted: Surface
+    ball: Callable[..., Part], shiny_ball: ViewSet, specular: SpecularSH, fitted: Surface
 ) -> None:
     plain, clean = (
-        bake(*ball(RADIUS, subdivisions=3), shiny_ball, fitted, 128, gloss=g).texture.reshape(-1, 3) / 255.0
-        for g in (None, gloss)
+        bake(*ball(RADIUS, subdivisions=3), shiny_ball, fitted, 128, specular=s).texture.reshape(-1, 3) / 255.0
+        for s in (None, specular)
     )
     assert clean.std(axis=0).mean() < 0.6 * plain.std(axis=0).mean()
 
@@ -147,11 +120,11 @@ def test_textures_leave_the_gloss_out(
 def test_surfaces_with_gloss_come_back(fitted: Surface, tmp_path: Path) -> None:
     fitted.save(tmp_path / "a.npz")
     again = Surface.load(tmp_path / "a.npz")
-    assert again.gloss is not None
-    assert fitted.gloss is not None
-    assert again.gloss.terms == pytest.approx(fitted.gloss.terms, abs=1e-6)
-    replace(fitted, gloss=None).save(tmp_path / "b.npz")
-    assert Surface.load(tmp_path / "b.npz").gloss is None
+    assert again.specular is not None
+    assert fitted.specular is not None
+    assert again.specular.coefficients == pytest.approx(fitted.specular.coefficients, abs=1e-6)
+    replace(fitted, specular=None).save(tmp_path / "b.npz")
+    assert Surface.load(tmp_path / "b.npz").specular is None
 
 
 def test_a_stopped_fit_with_gloss_goes_on_to_the_same_bytes(

@@ -1,4 +1,4 @@
-"""From what a capture file says of each picture to a view set: what every reader shares."""
+"""From what a capture file says of each picture to posed views: what every reader of captures shares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -15,8 +15,10 @@ from scene.camera import Mat4, c2w_from_colmap
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens, undistort
 from scene.maps import PictureHead, picture_head
-from scene.viewset import DEPTH_UNIT, View, ViewSet
+from scene.view import View
 
+DEPTH_UNIT = 1e-3
+"""World units of one count in a depth file, unless the capture file says otherwise (nerfstudio's default)."""
 _PICTURES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
@@ -32,7 +34,7 @@ class Frame:
         lens: how it bends.
         mask, depth, normals: further files, if there are any.
         depth_scale: world units of one count of the depth file.
-        weight: as in :class:`scene.viewset.View`.
+        weight: as in :class:`scene.view.View`.
     """
 
     image: Path
@@ -47,10 +49,19 @@ class Frame:
     weight: float = 1.0
 
 
+class Contents(NamedTuple):
+    """The contents of a capture folder: the fields of :class:`scene.viewset.ViewSet`, which is built on this module."""
+
+    views: tuple[View, ...]
+    has_masks: bool
+    metadata: dict[str, Any]
+    points: Float[np.ndarray, "n 3"] | None = None
+
+
 def assemble(
     frames: Sequence[Frame], where: Path, metadata: dict[str, Any], points: Float[np.ndarray, "n 3"] | None = None
-) -> ViewSet:
-    """The view set of a capture: files are there, sizes fit, lenses are undone, masks and depths are of all or none.
+) -> Contents:
+    """The views of a capture: files are there, sizes fit, lenses are undone, masks and depths are of all or none.
 
     Pictures that are smaller or larger than their intrinsics say by one common factor get scaled intrinsics, and
     ``metadata["notes"]`` says so.
@@ -99,11 +110,11 @@ def assemble(
     )
     masked = frames[0].mask is not None or _alpha_is_mask(views, heads, where)
     if any(undone):
-        notes["lens distortion was undone: cameras are the pinholes of the undistort pictures"] = None
+        notes["lens distortion was undone: cameras are the pinholes of the undistorted pictures"] = None
     metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *notes]))}
     if not metadata["notes"]:
         del metadata["notes"]
-    return ViewSet(views, masked, metadata, points)
+    return Contents(views, masked, metadata, points)
 
 
 def inside(folder: Path, name: object, key: str, where: str) -> Path:

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from scene.camera import Mat4
-from scene.captures.assemble import Frame, assemble, inside, picture_of, pose, require_files
 from scene.errors import InputError
+from scene.files import write_text, written_aside
+from scene.frames import DEPTH_UNIT, Contents, Frame, assemble, inside, picture_of, pose, require_files
 from scene.lens import Intrinsics, Lens
-from scene.maps import picture_head
-from scene.points import read_points
-from scene.viewset import DEPTH_UNIT, ViewSet
+from scene.maps import picture_head, save_array
+from scene.points import read_points, write_points
+from scene.view import View
 
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
 _FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
@@ -25,7 +27,7 @@ _PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
 """Order of nerfstudio's ``distortion_params``."""
 
 
-def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSet:
+def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Contents:
     """Read a capture folder with ``transforms.json``, else ``transforms_SPLIT.json``, or such a file.
 
     What other programs say that has no meaning here (``aabb_scale``, ``train_filenames``, ...) is ignored.
@@ -47,7 +49,7 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSe
     notes: list[str] = []
     contents = [_content(file) for file in files]
     for file, content in zip(files, contents):
-        frames += _shots(file, content, notes)
+        frames += _frames(file, content, notes)
     first = contents[0]
     metadata = first.get("viewloom")
     if metadata is None:
@@ -62,6 +64,63 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSe
         if ply.is_file():
             points = read_points(ply)
     return assemble(frames, files[0], metadata, points)
+
+
+def write_transforms(folder: Path, contents: Contents) -> None:
+    """Write a capture folder: ``transforms.json``, ``images/`` (RGBA if there are masks), ``masks/``, and, if every
+    view has them, ``depths/`` and ``normals/``.
+
+    The JSON is written last, so that a folder with one is complete.
+
+    Raises:
+        InputError: some views only have depths or normals.
+    """
+    views = contents.views
+    depths, normals = _all_or_none(views, "depth", "depth_source"), _all_or_none(views, "normals", "normal_source")
+    frames = []
+    for view in views:
+        rgba = view.rgba()
+        camera = view.camera
+        frame: dict[str, Any] = {
+            "file_path": f"images/{view.name}.png",
+            "fl_x": camera.fx,
+            "fl_y": camera.fy,
+            "cx": camera.cx,
+            "cy": camera.cy,
+            "w": camera.width,
+            "h": camera.height,
+            "transform_matrix": camera.c2w.tolist(),
+            "viewloom_weight": view.weight,
+        }
+        with written_aside(folder / frame["file_path"]) as path:
+            Image.fromarray(rgba if contents.has_masks else rgba[..., :3]).save(path)
+        if contents.has_masks:
+            frame["mask_path"] = f"masks/{view.name}.png"
+            with written_aside(folder / frame["mask_path"]) as path:
+                Image.fromarray(rgba[..., 3]).save(path)
+        depth = view.depth() if depths else None
+        if depth is not None:
+            frame["depth_file_path"] = f"depths/{view.name}.npy"
+            save_array(folder / frame["depth_file_path"], (depth / DEPTH_UNIT).astype(np.float32))
+        vectors = view.normals() if normals else None
+        if vectors is not None:
+            frame["viewloom_normal_path"] = f"normals/{view.name}.npy"
+            save_array(folder / frame["viewloom_normal_path"], vectors)
+        frames.append(frame)
+    content: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames, "viewloom": contents.metadata}
+    if contents.points is not None:
+        content["ply_file_path"] = "points.ply"
+        write_points(folder / "points.ply", contents.points)
+    write_text(folder / "transforms.json", json.dumps(content, indent=1) + "\n")
+
+
+def _all_or_none(views: Sequence[View], what: str, attribute: str) -> bool:
+    count = sum(getattr(view, attribute) is not None for view in views)
+    if count not in (0, len(views)):
+        raise InputError(
+            f"{count} of {len(views)} views have {what}", fix=f"Give {what} to all views of a set or to none."
+        )
+    return count > 0
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -79,83 +138,83 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _shots(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
-    frames = content["frames"]
+def _frames(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
+    entries = content["frames"]
     images = []
-    for k, frame in enumerate(frames):
+    for k, entry in enumerate(entries):
         where = f"{path}, frame {k}"
-        if not isinstance(frame, dict):
+        if not isinstance(entry, dict):
             raise InputError("is not an object with file_path and transform_matrix", where=where)
-        images.append(picture_of(inside(path.parent, frame.get("file_path"), "file_path", where)))
+        images.append(picture_of(inside(path.parent, entry.get("file_path"), "file_path", where)))
     frames = []
-    for k, (frame, image) in enumerate(zip(frames, images)):
+    for k, (entry, image) in enumerate(zip(entries, images)):
         where = f"{path}, frame {k}"
-        if frame.get("transform_matrix") is None:
+        if entry.get("transform_matrix") is None:
             raise InputError("transform_matrix is missing", where=where)
         # A frame's own values win over those at the top.
-        given = {**content, **{key: value for key, value in frame.items() if value is not None}}
+        values = {**content, **{key: value for key, value in entry.items() if value is not None}}
         others = {
-            name: inside(path.parent, frame[key], key, where) if frame.get(key) else None
+            name: inside(path.parent, entry[key], key, where) if entry.get(key) else None
             for name, key in (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
         }
-        if given.get("w") is None or given.get("h") is None:
+        if values.get("w") is None or values.get("h") is None:
             require_files(images, "pictures", path)
             size = picture_head(image).size
         else:
-            size = (_whole(given, "w", where), _whole(given, "h", where))
+            size = (_whole(values, "w", where), _whole(values, "h", where))
         frames.append(
             Frame(
                 image,
                 where,
-                pose(frame["transform_matrix"], where),
-                _intrinsics(given, size, where, notes),
-                _lens(given, where),
+                pose(entry["transform_matrix"], where),
+                _intrinsics(values, size, where, notes),
+                _lens(values, where),
                 **others,
-                depth_scale=_positive(given, "depth_unit_scale_factor", where, DEPTH_UNIT),
-                weight=_number(given, "viewloom_weight", where, 1.0),
+                depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
+                weight=_number(values, "viewloom_weight", where, 1.0),
             )
         )
     return frames
 
 
-def _intrinsics(given: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:
+def _intrinsics(values: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:
     width, height = size
-    if given.get("fl_x") is not None:
-        fx = _number(given, "fl_x", where)
-        fy = _number(given, "fl_y", where, fx)
-        if given.get("cx") is None or given.get("cy") is None:
+    if values.get("fl_x") is not None:
+        fx = _number(values, "fl_x", where)
+        fy = _number(values, "fl_y", where, fx)
+        if values.get("cx") is None or values.get("cy") is None:
             notes.append("the principal point is not given: taken in the middle of the pictures")
-    elif given.get("camera_angle_x") is not None:
-        fx = fy = _focal(given, "camera_angle_x", width, where)
-        if given.get("camera_angle_y") is not None:
-            fy = _focal(given, "camera_angle_y", height, where)
+    elif values.get("camera_angle_x") is not None:
+        fx = fy = _focal(values, "camera_angle_x", width, where)
+        if values.get("camera_angle_y") is not None:
+            fy = _focal(values, "camera_angle_y", height, where)
     else:
         raise InputError(
             "fl_x is missing",
             where=where,
             fix="Give fl_x (pixels) or camera_angle_x (radians), globally or for every frame.",
         )
-    cx, cy = _number(given, "cx", where, width / 2), _number(given, "cy", where, height / 2)
+    cx, cy = _number(values, "cx", where, width / 2), _number(values, "cy", where, height / 2)
     return Intrinsics(fx, fy, cx, cy, width, height)
 
 
-def _lens(given: dict[str, Any], where: str) -> Lens:
-    model = given.get("camera_model")
+def _lens(values: dict[str, Any], where: str) -> Lens:
+    model = values.get("camera_model")
     if model is not None and model not in (*_PERSPECTIVE, *_FISHEYE):
         raise InputError(
             f"camera model {str(model)[:40]!r} is not supported",
             where=where,
             fix="Undistort the pictures to a pinhole camera first.",
         )
-    listed = given.get("distortion_params")
+    listed = values.get("distortion_params")
     if listed is not None:
         if not isinstance(listed, list) or len(listed) != len(_PARAMETERS):
             raise InputError("distortion_params must be a list of k1, k2, k3, k4, p1, p2", where=where)
-        given = {**given, **dict(zip(_PARAMETERS, listed))}
-    k1, k2, k3, k4, p1, p2 = (_number(given, key, where, 0.0) for key in _PARAMETERS)
-    if model in _FISHEYE or given.get("is_fisheye") is True:
+        values = {**values, **dict(zip(_PARAMETERS, listed))}
+    k1, k2, k3, k4, p1, p2 = (_number(values, key, where, 0.0) for key in _PARAMETERS)
+    if model in _FISHEYE or values.get("is_fisheye") is True:
         return Lens(k1, k2, k3, k4, fisheye=True)
-    k5, k6 = (_number(given, key, where, 0.0) for key in ("k5", "k6"))
+    k5, k6 = (_number(values, key, where, 0.0) for key in ("k5", "k6"))
     if model != "FULL_OPENCV" and (k4 or k5 or k6):
         raise InputError(
             f"k4, k5 and k6 have no meaning for camera model {model or 'OPENCV'}",
@@ -204,29 +263,29 @@ def _noted(metadata: dict[str, Any]) -> list[str]:
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
-def _focal(given: dict[str, Any], key: str, side: int, where: str) -> float:
-    angle = _number(given, key, where)
+def _focal(values: dict[str, Any], key: str, side: int, where: str) -> float:
+    angle = _number(values, key, where)
     if not 0 < angle < math.pi:
         raise InputError(f"{key} must be between 0 and pi radians, it is {angle}", where=where)
     return side / 2 / math.tan(angle / 2)
 
 
-def _whole(given: dict[str, Any], key: str, where: str) -> int:
-    number = _number(given, key, where)
+def _whole(values: dict[str, Any], key: str, where: str) -> int:
+    number = _number(values, key, where)
     if number != int(number):
         raise InputError(f"{key} must be a whole number of pixels, it is {number}", where=where)
     return int(number)
 
 
-def _positive(given: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    number = _number(given, key, where, default)
+def _positive(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
+    number = _number(values, key, where, default)
     if number <= 0:
         raise InputError(f"{key} must be positive, it is {number}", where=where)
     return number
 
 
-def _number(given: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    value = given.get(key)
+def _number(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
+    value = values.get(key)
     value = default if value is None else value
     if value is None:
         raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")

@@ -1,0 +1,131 @@
+"""Presets: YAML over the settings of the jobs, read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.jobs.renamed import renamed_keys
+from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
+from scene.errors import InputError, SettingsError
+from scene.resources import shipped
+
+T = TypeVar("T")
+_FINITE = ConfigDict(allow_inf_nan=False)
+_JOBS = (Image2MeshSettings, ReconstructSettings)
+
+
+@dataclass(frozen=True)
+class Preset(Generic[T]):
+    """A preset as read.
+
+    Args:
+        settings: those of the job, filled.
+        notices: a sentence for each key that has a new name.
+    """
+
+    settings: T
+    notices: tuple[str, ...]
+
+
+def load_preset(name: str, default: T) -> Preset[T]:
+    """The default settings with what a preset changes.
+
+    Args:
+        name: of a preset that comes with the project, or a YAML file. Keys that only other jobs have are passed over.
+        default: settings that it changes.
+
+    Raises:
+        InputError: there is no such preset.
+        SettingsError: see :func:`settings_from_yaml`.
+    """
+    return settings_from_yaml(preset_path(name), default)
+
+
+def preset_path(name: str) -> Path:
+    """The YAML file of a preset: a file's path, or the name of one that comes with the project.
+
+    Raises:
+        InputError: there is no such file or name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = shipped("configs") / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in shipped("configs").glob("*.yaml"))
+        raise InputError(
+            f"there is no preset {name!r}", fix=f"Known presets: {', '.join(known)}; or give a .yaml file."
+        )
+    return path
+
+
+def keys_of_other_jobs(settings: object) -> set[str]:
+    """Top-level keys that a preset may hold for jobs that these settings are not of."""
+    names: dict[type, set[str]] = {job: {field.name for field in dataclasses.fields(job)} for job in _JOBS}
+    own = names.get(type(settings))
+    return set() if own is None else set().union(*names.values()) - own
+
+
+def settings_from_yaml(path: Path, default: T) -> Preset[T]:
+    """The default settings with what a YAML file changes.
+
+    Args:
+        path: the file.
+        default: settings that it changes.
+
+    Raises:
+        SettingsError: the file cannot be read, has a key that the settings do not have, or a value of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError("there is no such preset", where=path) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"is not readable YAML ({error})", where=path) from error
+    notices: tuple[str, ...] = ()
+    if isinstance(content, dict):
+        ignored = keys_of_other_jobs(default)
+        content = {key: value for key, value in content.items() if key not in ignored}
+        content, notices = renamed_keys(content)
+    return Preset(_filled(default, {} if content is None else content, path, ""), notices)
+
+
+def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f"{prefix or 'the file'} must hold keys and values, not {type(content).__name__}", where=path
+        )
+    hints = typing.get_type_hints(type(default))
+    names = {f.name for f in dataclasses.fields(default)}
+    changes: dict[str, Any] = {}
+    for key, value in content.items():
+        full = f"{prefix}.{key}" if prefix else str(key)
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, 1)
+            raise SettingsError(
+                f"unknown key {full}",
+                where=path,
+                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(names))}.",
+            )
+        current = getattr(default, key)
+        if dataclasses.is_dataclass(current):
+            changes[key] = _filled(current, value, path, full)
+            continue
+        try:
+            # Through JSON: strict about types, yet lists may fill tuples and strings may fill paths.
+            changes[key] = TypeAdapter(hints[key], config=_FINITE).validate_json(json.dumps(value), strict=True)
+        except (ValueError, TypeError) as error:  # pydantic's, or json's of values that JSON does not have
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise SettingsError(f"{full} has a wrong value {value!r} ({reason})", where=path) from error
+    try:
+        return dataclasses.replace(default, **changes)
+    except SettingsError as error:  # values that do not go together
+        raise SettingsError(f"{prefix}: {error.what}" if prefix else error.what, where=path, fix=error.fix) from error

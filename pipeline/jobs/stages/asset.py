@@ -1,0 +1,184 @@
+"""The last stage: the surface as a textured mesh, in every format that is asked for, checked, with a turntable."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from pipeline.jobs.runner import StageRun
+from pipeline.jobs.settings import MeshSettings, settings_as_dict
+from pipeline.jobs.stages.capture_folder import CaptureFolder
+from recon.export.asset import to_asset_frame
+from recon.export.export_mesh import Exported, export_mesh
+from recon.export.usdz import has_usd
+from recon.export.validate import find_khronos_validator
+from recon.mesh.marching_cubes import MeshHealth, asset_mesh
+from recon.settings import GlbSettings
+from recon.surface import Surface
+from recon.texture.bake import TexturedMesh, bake
+from scene.camera import orbit_camera
+from scene.render import UNLIT, MeshRenderer, over_white
+
+
+@dataclass(frozen=True)
+class AssetReport:
+    """What the stage made, as ``asset.json`` holds it.
+
+    Args:
+        summary: one line on the GLB.
+        health: of the mesh.
+        profile: that its budgets come from.
+        bytes: of the GLB.
+        surface: how the surface was fitted.
+        validator: what checked the GLB.
+        validator_errors, validator_warnings: what that found.
+        files: of every format, the GLB first; see :meth:`recon.export.export_mesh.Exported.facts`.
+        broken_limits: a sentence for each budget that is not kept.
+    """
+
+    summary: str
+    health: MeshHealth
+    profile: str
+    bytes: int
+    surface: dict[str, Any]
+    validator: str
+    validator_errors: int
+    validator_warnings: int
+    files: tuple[dict[str, Any], ...]
+    broken_limits: tuple[str, ...]
+
+    @classmethod
+    def of(cls, exported: list[Exported], surface: Surface, profile: str) -> AssetReport:
+        """The report on exported files, the GLB first."""
+        glb = exported[0]
+        return cls(
+            str(glb),
+            glb.health,
+            profile,
+            glb.size,
+            surface.facts,
+            glb.report.tool,
+            glb.report.errors,
+            glb.report.warnings,
+            tuple(one.facts() for one in exported),
+            tuple(text for one in exported for text in one.broken_limits),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> AssetReport:
+        """From ``asset.json``."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        health = content.pop("health")
+        files, broken = tuple(content.pop("files")), tuple(content.pop("broken_limits"))
+        health = MeshHealth(**{**health, "size": tuple(health["size"])})
+        return cls(health=health, files=files, broken_limits=broken, **content)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @property
+    def published(self) -> list[str]:
+        """Names of all files that belong to the asset, in every format."""
+        return [name for made in self.files for name in made["files"]]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the user."""
+        said = [self.summary, *(f"Over the profile {self.profile}: {text}." for text in self.broken_limits)]
+        kept = self.surface.get("kept")
+        if kept in ("hull", "coarse volume"):
+            said.append(f"The fit was not better than its start: the {kept} was kept.")
+        return said
+
+
+@dataclass(frozen=True)
+class AssetStage:
+    """A surface to an asset.
+
+    Args:
+        capture: the views that the texture is projected from.
+        surface: what is meshed.
+        item: name of the files.
+        mesh, glb: settings.
+        extras: what the GLB carries along.
+        generator: named in the files.
+    """
+
+    name: ClassVar[str] = "asset"
+    version: ClassVar[int] = 6
+
+    capture: StageRun[CaptureFolder]
+    surface: StageRun[Surface]
+    item: str
+    mesh: MeshSettings
+    glb: GlbSettings
+    extras: dict[str, Any]
+    generator: str
+
+    @property
+    def key(self) -> list[Any]:
+        """The surface, all settings, and the tools that write and check files where those are installed."""
+        return [
+            self.version,
+            self.surface.key,
+            settings_as_dict(self.mesh),
+            settings_as_dict(self.mesh.limits),
+            settings_as_dict(self.glb),
+            self.item,
+            self.extras,
+            self.generator,
+            find_khronos_validator() is not None,
+            "usdz" in self.glb.formats and has_usd(),
+        ]
+
+    def run(self, folder: Path) -> None:
+        """Write the GLB and the other formats that are asked for, all checked, the turntable and a summary."""
+        surface, views, limits = self.surface.result, self.capture.result.views, self.mesh.limits
+        vertices, faces = asset_mesh(surface, limits.max_faces, self.mesh.smoothing)
+        textured = bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
+        moved = views.metadata.get("normalised_from_world")
+        world = None if moved is None else np.array(moved, np.float64)
+        asset = to_asset_frame(textured, self.glb, self.extras, self.generator, world)
+        # Once each, the GLB first: it is what the job promises.
+        exported = [
+            export_mesh(
+                folder / f"{self.item}.{ending}", asset, self.glb, profile=limits, may_shrink=self.mesh.texture is None
+            )
+            for ending in dict.fromkeys(("glb", *self.glb.formats))
+        ]
+        save_turntable(folder / "turntable.webp", textured)
+        report = AssetReport.of(exported, surface, self.mesh.profile)
+        (folder / "asset.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> AssetReport:
+        """The report."""
+        return AssetReport.read(folder / "asset.json")
+
+
+def turntable_frames(
+    mesh: TexturedMesh, frames: int = 24, size: int = 256, elevation_deg: float = 15.0
+) -> Float[np.ndarray, "t s s 3"]:
+    """The asset from all around, filling the frame, without shading (its texture holds the light), on white."""
+    renderer = MeshRenderer(mesh.coloured().normalised(), UNLIT)
+    return np.stack(
+        [
+            over_white(
+                renderer.render(orbit_camera(k * 2 * math.pi / frames, math.radians(elevation_deg), size=size)).rgba
+            )
+            for k in range(frames)
+        ]
+    )
+
+
+def save_turntable(path: Path, mesh: TexturedMesh) -> None:
+    """An animated picture of the asset."""
+    frames = [Image.fromarray(np.round(f * 255).astype(np.uint8)) for f in turntable_frames(mesh)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=90, loop=0, quality=80, method=4)

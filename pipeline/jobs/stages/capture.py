@@ -1,0 +1,141 @@
+"""The first stage of a capture: masks, check, turned pictures, and the normalised world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pipeline.jobs.settings import CaptureSettings, MaskSource, settings_as_dict
+from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
+from recon.checks.capture import CaptureReport, Issue, check_capture
+from recon.checks.orientation import turned
+from recon.views.normalise import normalise_capture, normalise_scene
+from scene.camera import Mat4
+from scene.captures import threshold_masks, world_from_original
+from scene.errors import InputError
+from scene.viewset import ViewSet
+
+
+@dataclass(frozen=True)
+class CaptureStage:
+    """A capture as it came to a capture folder in the normalised world.
+
+    Args:
+        views: the capture, read.
+        folder: that it came from.
+        digest: of all its files.
+        settings: how it is read.
+        on_issue: called with each sentence of the check.
+    """
+
+    name: ClassVar[str] = "views"
+    version: ClassVar[int] = 4
+
+    views: ViewSet
+    folder: Path
+    digest: list[str | None]
+    settings: CaptureSettings
+    on_issue: Callable[[str], None] | None = None
+
+    @property
+    def key(self) -> list[Any]:
+        """The files and the settings."""
+        return [self.version, self.digest, settings_as_dict(self.settings)]
+
+    def run(self, folder: Path) -> None:
+        """Write the capture folder.
+
+        Raises:
+            InputError: the check found the capture to be of no use, or its object is not found.
+        """
+        if self.views.metadata.get("normalised"):
+            self.views.save(folder)
+            if (self.folder / COARSE_FILE).is_file():
+                (folder / COARSE_FILE).write_bytes((self.folder / COARSE_FILE).read_bytes())
+            return
+        views, warnings = with_masks(self.views, self.settings.masks), list[str]()
+        if self.settings.check:
+            views, warnings = self._checked(views)
+        moved, matrix = normalised(views, self.settings.bounds)
+        from_world = matrix @ world_from_original(self.views.metadata)
+        metadata = {
+            **moved.metadata,
+            "normalised": True,
+            "normalised_from_world": np.round(from_world, 12).tolist(),
+            "warnings": warnings,
+        }
+        replace(moved, metadata=metadata).save(folder)
+
+    def load(self, folder: Path) -> CaptureFolder:
+        """The capture folder."""
+        return CaptureFolder(folder)
+
+    def _checked(self, views: ViewSet) -> tuple[ViewSet, list[str]]:
+        """The views, those stored turned put right if asked for, and what the check says."""
+        report = check_capture(views)
+        # A mirrored picture may be of something else: no job goes so far.
+        mended = [found for found in report.turned if self.settings.turn and not found.mirrored]
+        said = [_turned_back(c) if mended and c.kind == "turned" else c.text for c in report.issues]
+        for text in said:
+            if self.on_issue is not None:
+                self.on_issue(text)
+        _require_usable(report)
+        if not mended:
+            return views, said
+        metadata = {**views.metadata, "turned_deg": {found.name: 90 * found.quarters for found in mended}}
+        return replace(turned(views, mended), metadata=metadata), said
+
+
+def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
+    """The views with the masks that were asked for.
+
+    Raises:
+        InputError: there are no masks where they were insisted on, or the background is not uniform.
+    """
+    if masks == "none":
+        return replace(views, has_masks=False)
+    if masks == "background" or (masks == "auto" and not views.has_masks):
+        try:
+            return threshold_masks(views)
+        except InputError:
+            if masks == "background":
+                raise
+    if masks == "given" and not views.has_masks:
+        raise InputError(
+            "the capture has no masks", fix="Give RGBA pictures or mask files, or leave --capture.masks out."
+        )
+    return views
+
+
+def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> tuple[ViewSet, Mat4]:
+    """The views with their object, or region of interest, in the bounding sphere; and the similarity to there.
+
+    Args:
+        views: the capture.
+        bounds: two corners of the region of interest, capture's world.
+    """
+    region = None
+    if bounds is not None:
+        low, high = np.array(bounds[:3]), np.array(bounds[3:])
+        region = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+    if views.has_masks and region is None:
+        return normalise_capture(views)
+    return normalise_scene(views, region)
+
+
+def _require_usable(report: CaptureReport) -> None:
+    if not report.usable:
+        fatal = next(c for c in report.issues if c.fatal)
+        raise InputError(
+            fatal.text.rstrip("."), fix="Mend the capture, or switch the check off with --capture.no-check."
+        )
+
+
+def _turned_back(issue: Issue) -> str:
+    """The issue's sentence on what was found, and in place of what to do what was done."""
+    found = issue.text.rsplit(". ", 1)[0]
+    return f"{found}. They were turned before the fit; --capture.no-turn leaves them as they are."

@@ -1,0 +1,107 @@
+"""One posed picture: its pinhole camera, and where pixels, mask, depths and normals come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from scene.camera import Camera
+from scene.errors import InputError
+from scene.lens import Undistortion
+from scene.maps import DepthMap, NormalMap, known, load_depth, load_normals, load_stored, unit
+from scene.photo import load_mask, load_rgba
+
+RGBA = UInt8[np.ndarray, "h w 4"]
+Mask = UInt8[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One posed picture, with depth and normals if they are known.
+
+    Args:
+        name: unique within its set, without directory or ending.
+        camera: the camera, a pinhole; its size is the picture's size.
+        pixels: the picture, if it is in memory.
+        image_path: otherwise where it is read from, each time it is asked for.
+        mask_path: a separate mask, white where the object is; it replaces the picture's alpha.
+        weight: confidence in [0, 1]; generated views have less than photos.
+        mask: a mask in memory; it replaces both, and belongs to ``camera``.
+        depth_source: z-depths along the optical axis, in memory or the file that they are read from; 0 is unknown.
+        depth_scale: world units of one count of ``depth_source``.
+        normal_source: normals in the camera's OpenGL axes, in memory or in a file; 0 is unknown.
+        undistortion: how files (never what is in memory) become pictures of ``camera``; None if they are.
+        as_stored: whether the camera fits the file's pixels without their EXIF orientation.
+    """
+
+    name: str
+    camera: Camera
+    pixels: RGBA | None = None
+    image_path: Path | None = None
+    mask_path: Path | None = None
+    weight: float = 1.0
+    mask: Mask | None = None
+    depth_source: DepthMap | Path | None = None
+    depth_scale: float = 1.0
+    normal_source: NormalMap | Path | None = None
+    undistortion: Undistortion | None = None
+    as_stored: bool = False
+
+    def rgba(self) -> RGBA:
+        """The picture, straight alpha; alpha is 255 everywhere if there is no mask.
+
+        Raises:
+            InputError: the file is missing or unreadable, or its size is not the camera's.
+        """
+        rgba = self._read() if self.pixels is None else self.pixels
+        return rgba if self.mask is None else np.dstack([rgba[..., :3], self.mask])
+
+    def depth(self) -> DepthMap | None:
+        """Depth along the optical axis in world units, 0 where it is unknown; None if the view has none.
+
+        Raises:
+            InputError: the file is missing, damaged, or of another shape than the picture.
+        """
+        source = self.depth_source
+        if isinstance(source, Path):
+            source = load_depth(source, self._file_size)
+            if self.undistortion is not None:
+                source = self.undistortion.values(source)
+        return None if source is None else known((source * self.depth_scale).astype(np.float32))
+
+    def normals(self) -> NormalMap | None:
+        """Unit normals in the camera's axes (x right, y up, z towards it), 0 where unknown; None if there are none.
+
+        Raises:
+            InputError: the file is missing, damaged, or not of the picture's size.
+        """
+        source = self.normal_source
+        if isinstance(source, Path):
+            source = load_normals(source, self._file_size)
+            if self.undistortion is not None:
+                source = self.undistortion.values(source)
+        return None if source is None else unit(source)
+
+    @property
+    def _file_size(self) -> tuple[int, int]:
+        """Width and height of the files."""
+        size = self.camera if self.undistortion is None else self.undistortion.raw
+        return size.width, size.height
+
+    def _read(self) -> RGBA:
+        if self.image_path is None:
+            raise InputError("a view has neither pixels nor a file", where=self.name)
+        rgba = load_stored(self.image_path) if self.as_stored else load_rgba(self.image_path)
+        width, height = self._file_size
+        if rgba.shape[1::-1] != (width, height):
+            raise InputError(
+                f"the picture is {rgba.shape[1]}x{rgba.shape[0]}, its camera says {width}x{height}",
+                where=self.image_path,
+                fix="Correct w and h (and the intrinsics) in transforms.json.",
+            )
+        if self.mask_path is not None:
+            rgba[..., 3] = load_mask(self.mask_path, (width, height))
+        return rgba if self.undistortion is None else self.undistortion.picture(rgba)

@@ -1,0 +1,70 @@
+"""``viewloom check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from pipeline.jobs.settings import MaskSource
+from viewloom.commands.output import started
+
+if TYPE_CHECKING:
+    from recon.checks.capture import CaptureReport, ViewCheck
+
+
+@dataclass(frozen=True)
+class Check:
+    """Say what is wrong with a capture: blur, exposure, masks, coverage.
+
+    Views that contradict the others are found by their masks. Exit code 2: the capture cannot be used.
+    """
+
+    capture: tyro.conf.Positional[Path]
+    """A capture of any format that can be read."""
+    masks: MaskSource = "auto"
+    """Where masks come from, as for reconstruct."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+    def run(self) -> int:
+        """Check, and print a line for each view and each issue."""
+        with started("check"):
+            from pipeline.jobs.stages.capture import with_masks
+            from recon.checks.capture import check_capture
+            from scene.captures import load_capture
+
+            report = check_capture(with_masks(load_capture(self.capture), self.masks))
+        for line in _lines(report):
+            print(f"  {line}")
+        return 0 if report.usable else 2
+
+
+def _lines(report: CaptureReport) -> Iterator[str]:
+    yield f"{'view':<16}  sharpness  stops  overexposed    mask    fit  off by"
+    yield from (_row(view) for view in report.views)
+    if report.coverage is not None:
+        low, high = report.coverage.elevation_deg
+        gap = f"largest gap {report.coverage.gap_deg:.0f} degrees"
+        yield f"cameras: {gap}, elevation {low:.0f} to {high:.0f} degrees"
+    if report.consistency is not None:
+        yield f"consistency of the masks: {report.consistency:.2f}"
+    for text in report.warnings or ("nothing to complain about",):
+        yield f"{'--' if report.warnings else 'ok'}  {text}"
+
+
+def _row(view: ViewCheck) -> str:
+    numbers = [
+        f"{'-' if value is None else format(value, form):>{width}}"
+        for value, form, width in (
+            (view.sharpness, ".2f", 9),
+            (view.stops, "+.1f", 5),
+            (view.overexposed, ".0%", 11),
+            (view.cover, ".1%", 6),
+            (view.agreement, ".2f", 5),
+        )
+    ]
+    return f"{view.name:<16}  {'  '.join(numbers)}  {view.shift or '-'}"

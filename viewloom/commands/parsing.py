@@ -1,0 +1,114 @@
+"""From a command line to a command: presets as defaults, renamed flags, short and whole help."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
+
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.renamed import renamed_flags
+from viewloom.commands import Command, command_class
+
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+_HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
+
+
+@dataclass(frozen=True)
+class _PresetOnly:
+    preset: str | None = None
+
+
+def parse(name: str, argv: Sequence[str]) -> Command:
+    """Read the arguments of a command.
+
+    Args:
+        name: of the command.
+        argv: what follows it.
+
+    Raises:
+        SystemExit: help was asked for, and printed, or the arguments are wrong.
+        InputError: the preset is.
+    """
+    kind = command_class(name)
+    words, notices = renamed_flags(argv)
+    default = None
+    if "preset" in {field.name for field in dataclasses.fields(kind)}:  # type: ignore[arg-type]
+        # The preset becomes the default, so that flags change it and help shows it.
+        chosen, _ = tyro.cli(_PresetOnly, args=words, return_unknown_args=True, add_help=False)
+        if chosen.preset is not None:
+            default, more = _with_preset(kind, chosen.preset)
+            notices = (*notices, *more)
+    for notice in notices:
+        print(f"viewloom: {notice}", file=sys.stderr)
+    whole = _HELP_ALL in words
+    if whole or any(word in words for word in _HELP):
+        _print_help(name, kind, default, whole=whole)
+        raise SystemExit(0)
+    parsed: Any = tyro.cli(kind, args=words, prog=f"viewloom {name}", default=default)
+    command: Command = parsed
+    return command
+
+
+def _print_help(name: str, kind: type[Any], default: Any, *, whole: bool) -> None:
+    shown = kind if whole else _short(kind)
+    if default is not None and shown is not kind:
+        default = _copied(default, shown)
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        tyro.cli(shown, args=["--help"], prog=f"viewloom {name}", default=default)
+    width = shutil.get_terminal_size().columns
+    for line in text.getvalue().splitlines():
+        # tyro breaks the lines of its boxes, but not those of the text above them.
+        print("\n".join(textwrap.wrap(line, width)) if line[:1].isalpha() else line.rstrip())
+    if shown is not kind:
+        print(f"viewloom {name} {_HELP_ALL} shows every setting; all of them are also keys of presets.")
+
+
+def _with_preset(kind: type[Any], name: str) -> tuple[Any, tuple[str, ...]]:
+    """The command with a preset's settings as default, and what must be said of the preset."""
+    settings = next(field.default for field in dataclasses.fields(kind) if field.name == "settings")
+    preset = load_preset(name, settings)
+    required = {f.name: tyro.MISSING for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    return kind(**required, settings=preset.settings), preset.notices
+
+
+def _short(kind: type[Any]) -> type[Any]:
+    """The class without groups of settings: a twin whose nested settings tyro does not show.
+
+    tyro reads the texts of fields from the sources of the classes that they come from, so twins are subclasses.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    if "settings" not in hints:
+        return kind
+    settings = get_args(hints["settings"])[0]
+    groups = {name: hint for name, hint in get_type_hints(settings).items() if dataclasses.is_dataclass(hint)}
+    if not groups:
+        return kind
+    flat = _twin(settings, {name: Annotated[hint, tyro.conf.Suppress] for name, hint in groups.items()})
+    return _twin(kind, {"settings": Annotated[flat, tyro.conf.arg(name="")]}, {"settings": flat()})
+
+
+def _copied(command: Any, twin: type[Any]) -> Any:
+    """A command as its twin, whose settings have a twin too."""
+    values = {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+    held = values["settings"]
+    flat: Any = type(next(field.default for field in dataclasses.fields(twin) if field.name == "settings"))
+    return twin(**{**values, "settings": flat(**{f.name: getattr(held, f.name) for f in dataclasses.fields(held)})})
+
+
+def _twin(kind: type[Any], hints: dict[str, Any], defaults: dict[str, Any] | None = None) -> type[Any]:
+    """A frozen dataclass like another, with other annotations for some fields."""
+    own = {field.name: field.default for field in dataclasses.fields(kind) if field.name in hints}
+    body = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__annotations__": hints, **own, **(defaults or {})}
+    twin: type[Any] = dataclass(frozen=True)(type(kind.__name__, (kind,), body))
+    return twin

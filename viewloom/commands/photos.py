@@ -1,0 +1,49 @@
+"""What the commands that start from photos share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pipeline.diffusion.settings import Filtering
+from pipeline.jobs.settings import Image2MeshSettings
+from viewloom.commands.parsing import Out
+
+
+@dataclass(frozen=True)
+class PhotoCommand:
+    """Arguments of the commands that start from photos."""
+
+    photos: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint="")]]
+    """Photos of one object each, any format; a cut-out with alpha works best."""
+    out: Out
+    """Output folder."""
+    settings: Annotated[Image2MeshSettings, tyro.conf.arg(name="")] = Image2MeshSettings()
+    """Settings of the stages."""
+    mask: Path | None = None
+    """Mask of the photo (white is the object), if there is just one photo."""
+    preset: str | None = None
+    """Named preset (draft, standard, high) or a YAML file; flags override it."""
+    elevation: float | None = None
+    """Elevation of the photo's camera above the horizon in degrees; predicted by default."""
+    seed: int | None = None
+    """Seed of the generated views (--views.sampling.seed)."""
+    filtering: Filtering | None = None
+    """Attention map filtering of the views: zero-to-hero, amf or none (--views.sampling.filtering)."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+    @property
+    def chosen(self) -> Image2MeshSettings:
+        """The settings, with the short flags in their places."""
+        views, sampling = self.settings.views, self.settings.views.sampling
+        if self.seed is not None:
+            sampling = replace(sampling, seed=self.seed)
+        if self.filtering is not None:
+            sampling = replace(sampling, filtering=self.filtering)
+        if self.elevation is not None:
+            views = replace(views, elevation_deg=self.elevation)
+        return replace(self.settings, views=replace(views, sampling=sampling))

@@ -1,0 +1,40 @@
+"""``viewloom pose``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pipeline.jobs.posing.mapping import PoseSettings
+from viewloom.commands.output import started
+from viewloom.commands.parsing import Out
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Find the cameras of photos of one object, and write a capture.
+
+    The photos are taken from around the object. Lens, sparse points and the vertical come with the cameras. The same
+    photos are not searched again: what the search needed is kept in OUT/colmap.
+    """
+
+    photos: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint="")]]
+    """Photos, or folders of photos; three at least, of a thing that does not move."""
+    out: Out
+    """Capture folder to write."""
+    settings: Annotated[PoseSettings, tyro.conf.arg(name="")] = PoseSettings()
+    """Settings of the search."""
+    debug: bool = False
+    """Show the traceback of errors."""
+
+    def run(self) -> int:
+        """Search, and print where the capture is."""
+        with started("pose") as reporter:
+            from pipeline.jobs.posing.pose import pose
+
+            result = pose(self.photos, self.out, self.settings, reporter=reporter)
+        print(f"{result.folder}  ({result.summary})")
+        return 0

@@ -1,0 +1,24 @@
+"""``viewloom views``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from viewloom.commands.output import started, summary
+from viewloom.commands.photos import PhotoCommand
+
+
+@dataclass(frozen=True)
+class Views(PhotoCommand):
+    """Turn photos into posed views: captures that nerfstudio opens.
+
+    Every photo gets a capture folder OUT/NAME/views; there is no mesh.
+    """
+
+    def run(self) -> int:
+        """Run the job and print a line for each photo."""
+        with started("views") as reporter:
+            from pipeline.jobs.image2mesh import make_views
+
+            results = make_views(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter)
+        return summary(results, debug=self.debug)
