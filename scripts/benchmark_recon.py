@@ -32,8 +32,8 @@ from pipeline.evaluation.reconstruction import (
 )
 from pipeline.evaluation.results import ScoreFile
 from pipeline.evaluation.script import run_script
-from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
-from viewloom.cli import preset_path
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.settings import ReconstructSettings
 
 FACTO = "neus-facto"
 
@@ -62,8 +62,7 @@ class Arguments:
 
 def preset(name: str) -> ReconstructSettings:
     """Settings of a preset; hull is the standard one's."""
-    path = preset_path("standard" if name == "hull" else name)
-    return settings_from_yaml(path, ReconstructSettings(), ignore=("prepare", "views", "device"))
+    return load_preset("standard" if name == "hull" else name, ReconstructSettings()).settings
 
 
 def print_unseen(paths: Sequence[Path], count: int, console: Console) -> None:

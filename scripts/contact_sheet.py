@@ -5,7 +5,6 @@ Example: python scripts/contact_sheet.py PHOTO... --out OUT --sheet docs/picture
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,11 @@ from PIL import Image
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.sheets import Tile, text_tile, tile, write_sheet
 from pipeline.evaluation.tables import table_head, table_row
-from pipeline.jobs.image2mesh import ItemResult, image2mesh
+from pipeline.jobs.asset import ItemResult
+from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.progress import ConsoleReporter
 from pipeline.jobs.settings import Image2MeshSettings
+from pipeline.jobs.stages.asset import AssetReport
 from scene.viewset import ViewSet
 
 COLUMNS = "photo", "triangles", "watertight", "glTF errors, warnings", "checked by", "mask agreement", "surface"
@@ -67,11 +68,10 @@ def checks(result: ItemResult) -> str:
     """What the checks of an asset said, as a row of a table."""
     if result.error is not None:
         return f"| {result.name} | failed: {result.error} |"
-    asset = json.loads((result.folder / "asset" / "asset.json").read_text(encoding="utf-8"))
-    health, surface = asset["health"], asset["surface"]
-    counts = f"{asset['validator_errors']}, {asset['validator_warnings']}"
-    names = result.name, health["faces"], health["watertight"], counts, asset["validator"]
-    return table_row([*names, surface.get("mask_agreement", "-"), surface.get("kept")])
+    asset = AssetReport.read(result.folder / "asset" / "asset.json")
+    cells = result.name, asset.health.faces, asset.health.watertight
+    found = f"{asset.validator_errors}, {asset.validator_warnings}", asset.validator
+    return table_row([*cells, *found, asset.surface.get("mask_agreement", "-"), asset.surface.get("kept")])
 
 
 def main(arguments: Arguments) -> None:

@@ -23,8 +23,8 @@ from rich.console import Console
 
 from pipeline.evaluation.captures import HeldOutSettings, captures_table, score_capture
 from pipeline.evaluation.script import run_script
-from pipeline.jobs.settings import ReconstructSettings, settings_from_yaml
-from viewloom.cli import preset_path
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.settings import ReconstructSettings
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Run and print the table."""
-    preset = preset_path(arguments.preset)
-    settings = settings_from_yaml(preset, ReconstructSettings(), ignore=("prepare", "views", "device"))
+    settings = load_preset(arguments.preset, ReconstructSettings()).settings
     settings = replace(settings, fit=replace(settings.fit, view_dependence=arguments.view_colour))
     evaluated = HeldOutSettings(arguments.hold, arguments.ignore_maps, arguments.truth)
     console, done = Console(), dict[str, dict[str, float]]()

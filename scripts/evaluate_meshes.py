@@ -28,7 +28,7 @@ from pipeline.evaluation.photo_meshes import ROWS, Bench, PhotoMeshSettings, mes
 from pipeline.evaluation.results import ScoreFile
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.subjects import near_symmetric, subjects
-from pipeline.jobs.stages import ring_orbits
+from pipeline.jobs.stages.views import ring_orbits
 from scene.backends import pick_device
 from scene.resources import default_weights
 

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from rich.table import Table
 
 from pipeline.evaluation.meshes import trimesh
-from pipeline.jobs.reconstruct import normalised, with_masks
 from pipeline.jobs.settings import ReconstructSettings
+from pipeline.jobs.stages.capture import normalised, with_masks
 from recon.checks.capture import check_capture
 from recon.checks.orientation import turned
+from recon.fit import fit_surface
 from recon.mesh.marching_cubes import asset_mesh
 from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.fit import fit_surface
 from recon.surface import Surface
 from recon.texture.bake import TexturedMesh, bake
 from recon.unmasked.radiance_fit import fit_unmasked
@@ -73,7 +73,7 @@ def textured(surface: Surface, views: ViewSet, settings: ReconstructSettings) ->
     """The mesh that a job would export."""
     limits = settings.mesh.limits
     vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
-    return bake(vertices, faces, views, surface, limits.texture, gloss=surface.gloss)
+    return bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
 
 
 def surface_scores(mesh: TexturedMesh, matrix: Float[np.ndarray, "4 4"], truth: Path) -> dict[str, float]:

@@ -30,11 +30,12 @@ from pipeline.training.tasks.views import (
     nano_parts,
 )
 from pipeline.training.trainer import TrainSettings, train
-from recon.sdf_grid.fit import fit_surface
+from recon.fit import fit_surface
 from recon.settings import FitSettings
 from scene.camera import orbit_camera
 from scene.render import MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 CPU = torch.device("cpu")
 

@@ -28,11 +28,11 @@ from pipeline.evaluation.statistics import mean_and_interval
 from pipeline.evaluation.subjects import Subject
 from pipeline.evaluation.tables import markdown_table
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
-from pipeline.jobs.stages import ring_orbits, view_confidence
+from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
+from recon.fit import fit_surface, hull_surface, prior_surface
 from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh, remove_small_components, taubin
 from recon.mesh.metrics import compare_meshes
-from recon.sdf_grid.fit import fit_surface, hull_surface, prior_surface
 from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -41,7 +41,8 @@ from scene.errors import InputError
 from scene.mesh import ColouredMesh
 from scene.metrics import mask_iou
 from scene.render import MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import carve_solid
 
 

@@ -18,9 +18,9 @@ from scipy.spatial import cKDTree
 from pipeline.evaluation.meshes import trimesh
 from pipeline.jobs.settings import ReconstructSettings
 from recon.export.export_mesh import export_mesh
+from recon.fit import fit_surface, hull_surface
 from recon.mesh.marching_cubes import asset_mesh
 from recon.mesh.metrics import compare_surfaces
-from recon.sdf_grid.fit import fit_surface, hull_surface
 from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -30,7 +30,8 @@ from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
 from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 
 VIEWS, SIZE, EVERY = 24, 256, 3

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scene import resources
-from scene.backends import BACKENDS, import_failure, optional_module, pick_device, version_of
-from scene.errors import CheckpointError, InputError
+from scene import backends, resources
+from scene.backends import BACKENDS, Backend, import_failure, optional_module, pick_device, required_module, version_of
+from scene.errors import CheckpointError, InputError, MissingBackendError
 
 
 def test_absent_packages_are_none_and_present_ones_modules() -> None:
@@ -35,6 +35,18 @@ def test_packages_that_cannot_load_count_as_absent_and_say_why(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert optional_module(name) is None
     assert (import_failure(name) or "").startswith(reason)
+
+
+def test_what_a_purpose_needs_is_imported_or_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert required_module("embreex", "ray casting") is optional_module("embreex")
+    (tmp_path / "broken_one.py").write_text("raise OSError('libGL.so.1: cannot open')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    advice = [Backend(name, name, "flying", "we walk", f"pip install {name}") for name in ("absent_one", "broken_one")]
+    monkeypatch.setattr(backends, "BACKENDS", advice)
+    with pytest.raises(MissingBackendError, match=r"^flight needs the package absent_one\. Run: pip install ab"):
+        required_module("absent_one", "flight")
+    with pytest.raises(MissingBackendError, match=r"broken_one, and the one that is installed cannot load \(libGL"):
+        required_module("broken_one", "flight")
 
 
 def test_backends_are_listed_once_with_everything_said() -> None:

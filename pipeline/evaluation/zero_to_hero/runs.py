@@ -26,16 +26,17 @@ from pipeline.evaluation.results import ResultFile
 from pipeline.evaluation.zero_to_hero.pairs import KEYS, Case, EncodedCase, cases, score_pairs
 from pipeline.evaluation.zero_to_hero.rows import AblationSettings, Row, rows_of, shuffled_meshes, with_joint
 from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
-from pipeline.jobs.stages import ring_orbits, view_confidence
+from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes
+from recon.fit import fit_surface
 from recon.mesh.marching_cubes import extract_mesh, remove_small_components, taubin
 from recon.mesh.metrics import compare_meshes
-from recon.sdf_grid.fit import fit_surface
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError
 from scene.render import MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
 GRIDS: dict[str, tuple[Any, ...]] = {

@@ -15,7 +15,8 @@ from pipeline.evaluation.neus_facto import SCALE, FactoSettings, Pixels, build_m
 from scene.errors import InputError
 from scene.mesh import ColouredMesh
 from scene.render import UNLIT, MeshRenderer
-from scene.viewset import View, ViewSet
+from scene.view import View
+from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras
 from scripts import baseline_neus_facto
 
