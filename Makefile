@@ -1,13 +1,16 @@
 # Needs make, python3 (3.10 to 3.13) and python3-venv. Everything else goes into .venv; docs/install.md has the plain lines.
 #
 #   make demo     one photo to a GLB in out/demo
-#   make test     the tests; ARGS="-k glb" passes arguments to pytest
+#   make test     the tests, in WORKERS processes; ARGS="-k glb" passes arguments to pytest
 #   make lint types contracts wheel extras clean
+#   make ci       all of these with a table of their times, as .ci/run does it
 
 PYTHON ?= python3
 DEMO_PHOTO ?= docs/demo/photo.png
 DEMO_OUT ?= out/demo
 ARGS ?=
+# Processes of the tests, each with one thread of torch; 0 runs them one after the other in this one.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,9 +18,11 @@ BIN := $(VENV)/bin
 EXTRAS_VENV := .venv-extras
 EXTRAS_PYTHON ?= python3.11
 VALIDATOR := tools/gltf-validator
+# Tests of a file stay together: they share what its fixtures make.
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile --durations 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts wheel extras validator locks clean
+.PHONY: help demo test lint types contracts wheel extras ci environment extras-environment validator locks clean
 .NOTPARALLEL:
 
 help:
@@ -26,8 +31,8 @@ help:
 demo: $(VENV)/core.stamp
 	$(BIN)/viewloom image2mesh $(DEMO_PHOTO) -o $(DEMO_OUT)
 
-test: $(VENV)/test.stamp validator
-	$(BIN)/python -m pytest $(ARGS)
+test: environment
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -44,9 +49,16 @@ wheel: $(VENV)/test.stamp
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 	tools/check-wheel.sh "$(PYTHON)" dist/*.whl
 
-extras: $(EXTRAS_VENV)/extras.stamp validator
+extras: extras-environment
 	$(EXTRAS_VENV)/bin/viewloom doctor
-	$(EXTRAS_VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	$(EXTRAS_VENV)/bin/python $(PYTEST) -m "not slow" $(ARGS)
+
+ci:
+	.ci/run
+
+environment: $(VENV)/test.stamp validator
+
+extras-environment: $(EXTRAS_VENV)/extras.stamp validator
 
 # The Khronos glTF validator, through the node that pip installed: the machine needs neither node nor npm.
 validator: $(VALIDATOR)/node_modules/installed.stamp
@@ -85,4 +97,4 @@ locks:
 clean:
 	rm -rf $(VENV) $(EXTRAS_VENV) $(VALIDATOR)/node_modules dist $(DEMO_OUT)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find scene recon qnerf pipeline viewloom scripts tests -name __pycache__ -prune -exec rm -rf {} +
+	find scene recon qnerf pipeline viewloom scripts tests examples -name __pycache__ -prune -exec rm -rf {} +

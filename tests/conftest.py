@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import runpy
 from pathlib import Path
 
 import hypothesis
+import numba
 import numpy as np
 import pytest
 import torch
@@ -15,16 +17,22 @@ import torch
 hypothesis.settings.register_profile("viewloom", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("viewloom")
 
-# Tests are small: more threads cost more in handing over work than they win, and change the order of sums.
-torch.set_num_threads(min(2, torch.get_num_threads()))
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores. numba's pool keeps its size, so that tests of the number of threads still have two.
+    numba.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _fixed_seeds() -> None:
-    """Whoever forgets to seed still gets the same numbers in every run and every order of tests."""
+def _same_start() -> None:
+    """Every test begins with the same seeds and one thread of torch, whatever ran before it.
+
+    Tests are small: more threads cost more in handing over work than they win, and change the order of sums. numba's
+    pool, when it starts, raises the number for torch as well.
+    """
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries draw from the global generator
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
