@@ -75,7 +75,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
     """Photo to coarse volume; see the module's text.
 
     Args:
-        image_size: side of the input picture.
+        image_size: side of the input image.
         resolution: voxels along each side of the grid; also the number of depths.
         channels: widths at image_size / 2, / 4, / 8.
         fine_channels: half the width at image_size.

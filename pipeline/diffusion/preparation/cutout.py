@@ -25,7 +25,7 @@ from scene.resources import shipped
 from scene.segment import picture_inside_bars, segment_object
 
 WORKING_SIDE = 512
-"""Outlines are fitted to the photo's edges at this size."""
+"""Masks are fitted to the edges of the photo at this size."""
 REMBG_MODELS = ("isnet-general-use", "u2net", "silueta", "u2netp")
 """General models of rembg, the best first."""
 UNSURE = 0.75
@@ -124,7 +124,7 @@ def load_segmenter(folder: Path) -> SegmenterModel:
 def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     """Find the object with the segmenter.
 
-    Letterbox bars are left out. The model looks at the whole picture, then again at the object's surroundings alone;
+    Letterbox bars are left out. The model looks at the whole image, then again at the object's surroundings alone;
     GrabCut decides where it is unsure; the mask is fitted to the photo's edges and cleaned of specks.
 
     Raises:
@@ -133,12 +133,12 @@ def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     if min(rgb.shape[:2]) < 8:
         raise _nothing()
     top, bottom, left, right = picture_inside_bars(rgb)
-    picture = np.ascontiguousarray(rgb[top:bottom, left:right])
-    soft = object_probability(picture, model)
+    image = np.ascontiguousarray(rgb[top:bottom, left:right])
+    soft = object_probability(image, model)
     if not (soft > 0.5).mean() > 0.001:
         raise _nothing()
     confidence = _expected_overlap(soft)
-    mask = _tidied(fitted_to_edges(grown_by_colour(soft, picture), picture))
+    mask = _tidied(fitted_to_edges(grown_by_colour(soft, image), image))
     if not 0.001 < (mask > 0.5).mean() < 0.995:
         raise _nothing()
     alpha = np.zeros(rgb.shape[:2], np.uint8)
@@ -168,7 +168,7 @@ def object_probability(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -
 
 
 def _look(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> Mask:
-    """The model's probabilities of a picture and of its mirror image, at the picture's size."""
+    """The model's probabilities of an image and of its mirror image, at the size of the image."""
     side = int(model.config["image_size"])
     seen = torch.from_numpy(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)).float() / 255
     pair = torch.stack([seen, seen.flip(1)]).permute(0, 3, 1, 2)
@@ -201,7 +201,7 @@ def grown_by_colour(soft: SmallMask, rgb: UInt8[np.ndarray, "h w 3"]) -> SmallMa
 
 
 def fitted_to_edges(soft: SmallMask, rgb: UInt8[np.ndarray, "h w 3"]) -> Mask:
-    """The mask at the photo's size, its outline drawn to the photo's edges by a guided filter.
+    """The mask at the photo's size, its boundary drawn to the photo's edges by a guided filter.
 
     In every window the mask is the linear function of the colours that fits best (He, Sun and Tang, "Guided image
     filtering", 2013). The functions are found at the mask's size and applied to the photo's own pixels.
@@ -215,7 +215,7 @@ def fitted_to_edges(soft: SmallMask, rgb: UInt8[np.ndarray, "h w 3"]) -> Mask:
         part = cv2.resize(np.ascontiguousarray(slope[..., k]), size, interpolation=cv2.INTER_LINEAR)
         part *= rgb[..., k]
         mask += part / np.float32(255)
-    # Windows that straddle the outline leave a haze on both sides.
+    # Windows that straddle the boundary leave a haze on both sides.
     return np.clip((mask - 0.5) * 2.5 + 0.5, 0, 1)
 
 
@@ -245,8 +245,8 @@ def _tidied(mask: Mask) -> Mask:
     size[0] = 0
     kept = size >= 0.1 * size.max()
     # The soft rim of what is kept stays, that of specks goes.
-    reach = max(2, round(max(mask.shape) / 200))
-    near = cv2.dilate(kept[label].astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    radius = max(2, round(max(mask.shape) / 200))
+    near = cv2.dilate(kept[label].astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)) > 0
     tidy = np.where(near & (kept[label] | ~solid), mask, 0).astype(np.float32)
     holes, _ = ndimage.label(tidy <= 0.5)
     pinholes = np.bincount(holes.reshape(-1)) < 0.0005 * mask.size

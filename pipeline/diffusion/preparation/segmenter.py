@@ -63,7 +63,7 @@ class SegmenterModel(ModelMixin, ConfigMixin):
     """Photo to the object's mask; see the module's text.
 
     Args:
-        image_size: side of the input picture, a multiple of 16.
+        image_size: side of the input image, a multiple of 16.
         channels: widths at image_size / 2, / 4, / 8, / 16.
         blocks: how many on each of these levels on the way down.
         fine_channels: width at the full side.

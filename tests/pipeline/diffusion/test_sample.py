@@ -47,7 +47,7 @@ def photo(seed: int = 0) -> torch.Tensor:
 
 
 def make_conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int = 1) -> Conditions:
-    """What the model is told about views of a photo."""
+    """Conditions of views of a photo."""
     photos, sources = photo().expand(objects, -1, -1, -1), SOURCE.expand(objects, 4)
     return view_conditions(model, photos, sources, orbits.expand(objects, -1, 3), coarse_volume(model, photos, sources))
 
@@ -124,8 +124,8 @@ def test_guidance_extrapolates_from_the_null(
     model, seen = make_model(), []
     conditions = make_conditions(model)
 
-    def predict(z: torch.Tensor, t: torch.Tensor, told: Conditions) -> torch.Tensor:
-        return torch.full_like(z, 0.7 if told.tokens.any() else 0.2)
+    def predict(z: torch.Tensor, t: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        return torch.full_like(z, 0.7 if conditions.tokens.any() else 0.2)
 
     monkeypatch.setattr(model, "predict", predict)
     monkeypatch.setattr(
@@ -165,7 +165,7 @@ def test_spacing_follows_the_schedule(make_model: Make) -> None:
 
 
 class Watcher(AttentionHook):
-    """Counts what it is told."""
+    """Counts the calls that it gets."""
 
     def __init__(self) -> None:
         self.begun, self.ended, self.reset_count, self.rows = 0, 0, 0, set[int]()
@@ -184,7 +184,7 @@ class Watcher(AttentionHook):
         return q, k, v
 
 
-def test_hooks_are_installed_told_and_removed(make_model: Make) -> None:
+def test_hooks_are_installed_notified_and_removed(make_model: Make) -> None:
     model, watcher = make_model(FULL), Watcher()
     sample_latents(model, make_conditions(model), SamplingSettings(steps=3), hooks=[watcher])
     assert (watcher.begun, watcher.ended, watcher.reset_count) == (3, 3, 1)
@@ -261,15 +261,15 @@ def test_colours_stay_where_the_guide_covers_nothing_and_do_not_leak_from_the_ba
     assert float(out[32, :24, 0].min()) > 0.2
 
 
-def test_views_take_their_colours_from_the_coarse_volume_if_told_so(make_model: Make) -> None:
+def test_views_take_their_colours_from_the_coarse_volume_if_asked_to(make_model: Make) -> None:
     model = make_model(FULL)
     image, source = photo(), source_camera(model, photo())
     volume = coarse_volume(model, image, source)
     plain, coloured = (
         sample_views(
-            model, image, source, ORBITS[None], volume, SamplingSettings(steps=2, coarse_colours=told), on_step=None
+            model, image, source, ORBITS[None], volume, SamplingSettings(steps=2, coarse_colours=coarse), on_step=None
         )
-        for told in (False, True)
+        for coarse in (False, True)
     )
     latents = sample_latents(
         model, view_conditions(model, image, source, ORBITS[None], volume), SamplingSettings(steps=2)
@@ -293,18 +293,18 @@ def test_decoding_in_chunks_is_decoding_at_once(model: ViewDiffusion) -> None:
 
 
 def test_generated_views_have_the_cameras_asked_for(model: ViewDiffusion) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     views = generate_views(
         model,
         photo()[0].numpy(),
         ORBITS,
         SamplingSettings(steps=3),
         elevation_deg=20.0,
-        on_step=lambda done, of: told.append((done, of)),
+        on_step=lambda done, of: reported.append((done, of)),
     )
     assert views.rgba.shape == (3, 16, 16, 4)
     assert views.rgba.dtype == np.uint8
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
     for camera, orbit in zip(views.cameras, ORBITS.tolist(), strict=True):
         assert camera.c2w == pytest.approx(orbit_camera(*orbit).c2w, abs=1e-6)
         assert camera.fx == pytest.approx(8 / math.tan(ZERO123_FOV / 2))

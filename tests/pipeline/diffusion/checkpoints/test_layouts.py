@@ -71,7 +71,7 @@ written = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 # --- found ------------------------------------------------------------------------------------------------------------
 
 
-def test_layouts_are_told_from_their_files(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_layouts_are_found_from_their_files(tiny_checkpoint: Path, tmp_path: Path) -> None:
     kinds = {name: type(find_layout(write(tmp_path / name))) for name, write in WRITERS.items()}
     assert {name for name, kind in kinds.items() if kind is Zero123Folder} == {
         "kxic",
@@ -116,22 +116,22 @@ def test_the_licence_is_what_the_card_states(tmp_path: Path, card: str, licence:
     assert licence_of(tmp_path) == licence
 
 
-def test_facts_are_told_without_loading(tmp_path: Path) -> None:
+def test_what_a_checkpoint_is_shows_without_loading(tmp_path: Path) -> None:
     unet = sum(value.numel() for value in files.unet_weights().values())
-    facts = checkpoint_info(WRITERS["kxic"](tmp_path))
-    assert facts.parameters["unet"] == unet
-    assert facts.parameters["cc_projection"] == 36 * 32 + 32
-    assert (facts.licence, facts.layout) == ("mit", "Zero123, diffusers layout with cc_projection")
+    info = checkpoint_info(WRITERS["kxic"](tmp_path))
+    assert info.parameters["unet"] == unet
+    assert info.parameters["cc_projection"] == 36 * 32 + 32
+    assert (info.licence, info.layout) == ("mit", "Zero123, diffusers layout with cc_projection")
     stable = checkpoint_info(WRITERS["ckpt stable"](tmp_path))
     assert (stable.layout, stable.remarks) == ("Stable Zero123, original layout", ("averaged weights",))
     original = files.ldm_unet(32, (1, 2), 1, 1, 32)
     assert stable.parameters["unet"] == sum(math.prod(shape) for shape in original.values())
-    line = facts.line("float16", "normal")
+    line = info.line("float16", "normal")
     assert "licence mit" in line
     assert "GB in float16" in line
     assert "\n" not in line
-    assert facts.gigabytes("float16", "high") == pytest.approx(facts.gigabytes("float32", "high") / 2)
-    assert facts.gigabytes("float32", "low") < facts.gigabytes("float32", "normal")
+    assert info.gigabytes("float16", "high") == pytest.approx(info.gigabytes("float32", "high") / 2)
+    assert info.gigabytes("float32", "low") < info.gigabytes("float32", "normal")
 
 
 # --- loaded -----------------------------------------------------------------------------------------------------------

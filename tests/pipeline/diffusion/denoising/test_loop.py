@@ -22,8 +22,8 @@ SHAPE = (2, 3, 3)
 CPU = torch.device("cpu")
 
 
-class Told(AttentionHook):
-    """Writes down what it is told."""
+class Recorder(AttentionHook):
+    """Writes down the steps and passes that it is notified of."""
 
     def __init__(self) -> None:
         self.passes: list[Step] = []
@@ -145,9 +145,9 @@ def test_a_pass_begins_with_what_the_one_before_left_noised_up_again(kind: str) 
     assert torch.equal(met[2], schedule.ddim(clean, eps, 900, 700))
 
 
-def test_passes_are_counted_and_hooks_told() -> None:
+def test_passes_are_counted_and_hooks_notified() -> None:
     calls: list[int] = []
-    hook, ends = Told(), []
+    hook, ends = Recorder(), []
 
     def predict(z: torch.Tensor, t: int) -> torch.Tensor:
         calls.append(t)

@@ -100,7 +100,7 @@ def test_filtering_changes_the_picture_and_leaves_nothing_behind(pipeline: Any) 
     assert torch.equal(run(pipeline), plain)
 
 
-def test_only_the_half_that_is_told_of_the_prompt(pipeline: Any) -> None:
+def test_only_the_conditional_half(pipeline: Any) -> None:
     both = replace(ControlNetFilterSettings(), reference_size=8)
     outs = []
     for settings in (both, replace(both, amf_cfg="cond")):
@@ -109,7 +109,7 @@ def test_only_the_half_that_is_told_of_the_prompt(pipeline: Any) -> None:
     assert not torch.allclose(*outs, atol=1e-4)
 
 
-class Told(AttentionHook):
+class Recorder(AttentionHook):
     """Writes down passes and ends."""
 
     def __init__(self) -> None:
@@ -124,8 +124,8 @@ class Told(AttentionHook):
 
 
 def test_the_scheduler_repeats_and_tells() -> None:
-    told = Told()
-    scheduler = ResamplingScheduler(**CONFIG).use(Span(700, 1000), 2, [told])
+    recorder = Recorder()
+    scheduler = ResamplingScheduler(**CONFIG).use(Span(700, 1000), 2, [recorder])
     scheduler.set_timesteps(4)
     assert scheduler.timesteps.tolist() == [751, 751, 501, 251, 1]
     clean = torch.randn(1, 2, 3)
@@ -135,8 +135,8 @@ def test_the_scheduler_repeats_and_tells() -> None:
         # The network that knows the answer.
         eps = reference_schedule().eps_from_x0(seen, clean, int(t))
         z = scheduler.step(eps, t, z, generator=torch.Generator().manual_seed(0), return_dict=False)[0]
-    assert told.passes == [(0, 751, 0), (0, 751, 1), (1, 501, 0), (2, 251, 0), (3, 1, 0)]
-    assert told.ends == [751, 501, 251, 1]
+    assert recorder.passes == [(0, 751, 0), (0, 751, 1), (1, 501, 0), (2, 251, 0), (3, 1, 0)]
+    assert recorder.ends == [751, 501, 251, 1]
     assert torch.allclose(z, clean, atol=0.2)
 
 
@@ -146,7 +146,7 @@ def test_a_pass_begins_with_what_the_one_before_left_noised_up_again() -> None:
     z, eps = torch.randn(1, 2, 3), torch.randn(1, 2, 3)
     out = scheduler.step(eps, 751, z, generator=torch.Generator().manual_seed(5)).prev_sample
     process, fresh = reference_schedule(), torch.randn(1, 2, 3, generator=torch.Generator().manual_seed(5))
-    lower = process.ddim(*process.split(eps, z, 751), 751, 501)
+    lower = process.ddim(*process.predict_x0_eps(eps, z, 751), 751, 501)
     assert torch.allclose(out, process.renoise(lower, 501, 751, fresh), atol=1e-6)
 
 

@@ -60,7 +60,7 @@ EVERYWHERE = (0, 1000)
 
 
 def make_conditions(model: ViewDiffusion, orbits: torch.Tensor = ORBITS, objects: int = 1) -> Conditions:
-    """What a model is told about views of a disc."""
+    """Conditions of views of a disc."""
     rng = np.random.default_rng(0)
     rgba = torch.from_numpy(rng.integers(0, 256, (1, 16, 16, 4), dtype=np.uint8)).expand(objects, -1, -1, -1)
     source = SOURCE.expand(objects, 4)
@@ -491,7 +491,7 @@ def test_the_numbers_reach_the_hooks(make_model: Make) -> None:
     assert found.rows is not None
     assert found.rows(8).tolist() == [1, 2, 3, 5, 6, 7]
     assert (plan.mutual.sides, plan.mutual.calls, plan.mutual.rows) == ((8,), None, 4)
-    assert (plan.count, plan.forgets, plan.adds_source) == (4, False, True)
+    assert (plan.resample_passes, plan.forgets, plan.adds_source) == (4, False, True)
     spans = (plan.resample, found.in_step, found.cross_step, plan.mutual.span)
     assert [(s.low, s.high) for s in spans] == [
         tuple(equivalent_timestep(model.schedule, t, 8) for t in bounds)
@@ -529,7 +529,7 @@ def test_history_of_a_call_that_never_read_the_source_stays(make_model: Make) ->
     assert [call for _, call, _ in plan.filter._history] == [1]
 
 
-def test_filtering_starts_from_noise_unless_told_otherwise(make_model: Make) -> None:
+def test_filtering_starts_from_noise_by_default(make_model: Make) -> None:
     model, steps = make_model(FULL), list[Step]()
     for settings in (sampling(strength=None), sampling(strength=None, filtering="none")):
         sample_latents(model, make_conditions(model), settings, on_step=steps.append)

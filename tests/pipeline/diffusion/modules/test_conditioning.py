@@ -1,4 +1,4 @@
-"""What a view model is told."""
+"""Conditions of a view model."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda f: (f / INDEX).unlink(), r"no model_index\.json here.*--views\.weights at.*diffusers layout"),
     "index no JSON": (lambda f: (f / INDEX).write_text("{"), r"model_index\.json: cannot be read"),
     "index of another type": (lambda f: (f / INDEX).write_text("[]"), r"model_index\.json: cannot be read"),
-    "facts of another type": (lambda f: edit_json(f / INDEX, viewloom=3), "cannot be read"),
+    "metadata of another type": (lambda f: edit_json(f / INDEX, viewloom=3), "cannot be read"),
     "unknown condition": (
         lambda f: edit_json(f / INDEX, viewloom={"conditioning": {"depth": True}}),
         "cannot be read.*depth",

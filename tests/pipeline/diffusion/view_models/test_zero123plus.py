@@ -234,17 +234,17 @@ def test_little_memory_takes_the_passes_one_by_one_to_the_same_views(model: SixV
 
 
 def test_views_come_with_the_rigs_cameras(model: SixViewDiffusion) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     made = generate_six_views(
         model,
         photo()[0].numpy(),
         SamplingSettings(steps=2),
         elevation_deg=25.0,
-        on_step=lambda done, total: told.append((done, total)),
+        on_step=lambda done, total: reported.append((done, total)),
     )
     assert made.rgba.shape == (6, 8, 8, 4)
     assert made.rgba.dtype == np.uint8
-    assert told == [(1, 2), (2, 2)]
+    assert reported == [(1, 2), (2, 2)]
     assert math.degrees(made.elevation) == pytest.approx(25)
     for camera, azimuth in zip(made.cameras, (30, 90, 150, 210, 270, 330), strict=True):
         assert math.degrees(math.atan2(camera.centre[1], camera.centre[0])) % 360 == pytest.approx(azimuth, abs=1e-3)
@@ -270,9 +270,9 @@ def test_published_folders_load(tmp_path: Path, version: str, rig: object) -> No
     with torch.no_grad():
         expected = encoder(torch.tensor([[3, 4, 0, 0, 0, 0, 0]])).last_hidden_state[0]
     assert torch.allclose(loaded.prompt, expected, atol=1e-5)
-    facts = checkpoint_info(folder)
-    assert facts.layout == f"Zero123++ v{version}, six views"
-    assert set(facts.parameters) == {"unet", "vae", "vision_encoder", "text_encoder"}
+    info = checkpoint_info(folder)
+    assert info.layout == f"Zero123++ v{version}, six views"
+    assert set(info.parameters) == {"unet", "vae", "vision_encoder", "text_encoder"}
 
 
 def test_the_two_kinds_of_models_point_at_each_other(tmp_path: Path) -> None:
