@@ -71,16 +71,7 @@ BACKENDS: tuple[Backend, ...] = (
         "captures need poses",
         "pip install viewloom[capture]",
     ),
-    Backend(
-        "controlnet_aux",
-        "controlnet-aux",
-        "pose and depth detectors for editing",
-        "controls must be given",
-        "pip install viewloom[edit]",
-    ),
-    Backend("gradio", "gradio", "the web page", "the command line works", "pip install viewloom[web]"),
-    Backend("ray", "ray", "batches on a cluster", "batches run on this machine", "pip install viewloom[batch]"),
-    Backend("pxr", "usd-core", "USD files", "assets are GLB files", "pip install viewloom[usd]"),
+    Backend("pxr", "usd-core", "binary USD layers in USDZ files", "USDZ files hold text", "pip install viewloom[usd]"),
     Backend(
         "matplotlib", "matplotlib", "curves of trainings", "the log has the numbers", "pip install viewloom[plots]"
     ),

@@ -1,9 +1,9 @@
 r"""Train the nano view U-Net, on a CPU or a GPU; the VAE and the coarse volume must be trained before and stay fixed.
 
 From stored samples:   python scripts/train_views.py --weights weights/nano --objects DATA/meshes_train \
-                           --samples-dir SAMPLES --out OUT --minutes 240 --batch 8
-Rendering on the fly:  leave out --samples-dir, add --workers 14 --batch 64
-Continue the shipped:  --resume weights/nano in place of --weights
+                           --samples SAMPLES MORE_SAMPLES --out OUT --minutes 240 --batch 24 --optimiser muon --lr 2e-3
+Rendering on the fly:  leave out --samples, add --workers 14 --batch 64
+Continue a run:        --resume OUT/model in place of --weights
 Other conditioning:    end the line with, for instance, conditioning --source-row --pluecker
 """
 
@@ -17,11 +17,21 @@ import torch
 import tyro
 
 from pipeline.diffusion.modules.conditioning import Conditioning
-from pipeline.training.data.open_data import open_data
-from pipeline.training.tasks.view_setup import latents_key, model_to_train
-from pipeline.training.tasks.views import EncodedStore, ViewLoss, ViewModules, ViewTask, encode_samples, encode_store
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.training.data.encoded import EncodedSource, encode_samples, encoded_stores
+from pipeline.training.data.open_data import held_out_store, open_data
+from pipeline.training.tasks.views import (
+    NANO_CONDITIONING,
+    ViewLoss,
+    ViewModules,
+    ViewNetwork,
+    ViewTask,
+    fresh_view_model,
+    with_fitted_map,
+)
 from pipeline.training.trainer import TrainSettings, begin, train
 from scene.backends import pick_device
+from scene.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,53 +44,71 @@ class Arguments:
     """Folder of the object pool; its val split is the held-out set."""
     weights: Path | None = None
     """Folder with the trained vae/ and coarse/ of a fresh model; with --resume they come from that checkpoint."""
-    samples_dir: Path | None = None
-    """Samples rendered before (scripts/render_samples.py); rendered on the fly without it."""
+    samples: tuple[Path, ...] = ()
+    """Folders of samples rendered before (scripts/render_samples.py); rendered on the fly without them. Their latents
+    are made once and kept beside them, in a folder named by the VAE and the coarse volume."""
     stored_views: int = 4
     """Target views encoded of each stored sample; more variety at the same cost comes from more samples."""
+    encode: bool = True
+    """Encode samples that are not yet. Switched off, training takes what is there, and what another run adds."""
     workers: int = 1
     """Rendering processes when rendering on the fly."""
     held: int = 2000
     """Samples kept in memory when rendering on the fly."""
+    network: ViewNetwork = ViewNetwork()
+    """Architecture of a fresh model."""
     conditioning: Conditioning | None = None
-    """What the U-Net is told: everything, or what the checkpoint resumed from was told, unless given; all off is plain
-    Zero123."""
+    """Conditions of the U-Net: all, or those of the checkpoint resumed from, unless given; all off is plain Zero123."""
     loss: ViewLoss = ViewLoss()
     """How it is trained."""
+
+
+def build(arguments: Arguments) -> ViewDiffusion:
+    """A fresh view model around the trained VAE and coarse volume, or the one to resume.
+
+    Raises:
+        InputError: there is nothing to start from, or the checkpoint has another conditioning than was asked for.
+    """
+    resume, weights = arguments.train.resume, arguments.weights
+    if resume is not None:
+        model = ViewDiffusion.from_pretrained(resume)
+        if arguments.conditioning not in (None, model.conditioning):
+            raise InputError(
+                f"was trained with another conditioning ({model.conditioning})",
+                where=resume,
+                fix="Leave the conditioning out, or train a fresh model without --resume.",
+            )
+        return model
+    if weights is None:
+        raise InputError("a fresh model needs a trained VAE and coarse volume", fix="Give --weights, or --resume.")
+    return fresh_view_model(weights, arguments.conditioning or NANO_CONDITIONING, arguments.network)
 
 
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     seed = begin(settings)
-    model = model_to_train(settings.resume, arguments.weights, arguments.conditioning)
+    model = build(arguments)
     device = pick_device(settings.device)
-    for fixed in (model.vae, model.coarse):
+    for fixed in (model.vae, model.coarse, model.coarse_map):
         if fixed is not None:
             fixed.to(device).eval().requires_grad_(False)
     for trained in (model.unet, model.image_encoder, model.cc_projection):
         trained.to(device).requires_grad_(True)
+    jitter = arguments.loss.camera_jitter
     with contextlib.ExitStack() as stack:
-        store, held_out = open_data(
-            stack, arguments.objects, arguments.samples_dir, arguments.workers, arguments.held, seed
-        )
-        if arguments.samples_dir is not None:
-            jitter = arguments.loss.camera_jitter
-            encoded = EncodedStore(
-                arguments.samples_dir / "encoded",
-                latents_key(model, arguments.samples_dir, jitter, arguments.stored_views, settings.seed),
-                # Of the settings' own seed, so that resumed runs find them again.
-                lambda: encode_store(model, store, jitter, settings.seed, arguments.stored_views),
-            )
-
-            def draw(rng):  # type: ignore[no-untyped-def]
-                return encoded.batch(rng, settings.batch, device)
+        if arguments.samples:
+            held_out = held_out_store(arguments.objects)
+            stores = encoded_stores(model, arguments.samples, jitter, arguments.stored_views, encode=arguments.encode)
+            draw = EncodedSource(stores, settings.batch, device).draw
         else:
+            store, held_out = open_data(stack, arguments.objects, None, arguments.workers, arguments.held, seed)
 
             def draw(rng):  # type: ignore[no-untyped-def]
                 batch = store.batch(rng.integers(len(store), size=settings.batch))
-                return encode_samples(model, batch, arguments.loss.camera_jitter * torch.randn(len(batch), 4))
+                return encode_samples(model, batch, jitter * torch.randn(len(batch), 4))
 
+        model = with_fitted_map(model, draw, seed=seed)
         train(
             ViewModules(model),
             lambda device: ViewTask(model, draw, held_out.batch_all(), device, arguments.loss, seed),

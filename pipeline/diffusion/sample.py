@@ -179,7 +179,7 @@ def _start(
     """What the loop begins with, and its timesteps: noise alone, or noised latents of the coarse renders (SDEdit)."""
     side, count = model.latent_size, len(model.schedule)
     spacing = trailing_timesteps if model.schedule.zero_terminal_snr else leading_timesteps
-    start = noise.draw((4, side, side), model.device)
+    start = noise.draw((model.codec.latents, side, side), model.device)
     if settings.filtering != "none" and settings.zero_to_hero.share_init_noise:
         firsts = start[: method.objects * method.views : method.views]
         start = torch.cat([firsts.repeat_interleave(method.views, 0), firsts])[: len(start)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,15 @@ import torch
 from jaxtyping import Float, UInt8
 
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
-from pipeline.diffusion.modules.conditioning import Conditioning
 from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.training.data.encoded import EncodedBatch, encode_samples
 from pipeline.training.data.samples import SampleSettings, SampleStream, to_bytes
 from pipeline.training.data.store import SampleStore
 from pipeline.training.procedural import random_object
 from pipeline.training.tasks.vae import nano_vae
-from pipeline.training.tasks.views import (
-    NANO_SCHEDULER,
-    EncodedBatch,
-    ViewModules,
-    ViewTask,
-    encode_samples,
-    nano_parts,
-)
+from pipeline.training.tasks.views import NANO_CONDITIONING, NANO_SCHEDULER, ViewModules, ViewTask, nano_parts
 from pipeline.training.trainer import TrainSettings, train
 from recon.fit import fit_surface
 from recon.settings import FitSettings
@@ -60,9 +53,9 @@ class Check:
 def fresh_model(seed: int = 0) -> ViewDiffusion:
     """The nano architecture with random weights."""
     torch.manual_seed(seed)
-    conditioning = Conditioning(source_row=True, coarse=True, pluecker=True, joint=(8, 4))
-    unet, encoder, projection = nano_parts(conditioning)
-    return ViewDiffusion(unet, nano_vae(), encoder, projection, conditioning, NANO_SCHEDULER, CoarseVolumeModel())
+    conditioning, vae = replace(NANO_CONDITIONING, residual=False), nano_vae()
+    unet, encoder, projection = nano_parts(conditioning, vae.config["latent_channels"])
+    return ViewDiffusion(unet, vae, encoder, projection, conditioning, NANO_SCHEDULER, CoarseVolumeModel())
 
 
 def rendered_store(samples: int, workers: int) -> SampleStore:

@@ -6,6 +6,7 @@ import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from scene.backends import BACKENDS, import_failure, optional_module, version_of
 from scene.errors import ViewloomError
@@ -28,6 +29,7 @@ def examine() -> list[Finding]:
     findings = [
         Finding("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         Finding("viewloom", True, version_of("viewloom") or "not installed, run from its sources"),
+        *_foreign_packages(),
         Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} CPU threads"),
     ]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -64,3 +66,27 @@ def examine() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     findings.append(Finding("disk", free > 2, f"{free:.0f} GB free here"))
     return findings
+
+
+def _foreign_packages() -> list[Finding]:
+    """A line for each of viewloom's packages that another project's of the same name hides, such as ``scene``.
+
+    Checkouts of Gaussian splatting have a package called so; run from inside of one, Python takes that.
+    """
+    import pipeline
+    import qnerf
+    import recon
+    import scene
+
+    def home(module: ModuleType) -> Path:
+        return Path(str(module.__file__)).resolve().parent.parent
+
+    return [
+        Finding(
+            module.__name__,
+            False,
+            f"is another project's, from {home(module)}: run viewloom from another folder, or without PYTHONPATH",
+        )
+        for module in (qnerf, recon, scene)
+        if home(module) != home(pipeline)
+    ]

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from jaxtyping import Float
 from torch import Tensor
 
@@ -151,6 +151,45 @@ class HookedAttention:
                 scores = hook.scores(self.layer, scores)
             outs.append(scores.float().softmax(dim=-1).to(v.dtype) @ few_v)
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+
+
+class OneTokenAttention:
+    """Attention processor for cross-attention on a single token, as in Zero123: a softmax over one score is 1.
+
+    What is left of the layer is a linear map of the token, the same for every place, to rounding; queries and keys do
+    not matter. Several tokens go through the ordinary processor.
+    """
+
+    def __init__(self) -> None:
+        self._ordinary = AttnProcessor2_0()
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Cross-attention of ``hidden_states`` ``[rows, tokens, channels]``."""
+        token = encoder_hidden_states
+        if token is None or token.shape[1] != 1 or attention_mask is not None or attn.norm_cross is not None:
+            out: Tensor = self._ordinary(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+            return out
+        out = attn.to_out[1](attn.to_out[0](attn.to_v(token))).expand_as(hidden_states)
+        if attn.residual_connection:
+            out = out + hidden_states
+        return out / attn.rescale_output_factor
+
+
+def use_one_token_attention(unet: UNet2DConditionModel) -> None:
+    """Give all cross-attention layers of a U-Net the short way for one token, in place."""
+    unet.set_attn_processor(
+        {
+            name: OneTokenAttention() if name.endswith("attn2.processor") else processor
+            for name, processor in unet.attn_processors.items()
+        }
+    )
 
 
 def self_attention_layers(unet: UNet2DConditionModel, latent_size: int | None = None) -> dict[str, Layer]:

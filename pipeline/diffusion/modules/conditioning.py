@@ -13,7 +13,6 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-LATENTS = 4
 FourthEntry = Literal["radius", "polar"]
 
 
@@ -27,6 +26,9 @@ class Conditioning:
         pluecker: Plücker coordinates of the pixel rays are extra input channels.
         joint: sides of token grids at which the views of an object may share attention.
         fourth: last number of a pose: the change of the radius, or, for Stable Zero123, the source's polar angle.
+        normalised: latents of source and coarse render are conditions in the scale of the diffusion model, and not raw
+            as Zero123 has them.
+        residual: the U-Net predicts what a linear map of the coarse render leaves (:class:`CoarseMap`).
     """
 
     source_row: bool = False
@@ -34,11 +36,12 @@ class Conditioning:
     pluecker: bool = False
     joint: tuple[int, ...] = ()
     fourth: FourthEntry = "radius"
+    normalised: bool = False
+    residual: bool = False
 
-    @property
-    def channels(self) -> int:
-        """Input channels of the U-Net."""
-        return 2 * LATENTS + (LATENTS + 4) * self.coarse + 6 * self.pluecker
+    def channels(self, latents: int) -> int:
+        """Input channels of a U-Net whose latents have so many channels."""
+        return 2 * latents + (latents + 4) * self.coarse + 6 * self.pluecker
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,30 @@ def fold_visibility(visible: Float[Tensor, "*b 1 s s"], side: int) -> Float[Tens
     """Visibility at twice the latent side, folded into four channels of the latent side."""
     flat = F.interpolate(visible.flatten(0, -4).float(), (2 * side, 2 * side), mode="area")
     return F.pixel_unshuffle(flat, 2).reshape(*visible.shape[:-3], 4, side, side)
+
+
+class CoarseMap(ModelMixin, ConfigMixin):
+    """A linear map of a coarse render's latents and its visibility to latents of the view: a first estimate.
+
+    Least squares give it in one step (:func:`pipeline.training.tasks.views.fitted_coarse_map`), and a small U-Net needs
+    thousands of steps to reach it: so the U-Net is left what it does not explain.
+
+    Args:
+        latents: channels of the latents.
+        kernel: side of the neighbourhood.
+    """
+
+    @register_to_config
+    def __init__(self, latents: int = 4, kernel: int = 3) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(latents + 4, latents, kernel, padding=kernel // 2)
+
+    def forward(
+        self, coarse: Float[Tensor, "*b c h w"], visible: Float[Tensor, "*b 4 h w"]
+    ) -> Float[Tensor, "*b c h w"]:
+        """Estimates of normalised latents."""
+        planes = torch.cat([coarse, visible], -3)
+        return self.map(planes.flatten(0, -4)).unflatten(0, planes.shape[:-3])
 
 
 class PhotoEncoder(ModelMixin, ConfigMixin):

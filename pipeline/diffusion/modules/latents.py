@@ -92,6 +92,7 @@ class LatentCodec:
     def __init__(self, vae: AutoencoderKL) -> None:
         self.vae = vae
         self.channels = vae_channels(vae)
+        self.latents = int(vae.config["latent_channels"])
         mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
         count = vae.config["latent_channels"]
         scale = vae.config["scaling_factor"]

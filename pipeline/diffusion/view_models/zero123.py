@@ -26,9 +26,9 @@ from pipeline.diffusion.checkpoints.layouts import (
 )
 from pipeline.diffusion.checkpoints.parts import load_part, quiet_diffusers, save_part
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
-from pipeline.diffusion.modules.attention import HookedAttention, SharedViews
+from pipeline.diffusion.modules.attention import HookedAttention, SharedViews, use_one_token_attention
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
-from pipeline.diffusion.modules.conditioning import LATENTS, Conditioning, Conditions, PhotoEncoder, PoseProjection
+from pipeline.diffusion.modules.conditioning import CoarseMap, Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.modules.latents import LatentCodec, save_decoder_memory, vae_factor
 from pipeline.diffusion.settings import Memory, PoseEntry
 from scene.errors import CheckpointError
@@ -39,8 +39,10 @@ _PARTS = {
     "image_encoder": PhotoEncoder,
     "cc_projection": PoseProjection,
     "coarse": CoarseVolumeModel,
+    "coarse_map": CoarseMap,
 }
-_ALWAYS_SINGLE = ("cc_projection", "coarse")
+_OPTIONAL = ("coarse", "coarse_map")
+_ALWAYS_SINGLE = ("cc_projection", "coarse", "coarse_map")
 """Small, and poses and coordinates need the digits."""
 
 
@@ -56,6 +58,7 @@ class ViewDiffusion:
         conditioning: which conditions the U-Net was trained with.
         scheduler: config of the noise process, in diffusers' terms.
         coarse: photo to coarse volume; needed if the conditioning has its renders.
+        coarse_map: the linear map of its renders; needed if the U-Net predicts what that leaves.
         licence: of the weights.
         rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
     """
@@ -67,19 +70,28 @@ class ViewDiffusion:
     conditioning: Conditioning
     scheduler: dict[str, object]
     coarse: CoarseVolumeModel | None = None
+    coarse_map: CoarseMap | None = None
     licence: str = "unknown"
     rows_at_once: int | None = None
 
     def __post_init__(self) -> None:
-        wanted, found = self.conditioning.channels, self.unet.config["in_channels"]
+        self.codec = LatentCodec(self.vae)
+        latents, made = self.codec.latents, self.unet.config["out_channels"]
+        if made < latents:
+            raise CheckpointError(f"the U-Net makes latents of {made} channels, the VAE has {latents}")
+        wanted, found = self.conditioning.channels(latents), self.unet.config["in_channels"]
         if wanted != found:
-            raise CheckpointError(f"the U-Net has {found} input channels, its conditioning needs {wanted}")
+            raise CheckpointError(
+                f"the U-Net has {found} input channels, its conditioning needs {wanted} with the {latents} of the VAE"
+            )
+        if self.conditioning.residual and self.coarse_map is None:
+            raise CheckpointError("the U-Net was trained beside a linear map, but the checkpoint has no coarse_map")
         if self.conditioning.coarse and self.coarse is None:
             raise CheckpointError(
                 "the U-Net was trained with renders of a coarse volume, but the checkpoint has no coarse volume"
             )
-        self.codec = LatentCodec(self.vae)
         self.schedule = NoiseSchedule.of_config(self.scheduler)
+        use_one_token_attention(self.unet)
 
     @property
     def device(self) -> torch.device:
@@ -176,7 +188,7 @@ class ViewDiffusion:
         parts = {
             name: load_part(kind, folder / name)
             for name, kind in _PARTS.items()
-            if name != "coarse" or (folder / name).is_dir()
+            if name not in _OPTIONAL or (folder / name).is_dir()
         }
         return cls(conditioning=conditioning, scheduler=scheduler, licence=own.get("licence", "unknown"), **parts)
 
@@ -229,15 +241,15 @@ class ViewDiffusion:
         """
         objects, views = z.shape[:2]
         c = self.conditioning
-        wide = conditions.source[:, None].expand(-1, views, -1, -1, -1)
-        planes: list[Tensor] = [z, wide]
-        first: list[Tensor] = [conditions.source_clean, conditions.source]
+        source, coarse = self._scaled(conditions.source), conditions.coarse
+        planes: list[Tensor] = [z, source[:, None].expand(-1, views, -1, -1, -1)]
+        first: list[Tensor] = [conditions.source_clean, source]
         if c.coarse:
-            if conditions.coarse is None or conditions.visible is None:
+            if coarse is None or conditions.visible is None:
                 raise CheckpointError("this model needs the coarse render of every view")
-            planes += [conditions.coarse, conditions.visible]
+            planes += [self._scaled(coarse.flatten(0, 1)).unflatten(0, coarse.shape[:2]), conditions.visible]
             # The source row sees its own latents where other rows see the coarse render's.
-            first += [conditions.source, torch.ones_like(conditions.visible[:, 0])]
+            first += [source, torch.ones_like(conditions.visible[:, 0])]
         if c.pluecker:
             if conditions.rays is None or conditions.source_rays is None:
                 raise CheckpointError("this model needs the rays of every view")
@@ -254,7 +266,26 @@ class ViewDiffusion:
         passes = zip(*(part.split(count) for part in flat), strict=True)
         outs = [self.unet(*one).sample for one in passes]
         out = outs[0] if len(outs) == 1 else torch.cat(outs)
-        return out.float().unflatten(0, (objects, -1))[:, int(c.source_row) :, :LATENTS]
+        out = out.float().unflatten(0, (objects, -1))[:, int(c.source_row) :, : z.shape[2]]
+        return out if self.coarse_map is None else out - self._mapped(t, conditions)
+
+    def _scaled(self, raw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Latents that are conditions, as the U-Net was trained to see them; zeros, which mean none, stay zeros."""
+        if not self.conditioning.normalised:
+            return raw
+        given = (raw != 0).flatten(1).any(1).view(-1, 1, 1, 1)
+        return torch.where(given, self.codec.normalise(raw), raw)
+
+    def _mapped(self, t: Int[Tensor, "o v"], conditions: Conditions) -> Float[Tensor, "o v c h w"]:
+        """What the linear map takes off a v-prediction: with ``v = v_net - sigma m`` the clean estimate is
+        ``alpha z - sigma v = alpha z - sigma v_net + sigma^2 m``, the map alone where there is only noise.
+        """
+        raw, visible = conditions.coarse, conditions.visible
+        if self.coarse_map is None or raw is None or visible is None:
+            raise CheckpointError("this model needs the coarse render of every view")
+        normalised = self._scaled(raw.flatten(0, 1)).unflatten(0, raw.shape[:2])
+        sigma = (1 - self.schedule.alphas_cumprod.to(t.device)[t]).sqrt()[..., None, None, None]
+        return sigma * self.coarse_map(normalised, visible)
 
     def _rows_meet(self) -> bool:
         """Whether a row's prediction may depend on other rows: hooks can read across them, and they are installed."""

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pipeline.diffusion.checkpoints.parts import quiet_diffusers
 from pipeline.diffusion.modules.latents import (
     decode_latents,
     encode_images,
@@ -150,7 +151,8 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
         target = images_from_rgba(batch, 4)
         posterior = encode_images(self.vae, target)
         latents = posterior.sample()
-        error = decode_latents(self.vae, latents + w.latent_noise * torch.randn_like(latents)).float() - target
+        image = decode_latents(self.vae, latents + w.latent_noise * torch.randn_like(latents)).float()
+        error = beyond_range_forgiven(image, target)
         emphasis = 1 + w.foreground * (target[:, 3:] > -0.99).float()
         emphasis = emphasis / emphasis.mean()
         pixels = (emphasis * (error.abs() + w.squared * error.square())).mean()
@@ -177,7 +179,8 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
         """Write the VAE with the statistics of its latents, half precision."""
         with torch.no_grad():
             mean, std = self.latent_statistics()
-        twin = AutoencoderKL.from_config(self.vae.config)
+        with quiet_diffusers():  # it does not know of folding
+            twin = AutoencoderKL.from_config(self.vae.config)
         twin.load_state_dict(self.vae.state_dict())
         twin.register_to_config(
             latents_mean=[round(float(v), 5) for v in mean], latents_std=[round(float(v), 5) for v in std]
@@ -203,6 +206,19 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
         ]
         latents = torch.cat(parts)
         return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+
+
+def beyond_range_forgiven(
+    image: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Decoded less true values, 0 where the truth is an end of the range and the decoded value lies beyond it.
+
+    Such values are clamped in use. Were they errors, the decoder would hedge: white would come out grey, and corners of
+    the colour cube 8 of 255 inside it.
+    """
+    error = image - target
+    beyond = ((target >= 1) & (error > 0)) | ((target <= -1) & (error < 0))
+    return error.masked_fill(beyond, 0.0)
 
 
 def chroma_error(

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor, nn
 
+from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.attention import hooked
-from pipeline.diffusion.modules.coarse_volume import CAMERA_SCALE
-from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection
-from pipeline.diffusion.modules.latents import images_from_rgba
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
+from pipeline.diffusion.modules.conditioning import CoarseMap, Conditioning, Conditions, PhotoEncoder, PoseProjection
+from pipeline.diffusion.modules.latents import LatentCodec
 from pipeline.diffusion.modules.poses import Poses, pluecker_maps, pose_tokens
-from pipeline.diffusion.sample import coarse_renders, coarse_volume, decode_views, sample_latents, view_conditions
+from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.training.data.store import SampleBatch, SampleStore
-from pipeline.training.trainer import Task, autocast
+from pipeline.training.data.encoded import EncodedBatch, part_digest
+from pipeline.training.data.store import SampleBatch
+from pipeline.training.trainer import Task
+from scene.errors import InputError
 from scene.metrics import view_scores
 
 NANO_SCHEDULER: dict[str, object] = {
@@ -39,6 +42,12 @@ NANO_SCHEDULER: dict[str, object] = {
     "set_alpha_to_one": True,
     "steps_offset": 0,
 }
+
+
+NANO_CONDITIONING = Conditioning(
+    source_row=True, coarse=True, pluecker=True, joint=(8, 4), normalised=True, residual=True
+)
+"""What the shipped U-Net is conditioned on."""
 
 
 @dataclass(frozen=True)
@@ -63,130 +72,129 @@ class ViewLoss:
     camera_jitter: float = 0.2
 
 
-def nano_unet(conditioning: Conditioning) -> UNet2DConditionModel:
-    """The shipped architecture: 13.6 M parameters, three levels with self-attention on each."""
-    return UNet2DConditionModel(
+@dataclass(frozen=True)
+class ViewNetwork:
+    """Architecture of a fresh view U-Net.
+
+    Args:
+        widths: channels of each level, the finest first.
+        layers: residual blocks of a level of the encoder; the decoder has one more.
+        heads: of attention.
+        encoder_attention: self-attention at the finest level of the encoder too; the decoder has it anyway.
+        zero_conditions: input channels beyond the noisy latent start at zero weight, as Zero123's did.
+        token: length of the token of photo and pose.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 192)
+    layers: int = 1
+    heads: int = 1
+    encoder_attention: bool = False
+    zero_conditions: bool = False
+    token: int = 128
+
+
+def nano_unet(conditioning: Conditioning, latents: int, network: ViewNetwork = ViewNetwork()) -> UNet2DConditionModel:
+    """An untrained U-Net for latents of 16 places a side.
+
+    Attention at 16x16 takes more time than all else together on a CPU; in the decoder it is kept, since that is where
+    views are read, filtered and queried.
+    """
+    levels = len(network.widths)
+    first = "CrossAttnDownBlock2D" if network.encoder_attention else "DownBlock2D"
+    unet = UNet2DConditionModel(
         sample_size=16,
-        in_channels=conditioning.channels,
-        out_channels=4,
-        layers_per_block=2,
-        block_out_channels=(96, 128, 144),
-        down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=128,
-        attention_head_dim=4,
+        in_channels=conditioning.channels(latents),
+        out_channels=latents,
+        layers_per_block=network.layers,
+        block_out_channels=network.widths,
+        down_block_types=(first, *("CrossAttnDownBlock2D",) * (levels - 1)),
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        cross_attention_dim=network.token,
+        attention_head_dim=network.heads,  # diffusers' name for the number of heads of this class
         norm_num_groups=16,
+    )
+    with torch.no_grad():
+        # The first step predicts nothing, or what the linear map says: no noise of its own to unlearn.
+        unet.conv_out.weight.zero_()
+        unet.conv_out.bias.zero_()
+        if network.zero_conditions:
+            unet.conv_in.weight[:, latents:] = 0
+    return unet
+
+
+def nano_parts(
+    conditioning: Conditioning, latents: int, network: ViewNetwork = ViewNetwork()
+) -> tuple[UNet2DConditionModel, PhotoEncoder, PoseProjection]:
+    """Untrained parts of a view model."""
+    # By keyword: diffusers forgets positional arguments when it rebuilds a model from its config.
+    encoder, projection = PhotoEncoder(width=network.token), PoseProjection(width=network.token)
+    return nano_unet(conditioning, latents, network), encoder, projection
+
+
+def fresh_view_model(weights: Path, conditioning: Conditioning, network: ViewNetwork = ViewNetwork()) -> ViewDiffusion:
+    """An untrained view model around a trained VAE and coarse volume.
+
+    Its linear map, if the conditioning has one, is still empty: see :func:`with_fitted_map`.
+
+    Args:
+        weights: folder with ``vae/`` and ``coarse/``.
+        conditioning: of the U-Net.
+        network: its architecture.
+    """
+    vae = load_part(AutoencoderKL, weights / "vae")
+    coarse = load_part(CoarseVolumeModel, weights / "coarse") if conditioning.coarse else None
+    latents = int(vae.config["latent_channels"])
+    unet, encoder, projection = nano_parts(conditioning, latents, network)
+    coarse_map = CoarseMap(latents=latents) if conditioning.residual else None
+    if coarse_map is not None:
+        nn.init.zeros_(coarse_map.map.weight)
+        nn.init.zeros_(coarse_map.map.bias)
+    return ViewDiffusion(
+        unet, vae, encoder, projection, conditioning, NANO_SCHEDULER, coarse, coarse_map, licence="Apache-2.0"
     )
 
 
-def nano_parts(conditioning: Conditioning) -> tuple[UNet2DConditionModel, PhotoEncoder, PoseProjection]:
-    """Untrained parts. Input channels beyond the noisy latent start at zero weight, as Zero123's did."""
-    unet = nano_unet(conditioning)
+def with_fitted_map(
+    model: ViewDiffusion, draw: Callable[[np.random.Generator], EncodedBatch], *, seed: int = 0, batches: int = 60
+) -> ViewDiffusion:
+    """The model, its linear map fitted to training samples if it has one that is still empty; in place."""
+    if model.coarse_map is not None and not bool(model.coarse_map.map.weight.any()):
+        rng = np.random.default_rng([seed, 1])
+        found = fitted_coarse_map((draw(rng) for _ in range(batches)), model.codec)
+        model.coarse_map.load_state_dict(found.state_dict())
+    return model
+
+
+def fitted_coarse_map(
+    batches: Iterable[EncodedBatch], codec: LatentCodec, ridge: float = 1e-3, kernel: int = 3
+) -> CoarseMap:
+    """The linear map of coarse renders to views that is best in the mean square, over batches of encoded samples.
+
+    Args:
+        batches: training samples; some thousand views are enough.
+        codec: of the latents.
+        ridge: added to the diagonal, per sample.
+        kernel: side of the neighbourhood.
+    """
+    gram: Tensor | None = None
+    moment: Tensor | None = None
+    for batch in batches:
+        coarse = codec.normalise(batch.coarse.flatten(0, 1))
+        planes = torch.cat([coarse, batch.visible.flatten(0, 1)], 1)
+        columns = F.unfold(planes, kernel, padding=kernel // 2).transpose(1, 2).flatten(0, 1)
+        columns = torch.cat([columns, torch.ones_like(columns[:, :1])], 1).double()
+        wanted = batch.targets.flatten(0, 1).flatten(2).transpose(1, 2).flatten(0, 1).double()
+        gram = columns.T @ columns + (0 if gram is None else gram)
+        moment = columns.T @ wanted + (0 if moment is None else moment)
+    if gram is None or moment is None:
+        raise InputError("a linear map needs samples to be fitted to")
+    diagonal = ridge * gram[-1, -1] * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    solved = torch.linalg.solve(gram + diagonal, moment).float()
+    found = CoarseMap(latents=codec.latents, kernel=kernel)
     with torch.no_grad():
-        unet.conv_in.weight[:, 8:] = 0
-    # By keyword: diffusers forgets positional arguments when it rebuilds a model from its config.
-    return unet, PhotoEncoder(width=128), PoseProjection(width=128)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedBatch:
-    """What the U-Net needs of samples; see :class:`pipeline.diffusion.modules.conditioning.Conditions`."""
-
-    photo: Float[Tensor, "b 4 p p"]
-    source: Float[Tensor, "b c h w"]
-    targets: Float[Tensor, "b t c h w"]
-    coarse: Float[Tensor, "b t c h w"]
-    visible: Float[Tensor, "b t 4 h w"]
-    source_camera: Float[Tensor, "b 4"]
-    target_cameras: Float[Tensor, "b t 3"]
-
-
-@torch.no_grad()
-def encode_samples(model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tensor, "b 4"]) -> EncodedBatch:
-    """Latents, coarse pictures and cameras of samples.
-
-    Args:
-        model: gives the VAE and the coarse volume.
-        batch: rendered samples.
-        jitter: change of the claimed source cameras, in typical deviations of the predicted one.
-    """
-    device = model.device
-    with autocast(device, "bf16"):
-        return _encode(model, batch, jitter, device)
-
-
-def _encode(
-    model: ViewDiffusion, batch: SampleBatch, jitter: Float[Tensor, "b 4"], device: torch.device
-) -> EncodedBatch:
-    photo, targets = torch.from_numpy(batch.source).to(device), torch.from_numpy(batch.targets).to(device)
-    source_camera = torch.from_numpy(batch.source_camera).to(device)
-    source_camera = source_camera + jitter.to(device) * source_camera.new_tensor(CAMERA_SCALE)
-    orbits = torch.from_numpy(batch.target_cameras).to(device)
-    latents = torch.stack([model.codec.normalise(model.codec.encode_raw(t)) for t in targets])
-    volume = coarse_volume(model, photo, source_camera)
-    if volume is None:
-        coarse, visible = torch.zeros_like(latents), torch.zeros_like(latents)
-    else:
-        coarse, visible = coarse_renders(model, photo, volume, Poses.of_orbits(orbits))
-    small = nn.functional.interpolate(images_from_rgba(photo, 4), (64, 64), mode="bilinear", antialias=True)
-    return EncodedBatch(small, model.codec.encode_raw(photo), latents, coarse, visible, source_camera, orbits)
-
-
-class EncodedStore:
-    """Encoded samples in memory, kept in a folder between runs.
-
-    Args:
-        folder: where to keep them; what is there is used if ``key`` is the same.
-        key: names the weights and samples they were made from.
-        build: makes them, batch by batch, if they are not there.
-    """
-
-    def __init__(self, folder: Path, key: str, build: Callable[[], Iterator[EncodedBatch]]) -> None:
-        stamp = folder / "encoded.json"
-        names = list(EncodedBatch.__dataclass_fields__)
-        if not (stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == key):
-            folder.mkdir(parents=True, exist_ok=True)
-            stamp.unlink(missing_ok=True)
-            parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-            for batch in build():
-                for name in names:
-                    parts[name].append(getattr(batch, name).half().cpu().numpy())
-            for name in names:
-                np.save(folder / f"{name}.npy", np.concatenate(parts[name]))
-            stamp.write_text(json.dumps(key), encoding="utf-8")
-        self._arrays = {name: np.load(folder / f"{name}.npy") for name in names}
-
-    def __len__(self) -> int:
-        return len(self._arrays["source"])
-
-    def batch(self, rng: np.random.Generator, count: int, device: torch.device) -> EncodedBatch:
-        """Random samples."""
-        index = rng.integers(len(self), size=count)
-        return EncodedBatch(**{k: torch.from_numpy(v[index]).to(device).float() for k, v in self._arrays.items()})
-
-
-def encode_store(
-    model: ViewDiffusion, store: SampleStore, jitter: float, seed: int, views: int | None = None, chunk: int = 16
-) -> Iterator[EncodedBatch]:
-    """Encode every sample of a store, with a progress bar.
-
-    Args:
-        model: gives the VAE and the coarse volume.
-        store: the samples.
-        jitter: deviation of the claimed source cameras, in typical deviations of the predicted one.
-        seed: of the jitter and of the choice of views.
-        views: encode so many target views of each sample, drawn at random; all of them if None.
-        chunk: samples encoded at a time.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for start in track(range(0, len(store), chunk), "encoding"):
-        index = np.arange(start, min(start + chunk, len(store)))
-        batch = store.batch(index)
-        if views is not None and views < batch.targets.shape[1]:
-            order = torch.rand(batch.targets.shape[:2], generator=generator).argsort(1)[:, :views].numpy()
-            rows = np.arange(len(index))[:, None]
-            batch = replace(batch, targets=batch.targets[rows, order], target_cameras=batch.target_cameras[rows, order])
-        yield encode_samples(model, batch, jitter * torch.randn(len(index), 4, generator=generator))
+        found.map.weight.copy_(solved[:-1].T.reshape(found.map.weight.shape))
+        found.map.bias.copy_(solved[-1])
+    return found.requires_grad_(False)
 
 
 class ViewModules(nn.Module):
@@ -208,7 +216,7 @@ class ViewTask(Task[EncodedBatch]):
         device: torch.device,
         weights: ViewLoss = ViewLoss(),
         seed: int = 0,
-        sampling: SamplingSettings = SamplingSettings(steps=12, guidance=1.0),
+        sampling: SamplingSettings = SamplingSettings(steps=12, guidance=1.0, strength=1.0),
         held_views: int = 3,
     ) -> None:
         self.model, self.draw, self.device, self.weights = model, draw, device, weights
@@ -258,7 +266,12 @@ class ViewTask(Task[EncodedBatch]):
         return error.mean(), objects * w.views, numbers
 
     def evaluate(self) -> dict[str, float]:
-        """Scores of sampled views of the held-out objects, with the true source camera."""
+        """Scores of views of the held-out objects, with the true source camera.
+
+        Returns:
+            Scores of sampled views, of the estimate that one step from pure noise makes (``one_step_...``), and, where
+            there is one, of the linear map alone (``map_...``), which a network that uses its conditions must pass.
+        """
         totals: dict[str, float] = {}
         count = 0
         views = np.arange(self.held_views) * (self.held_out.targets.shape[1] // self.held_views)
@@ -268,21 +281,52 @@ class ViewTask(Task[EncodedBatch]):
             source = torch.from_numpy(self.held_out.source_camera[part]).to(self.device)
             orbits = torch.from_numpy(self.held_out.target_cameras[part][:, views]).to(self.device)
             volume = coarse_volume(self.model, photo, source)
-            given = view_conditions(self.model, photo, source, orbits, volume)
-            pictures = decode_views(self.model, sample_latents(self.model, given, self.sampling)).float().cpu().numpy()
-            for rgba, truth in zip(
-                pictures.reshape(-1, *pictures.shape[2:]),
-                self.held_out.targets[part][:, views].reshape(-1, *pictures.shape[2:]),
-                strict=True,
-            ):
-                for key, value in view_scores(rgba, truth.astype(np.float32) / 255).items():
-                    totals[key] = totals.get(key, 0.0) + value
-                count += 1
+            conditions = view_conditions(self.model, photo, source, orbits, volume)
+            truth = self.held_out.targets[part][:, views].astype(np.float32) / 255
+            for name, latents in self._estimates(conditions).items():
+                images = decode_views(self.model, latents).float().cpu().numpy()
+                for rgba, true in zip(images.reshape(-1, *images.shape[2:]), truth.reshape(-1, *truth.shape[2:])):
+                    for key, value in view_scores(rgba, true).items():
+                        totals[name + key] = totals.get(name + key, 0.0) + value
+            count += len(truth) * len(views)
         return {key: value / count for key, value in totals.items()}
+
+    def _estimates(self, conditions: Conditions) -> dict[str, Float[Tensor, "o v c h w"]]:
+        """Latents of the same views: sampled, of one step from noise, and of the linear map."""
+        model, (objects, views) = self.model, conditions.tokens.shape[:2]
+        found = {"": sample_latents(model, conditions, self.sampling)}
+        last = len(model.schedule) - 1
+        generator = torch.Generator().manual_seed(0)
+        shape = (objects, views, model.codec.latents, model.latent_size, model.latent_size)
+        noise = torch.randn(shape, generator=generator).to(self.device)
+        sharing = model.shared_views(views, joint=True)
+        with hooked(model.unet, [] if sharing is None else [sharing], model.latent_size):
+            times = torch.full((objects, views), last, device=self.device)
+            found["one_step_"] = model.schedule.predict_x0_eps(model.predict(noise, times, conditions), noise, last)[0]
+        if model.coarse_map is not None and conditions.coarse is not None and conditions.visible is not None:
+            flat = model.codec.normalise(conditions.coarse.flatten(0, 1)).unflatten(0, (objects, views))
+            found["map_"] = model.coarse_map(flat, conditions.visible)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write the whole view model."""
         self.model.save_pretrained(folder)
+
+    def state(self) -> dict[str, Any]:
+        """Which VAE the latents are of."""
+        return {"vae": part_digest(self.model.vae)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Refuse to go on with another VAE.
+
+        Raises:
+            InputError: its latents mean something else.
+        """
+        if state["vae"] != part_digest(self.model.vae):
+            raise InputError(
+                "the training began with another VAE: its latents mean something else to the U-Net",
+                fix="Put that VAE back, or begin a fresh model without --resume.",
+            )
 
 
 def shifted_timesteps(model: ViewDiffusion, shift: float, count: int = 4096) -> Int[Tensor, "n"]:

@@ -77,7 +77,7 @@ def build_model(conditioning: Conditioning = PLAIN, seed: int = 0, **parts: obje
     """A whole view model for pictures of 16 pixels; parts can be replaced."""
     torch.manual_seed(seed)
     made: dict[str, object] = {
-        "unet": tiny_unet(conditioning.channels),
+        "unet": tiny_unet(conditioning.channels(4)),
         "vae": tiny_vae(),
         "image_encoder": PhotoEncoder(width=16, image_size=32).eval(),
         "cc_projection": PoseProjection(width=16).eval(),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import recon.export.validate
+import scene
 from pipeline.jobs import doctor
 from pipeline.jobs.doctor import Finding, examine
 from scene import resources
@@ -49,6 +50,14 @@ def test_backends_that_are_installed_and_broken_say_so(monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "BACKENDS", (Backend("broken_backend", "b", "flying", "we walk", "pip install b"),))
     expected = "installed, but: operator torchvision::nms does not exist; we walk. pip install b"
     assert found("broken_backend") == Finding("broken_backend", False, expected)
+
+
+def test_a_package_of_the_same_name_that_hides_ours_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert {"scene", "recon", "qnerf"}.isdisjoint(finding.name for finding in examine())
+    monkeypatch.setattr(scene, "__file__", str(tmp_path / "gaussians" / "scene" / "__init__.py"))
+    finding = found("scene")
+    assert not finding.found
+    assert f"another project's, from {tmp_path / 'gaussians'}" in finding.detail
 
 
 def test_installed_backends_tell_their_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def make_conditions(objects: int = 3, views: int = 2) -> Conditions:
     ],
 )
 def test_input_channels(conditioning: Conditioning, channels: int) -> None:
-    assert conditioning.channels == channels
+    assert conditioning.channels(4) == channels
+    assert conditioning.channels(8) == channels + 4 * (2 + conditioning.coarse)
 
 
 def test_dropping_blanks_whole_objects_but_not_their_rays() -> None:

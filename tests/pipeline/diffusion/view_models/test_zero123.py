@@ -215,7 +215,7 @@ def test_damaged_checkpoints_say_what_is_wrong(
 
 
 def test_parts_must_fit_the_conditioning(make_model: Make) -> None:
-    with pytest.raises(CheckpointError, match="8 input channels, its conditioning needs 22"):
+    with pytest.raises(CheckpointError, match="8 input channels, its conditioning needs 22 with the 4 of the VAE"):
         make_model(FULL, unet=make_model().unet)
     with pytest.raises(CheckpointError, match="no coarse volume"):
         make_model(FULL, coarse=None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,28 +12,33 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from pipeline.diffusion.modules.coarse_volume import CAMERA_SCALE, CoarseVolumeModel
-from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, PhotoEncoder, PoseProjection
-from pipeline.diffusion.modules.latents import images_from_rgba
+from pipeline.diffusion.modules.attention import self_attention_layers
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
+from pipeline.diffusion.modules.conditioning import CoarseMap, Conditioning, Conditions, PhotoEncoder, PoseProjection
+from pipeline.diffusion.modules.latents import LatentCodec
 from pipeline.diffusion.modules.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.training.data.encoded import EncodedBatch, encode_samples
 from pipeline.training.data.store import SampleBatch, SampleStore
 from pipeline.training.tasks.views import (
+    NANO_CONDITIONING,
     NANO_SCHEDULER,
-    EncodedBatch,
-    EncodedStore,
     ViewLoss,
     ViewModules,
+    ViewNetwork,
     ViewTask,
-    encode_samples,
-    encode_store,
+    fitted_coarse_map,
+    fresh_view_model,
     nano_parts,
     shifted_timesteps,
+    with_fitted_map,
 )
+from scene.errors import InputError
 
 CPU = torch.device("cpu")
 PLAIN, FULL = Conditioning(), Conditioning(source_row=True, coarse=True, pluecker=True, joint=(8, 4))
+RESIDUAL = replace(FULL, normalised=True, residual=True)
 
 
 def small_model(conditioning: Conditioning) -> ViewDiffusion:
@@ -40,7 +46,7 @@ def small_model(conditioning: Conditioning) -> ViewDiffusion:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,
-        in_channels=conditioning.channels,
+        in_channels=conditioning.channels(4),
         out_channels=4,
         layers_per_block=1,
         block_out_channels=(16, 16, 16),
@@ -71,6 +77,7 @@ def small_model(conditioning: Conditioning) -> ViewDiffusion:
         conditioning,
         NANO_SCHEDULER,
         coarse if conditioning.coarse else None,
+        CoarseMap() if conditioning.residual else None,
     )
 
 
@@ -79,7 +86,7 @@ def exact(batch: SampleBatch) -> torch.Tensor:
     return torch.zeros(len(batch), 4)
 
 
-@pytest.fixture(params=[PLAIN, FULL], ids=["plain", "full"])
+@pytest.fixture(params=[PLAIN, FULL, RESIDUAL], ids=["plain", "full", "residual"])
 def task(request: pytest.FixtureRequest, small_store: SampleStore) -> ViewTask:
     """A task whose every batch is all four samples."""
     model, batch = small_model(request.param), small_store.batch_all()
@@ -117,13 +124,15 @@ def test_steps_on_one_batch_lower_the_loss(task: ViewTask) -> None:
 
 def test_every_trained_part_gets_a_gradient(task: ViewTask) -> None:
     modules = ViewModules(task.model)
-    for vae_or_coarse in (task.model.vae, task.model.coarse):
-        if vae_or_coarse is not None:
-            vae_or_coarse.requires_grad_(False)
+    for fixed in (task.model.vae, task.model.coarse, task.model.coarse_map):
+        if fixed is not None:
+            fixed.requires_grad_(False)
     torch.manual_seed(3)
     task.loss(next(task.batches()))[0].backward()
     for part in ("unet", "image_encoder", "cc_projection"):
-        gradients = [p.grad for p in getattr(modules, part).parameters()]
+        # With one token, what cross-attention asks it for does not matter: no gradient reaches the questions.
+        idle = re.compile(r"\.(norm2\.|attn2\.to_[qk]\.)")
+        gradients = [p.grad for name, p in getattr(modules, part).named_parameters() if not idle.search(name)]
         assert all(g is not None and torch.isfinite(g).all() for g in gradients), part
         assert sum(float(g.abs().sum()) for g in gradients) > 0, part
 
@@ -208,7 +217,8 @@ def test_views_of_one_object_share_their_noise_level(task: ViewTask) -> None:
 
 def test_held_out_views_are_sampled_and_scored(task: ViewTask) -> None:
     scores = task.evaluate()
-    assert scores.keys() == {"psnr", "foreground_psnr", "ssim", "iou"}
+    kinds = ["", "one_step_", *(["map_"] if task.model.conditioning.residual else [])]
+    assert scores.keys() == {f"{kind}{key}" for kind in kinds for key in ("psnr", "foreground_psnr", "ssim", "iou")}
     assert all(np.isfinite(value) for value in scores.values())
 
 
@@ -228,72 +238,6 @@ def test_saved_models_load_whole(task: ViewTask, tmp_path: Path) -> None:
     loaded = ViewDiffusion.from_pretrained(tmp_path)
     assert loaded.conditioning == task.model.conditioning
     assert loaded.scheduler == NANO_SCHEDULER
-
-
-# --- encoding ---------------------------------------------------------------------------------------------------------
-
-
-def test_encoded_samples_hold_what_the_network_needs(small_store: SampleStore) -> None:
-    model, batch = small_model(FULL), small_store.batch_all()
-    encoded = encode_samples(model, batch, exact(batch))
-    assert {name: tuple(value.shape) for name, value in vars(encoded).items()} == {
-        "photo": (4, 4, 64, 64),
-        "source": (4, 4, 16, 16),
-        "targets": (4, 3, 4, 16, 16),
-        "coarse": (4, 3, 4, 16, 16),
-        "visible": (4, 3, 4, 16, 16),
-        "source_camera": (4, 4),
-        "target_cameras": (4, 3, 3),
-    }
-    assert np.array_equal(encoded.source_camera.numpy(), batch.source_camera)
-    assert np.array_equal(encoded.target_cameras.numpy(), batch.target_cameras)
-    with torch.no_grad():
-        raw = model.vae.encode(images_from_rgba(torch.from_numpy(batch.targets[2]), 4)).latent_dist.mode()
-    assert torch.allclose(encoded.targets[2], raw * 2, atol=0.05)  # mixed precision
-    assert torch.allclose(encoded.source[0], model.codec.encode_raw(torch.from_numpy(batch.source[:1]))[0], atol=0.05)
-
-
-def test_claimed_cameras_are_jittered_in_typical_deviations(small_store: SampleStore) -> None:
-    model, batch = small_model(PLAIN), small_store.batch_all()
-    jitter = torch.tensor([[1.0, -1.0, 2.0, 0.5]]).expand(4, 4)
-    encoded = encode_samples(model, batch, jitter)
-    expected = torch.from_numpy(batch.source_camera) + jitter * torch.tensor(CAMERA_SCALE)
-    assert torch.allclose(encoded.source_camera, expected, atol=1e-6)
-
-
-def test_encoded_stores_are_made_once_and_again_for_another_key(small_store: SampleStore, tmp_path: Path) -> None:
-    model, built = small_model(PLAIN), []
-
-    def build() -> Iterator[EncodedBatch]:
-        built.append(1)
-        return encode_store(model, small_store, 0.0, 0, chunk=3)
-
-    store = EncodedStore(tmp_path, "key", build)
-    assert len(store) == 4
-    assert len(EncodedStore(tmp_path, "key", build)) == 4
-    assert len(built) == 1
-    EncodedStore(tmp_path, "other", build)
-    assert len(built) == 2
-    batch = store.batch(np.random.default_rng(0), 5, CPU)
-    everything = small_store.batch_all()
-    assert batch.targets.shape == (5, 3, 4, 16, 16)
-    encoded = encode_samples(model, everything, exact(everything))
-    places = [int((encoded.source_camera - camera).abs().sum(1).argmin()) for camera in batch.source_camera]
-    assert torch.allclose(batch.targets, encoded.targets[places], atol=0.02)
-    assert torch.allclose(batch.target_cameras, encoded.target_cameras[places], atol=0.01)
-
-
-def test_encoding_some_views_keeps_them_with_their_cameras(small_store: SampleStore) -> None:
-    model, everything = small_model(PLAIN), small_store.batch_all()
-    whole = encode_samples(model, everything, exact(everything))
-    (some,) = encode_store(model, small_store, 0.0, 0, views=2)
-    assert some.targets.shape == (4, 2, 4, 16, 16)
-    for k in range(4):
-        apart = (some.target_cameras[k, :, None] - whole.target_cameras[k]).abs().sum(-1)
-        place = apart.argmin(1)
-        assert float(apart.min(1).values.max()) == 0
-        assert len(set(place.tolist())) == 2
-        assert torch.allclose(some.targets[k], whole.targets[k, place], atol=0.05)  # mixed precision
 
 
 # --- noise levels -----------------------------------------------------------------------------------------------------
@@ -329,13 +273,90 @@ def make_levels() -> Callable[[float], torch.Tensor]:
 # --- the shipped size -------------------------------------------------------------------------------------------------
 
 
-def test_nano_parts_start_as_zero123_did() -> None:
-    unet, encoder, projection = nano_parts(FULL)
+@pytest.mark.parametrize("latents", [4, 8])
+def test_nano_parts_of_the_shipped_size(latents: int) -> None:
+    unet, encoder, projection = nano_parts(NANO_CONDITIONING, latents)
     assert sum(p.numel() for p in unet.parameters()) <= 14_000_000
-    assert unet.config["in_channels"] == FULL.channels == unet.conv_in.weight.shape[1]
-    assert (unet.conv_in.weight[:, 8:] == 0).all()
-    assert (unet.conv_in.weight[:, :8] != 0).any()
+    assert unet.config["in_channels"] == NANO_CONDITIONING.channels(latents) == unet.conv_in.weight.shape[1]
+    assert unet.config["out_channels"] == latents
+    assert (unet.conv_out.weight == 0).all()
+    assert (unet.conv_in.weight[:, latents:] != 0).any()
     photo = torch.rand(1, 4, 64, 64)
     embedding = encoder(photo)
     assert torch.allclose(projection(embedding, torch.randn(1, 4)), embedding, atol=1e-6)
     assert unet.config["cross_attention_dim"] == embedding.shape[1] == 128
+    layers = self_attention_layers(unet).values()
+    assert {(layer.place, layer.resolution) for layer in layers if layer.resolution == 16} == {("decoder", 16)}
+    everywhere, _, _ = nano_parts(NANO_CONDITIONING, latents, ViewNetwork(encoder_attention=True, zero_conditions=True))
+    assert {layer.place for layer in self_attention_layers(everywhere).values() if layer.resolution == 16} == {
+        "encoder",
+        "decoder",
+    }
+    assert (everywhere.conv_in.weight[:, latents:] == 0).all()
+
+
+# --- the linear map ---------------------------------------------------------------------------------------------------
+
+
+def made_up(count: int, true: CoarseMap, codec: LatentCodec, noise: float) -> EncodedBatch:
+    """Samples whose targets a linear map explains, but for noise."""
+    coarse, visible = torch.randn(count, 3, 4, 16, 16), torch.rand(count, 3, 4, 16, 16)
+    with torch.no_grad():
+        normalised = codec.normalise(coarse.flatten(0, 1)).unflatten(0, (count, 3))
+        targets = true(normalised, visible) + noise * torch.randn(count, 3, 4, 16, 16)
+    empty = torch.zeros(count, 4, 16, 16)
+    return EncodedBatch(empty, empty, targets, coarse, visible, torch.zeros(count, 4), torch.zeros(count, 3, 3))
+
+
+def test_the_linear_map_is_found_by_least_squares() -> None:
+    codec, true = small_model(RESIDUAL).codec, CoarseMap()
+    found = fitted_coarse_map([made_up(4, true, codec, 0.01) for _ in range(3)], codec, ridge=1e-9)
+    assert torch.allclose(found.map.weight, true.map.weight, atol=2e-3)
+    assert torch.allclose(found.map.bias, true.map.bias, atol=5e-3)
+    with pytest.raises(InputError, match="needs samples"):
+        fitted_coarse_map([], codec)
+
+
+def test_a_fresh_residual_model_says_what_its_map_says(
+    small_store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step from pure noise gives the map's estimate: the U-Net predicts nothing yet."""
+    small_model(FULL).save_pretrained(tmp_path / "weights")
+    network = ViewNetwork(widths=(16, 16, 16), token=32)
+    model = fresh_view_model(tmp_path / "weights", RESIDUAL, network)
+    batch = encode_samples(model, small_store.batch_all(), exact(small_store.batch_all()))
+    calls: list[int] = []
+
+    def draw(rng: np.random.Generator) -> EncodedBatch:
+        calls.append(1)
+        return batch
+
+    assert model.coarse_map is not None
+    with_fitted_map(model, draw, batches=2)
+    assert len(calls) == 2
+    weight = model.coarse_map.map.weight.clone()
+    assert weight.any()
+    with_fitted_map(model, draw)
+    assert torch.equal(weight, model.coarse_map.map.weight)  # once
+    held = small_store.batch_all()
+    sampling = SamplingSettings(steps=1, guidance=1.0, strength=1.0)
+    task = ViewTask(model, draw, held, CPU, ViewLoss(views=2), sampling=sampling, held_views=2)
+    with torch.no_grad():
+        numbers = task.evaluate()
+    for key in ("psnr", "foreground_psnr", "iou"):
+        assert numbers[f"one_step_{key}"] == pytest.approx(numbers[f"map_{key}"], abs=1e-3)
+        assert numbers[key] == pytest.approx(numbers[f"map_{key}"], abs=1e-3)
+    model.save_pretrained(tmp_path / "saved")
+    loaded = ViewDiffusion.from_pretrained(tmp_path / "saved")
+    assert loaded.conditioning == RESIDUAL
+    assert loaded.coarse_map is not None
+    assert torch.allclose(loaded.coarse_map.map.weight, weight, atol=2e-3)
+
+
+def test_training_does_not_go_on_with_another_vae(task: ViewTask) -> None:
+    state = task.state()
+    task.load_state(state)
+    with torch.no_grad():
+        task.model.vae.decoder.conv_out.bias += 1
+    with pytest.raises(InputError, match="began with another VAE"):
+        task.load_state(state)
