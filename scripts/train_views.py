@@ -1,8 +1,8 @@
 r"""Train the nano view U-Net, on a CPU or a GPU; the VAE and the coarse volume must be trained before and stay fixed.
 
 From stored samples:   python scripts/train_views.py --weights weights/nano --objects DATA/meshes_train \
-                           --samples SAMPLES MORE_SAMPLES --out OUT --minutes 240 --batch 24 --optimiser muon --lr 2e-3
-Rendering on the fly:  leave out --samples, add --workers 14 --batch 64
+                           --samples-dir SAMPLES MORE --out OUT --minutes 240 --batch 24 --optimiser muon --lr 2e-3
+Rendering on the fly:  leave out --samples-dir, add --workers 14 --batch 64
 Continue a run:        --resume OUT/model in place of --weights
 Other conditioning:    end the line with, for instance, conditioning --source-row --pluecker
 """
@@ -44,7 +44,7 @@ class Arguments:
     """Folder of the object pool; its val split is the held-out set."""
     weights: Path | None = None
     """Folder with the trained vae/ and coarse/ of a fresh model; with --resume they come from that checkpoint."""
-    samples: tuple[Path, ...] = ()
+    samples_dir: tuple[Path, ...] = ()
     """Folders of samples rendered before (scripts/render_samples.py); rendered on the fly without them. Their latents
     are made once and kept beside them, in a folder named by the VAE and the coarse volume."""
     stored_views: int = 4
@@ -97,9 +97,11 @@ def main(arguments: Arguments) -> None:
         trained.to(device).requires_grad_(True)
     jitter = arguments.loss.camera_jitter
     with contextlib.ExitStack() as stack:
-        if arguments.samples:
+        if arguments.samples_dir:
             held_out = held_out_store(arguments.objects)
-            stores = encoded_stores(model, arguments.samples, jitter, arguments.stored_views, encode=arguments.encode)
+            stores = encoded_stores(
+                model, arguments.samples_dir, jitter, arguments.stored_views, encode=arguments.encode
+            )
             draw = EncodedSource(stores, settings.batch, device).draw
         else:
             store, held_out = open_data(stack, arguments.objects, None, arguments.workers, arguments.held, seed)

@@ -22,7 +22,7 @@ def arguments(tiny_checkpoint: Path, tmp_path: Path) -> train_views.Arguments:
     """To resume view training from the tiny checkpoint on stored samples."""
     (tmp_path / "samples.json").write_text("{}", encoding="utf-8")
     settings = TrainSettings(tmp_path / "out", resume=tiny_checkpoint)
-    return train_views.Arguments(settings, objects=tmp_path, samples=(tmp_path,))
+    return train_views.Arguments(settings, objects=tmp_path, samples_dir=(tmp_path,))
 
 
 def test_resumed_view_training_keeps_its_conditioning(arguments: train_views.Arguments) -> None:

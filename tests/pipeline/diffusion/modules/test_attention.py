@@ -14,10 +14,12 @@ from pipeline.diffusion.modules.attention import (
     Heads,
     HookedAttention,
     Layer,
+    OneTokenAttention,
     Scores,
     SharedViews,
     hooked,
     self_attention_layers,
+    use_one_token_attention,
 )
 from scene.errors import InputError
 
@@ -346,3 +348,20 @@ def test_keys_and_values_are_widened_by_the_source_or_by_all() -> None:
 def test_rows_must_come_in_whole_groups() -> None:
     with pytest.raises(InputError, match="5 rows are not whole groups of 3 views"):
         run(three_levels(), some_rows(5, 8), [SharedViews(3)])
+
+
+# --- one token --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_cross_attention_on_one_token_is_a_linear_map_of_it(tokens: int) -> None:
+    unet = three_levels()
+    rows, t, words = some_rows(3, 8), torch.tensor([5, 500, 900]), torch.randn(3, tokens, 16)
+    with torch.no_grad():
+        before = unet(rows, t, words).sample
+        use_one_token_attention(unet)
+        after = unet(rows, t, words).sample
+    assert torch.allclose(after, before, atol=1e-6)
+    names = {name: type(processor) for name, processor in unet.attn_processors.items()}
+    assert {kind for name, kind in names.items() if "attn2" in name} == {OneTokenAttention}
+    assert OneTokenAttention not in {kind for name, kind in names.items() if "attn1" in name}

@@ -12,9 +12,27 @@ import torch
 from diffusers import AutoencoderKL
 
 from pipeline.diffusion.checkpoints.parts import load_part
-from pipeline.diffusion.modules.latents import LatentCodec
+from pipeline.diffusion.modules.latents import (
+    LatentCodec,
+    decode_latents,
+    encode_images,
+    vae_channels,
+    vae_factor,
+    vae_fold,
+)
 from pipeline.training.data.store import SampleStore
-from pipeline.training.tasks.vae import VaeLoss, VaeTask, nano_vae, reconstruction_scores
+from pipeline.training.tasks import vae as module
+from pipeline.training.tasks.vae import (
+    VaeLoss,
+    VaeTask,
+    beyond_range_forgiven,
+    chroma_error,
+    disc_error,
+    disc_pictures,
+    nano_vae,
+    recoloured,
+    reconstruction_scores,
+)
 
 CPU = torch.device("cpu")
 
@@ -94,7 +112,7 @@ def test_held_out_scores(make_task: Callable[..., VaeTask]) -> None:
     losses(task, 40)
     with torch.no_grad():
         after = task.evaluate()
-    assert before.keys() == {"psnr", "foreground_psnr", "alpha_iou"}
+    assert before.keys() == {"psnr", "foreground_psnr", "alpha_iou", "disc_error"}
     assert after["psnr"] > before["psnr"] + 1
 
 
@@ -132,6 +150,90 @@ def test_scores_of_known_pictures() -> None:
 
 def test_the_shipped_size() -> None:
     vae = nano_vae()
-    assert sum(p.numel() for p in vae.parameters()) < 4_000_000
+    assert sum(p.numel() for p in vae.parameters()) < 4_500_000
     with torch.no_grad():
-        assert vae.encode(torch.zeros(1, 4, 128, 128)).latent_dist.mode().shape == (1, 4, 16, 16)
+        pictures = torch.rand(2, 4, 128, 128) * 2 - 1
+        latents = encode_images(vae, pictures).mode()
+        assert latents.shape == (2, 8, 16, 16)
+        assert decode_latents(vae, latents).shape == pictures.shape
+    assert (vae_fold(vae), vae_channels(vae), vae_factor(vae)) == (4, 4, 8)
+
+
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_folding_keeps_places_and_channels(fold: int) -> None:
+    """A folded VAE's picture moves with its input, and channels stay apart."""
+    torch.manual_seed(0)
+    vae = nano_vae(4, fold, (16, 16)).eval()
+    assert vae_factor(vae) == 2 * fold
+    kernel = vae.decoder.conv_out
+    with torch.no_grad():
+        kernel.weight.zero_()
+        kernel.bias.zero_()
+        kernel.bias.view(4, fold, fold)[1, 0, 0] = 1  # green of each block's first pixel
+        out = decode_latents(vae, torch.randn(1, 4, 4, 4))
+    lit = out[0].nonzero()
+    assert (lit[:, 0] == 1).all()
+    assert (lit[:, 1:] % fold == 0).all()
+    assert len(lit) == 8 * 8
+
+
+def test_hues_are_turned_and_saturated_and_grey_stays_grey() -> None:
+    pictures = torch.zeros(300, 2, 2, 4, dtype=torch.uint8)
+    pictures[..., 0, :] = torch.tensor([180, 90, 90, 255], dtype=torch.uint8)
+    pictures[..., 1, :] = torch.tensor([120, 120, 120, 77], dtype=torch.uint8)
+    changed = recoloured(pictures, np.random.default_rng(0), 1.0)
+    assert torch.equal(changed[..., 3], pictures[..., 3])
+    assert torch.equal(recoloured(pictures, np.random.default_rng(0), 0.0), pictures)
+    red = changed[:, 0, 0, :3].float()
+    for channel in range(3):
+        assert (red.argmax(1) == channel).float().mean() > 0.2  # every hue
+    spread = red.max(1).values - red.min(1).values
+    assert float(spread.median()) > 90
+    turned = changed[:, 0, 1, :3].float()
+    grey = (turned.max(1).values - turned.min(1).values) < 3
+    assert grey.float().mean() == pytest.approx(2 / 3, abs=0.08)  # the others have a tint
+    assert ((changed != pictures).flatten(1).any(1)).float().mean() > 0.95
+
+
+def test_lost_hues_are_chroma_errors_and_lost_light_is_not() -> None:
+    emphasis = torch.ones(1, 1, 8, 8)
+    light, hue = torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8)
+    light[:, :3] = 0.2
+    hue[:, 0], hue[:, 1] = 0.2, -0.2
+    assert float(chroma_error(light, emphasis)) == pytest.approx(0, abs=1e-6)
+    assert float(chroma_error(hue, emphasis)) == pytest.approx((0.4 + 4 * 0.16) / 2, abs=1e-6)
+
+
+def test_values_beyond_the_range_are_no_errors() -> None:
+    target = torch.tensor([1.0, 1.0, -1.0, -1.0, 0.5]).view(1, 1, 1, 5)
+    image = torch.tensor([1.3, 0.9, -1.2, -0.7, 1.5]).view(1, 1, 1, 5)
+    assert beyond_range_forgiven(image, target).flatten().tolist() == pytest.approx([0, -0.1, 0, 0.3, 1.0])
+
+
+def test_disc_error_is_that_of_the_colours_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = disc_pictures(32)
+    assert pictures.shape == (8, 32, 32, 4)
+    assert float((pictures[..., 3] > 0).float().mean()) == pytest.approx(np.pi / 16, abs=0.01)
+
+    class Same:
+        def __init__(self, image: torch.Tensor) -> None:
+            self.image = image
+
+        def mode(self) -> torch.Tensor:
+            return self.image
+
+    vae = nano_vae(4, 4, (16, 16))
+    monkeypatch.setattr(module, "encode_images", lambda vae, image: Same(image))
+    monkeypatch.setattr(module, "decode_latents", lambda vae, image: image)
+    assert disc_error(vae) == pytest.approx(0, abs=1e-4)
+    monkeypatch.setattr(module, "decode_latents", lambda vae, image: image * 0.9)
+    assert disc_error(vae) == pytest.approx(12.75, abs=1e-3)  # every channel of every corner is 5 % off its end
+
+
+def test_the_steered_weight_goes_on(make_task: Callable[..., VaeTask]) -> None:
+    task, other = make_task(), make_task()
+    batch = next(task.batches())
+    for _ in range(3):
+        task.loss(batch)
+    other.load_state(task.state())
+    assert other.state() == task.state() != make_task().state()
