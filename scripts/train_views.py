@@ -20,18 +20,10 @@ from pipeline.diffusion.modules.conditioning import Conditioning
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.training.data.encoded import EncodedSource, encode_samples, encoded_stores
 from pipeline.training.data.open_data import held_out_store, open_data
-from pipeline.training.tasks.views import (
-    NANO_CONDITIONING,
-    ViewLoss,
-    ViewModules,
-    ViewNetwork,
-    ViewTask,
-    fresh_view_model,
-    with_fitted_map,
-)
+from pipeline.training.tasks.view_setup import model_to_train
+from pipeline.training.tasks.views import ViewLoss, ViewModules, ViewNetwork, ViewTask, with_fitted_map
 from pipeline.training.trainer import TrainSettings, begin, train
 from scene.backends import pick_device
-from scene.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -64,24 +56,8 @@ class Arguments:
 
 
 def build(arguments: Arguments) -> ViewDiffusion:
-    """A fresh view model around the trained VAE and coarse volume, or the one to resume.
-
-    Raises:
-        InputError: there is nothing to start from, or the checkpoint has another conditioning than was asked for.
-    """
-    resume, weights = arguments.train.resume, arguments.weights
-    if resume is not None:
-        model = ViewDiffusion.from_pretrained(resume)
-        if arguments.conditioning not in (None, model.conditioning):
-            raise InputError(
-                f"was trained with another conditioning ({model.conditioning})",
-                where=resume,
-                fix="Leave the conditioning out, or train a fresh model without --resume.",
-            )
-        return model
-    if weights is None:
-        raise InputError("a fresh model needs a trained VAE and coarse volume", fix="Give --weights, or --resume.")
-    return fresh_view_model(weights, arguments.conditioning or NANO_CONDITIONING, arguments.network)
+    """The model that is trained: fresh, or the one to resume."""
+    return model_to_train(arguments.train.resume, arguments.weights, arguments.conditioning, arguments.network)
 
 
 def main(arguments: Arguments) -> None:
