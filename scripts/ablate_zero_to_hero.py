@@ -51,8 +51,9 @@ from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.pairs import KEYS, PAIRS, Case, Pairs, Told, cases, scored
 from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes
 from recon.fit import fit_surface
-from recon.mesh.marching_cubes import extract_mesh, remove_small_components, taubin
+from recon.mesh.marching_cubes import extract_mesh, taubin
 from recon.mesh.metrics import compare_meshes
+from recon.mesh.topology import remove_small_components
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError

@@ -48,15 +48,16 @@ from pipeline.jobs.stages import ring_orbits, view_confidence
 from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
 from pipeline.training.procedural import superellipsoid
 from recon.fit import fit_surface, hull_surface, prior_surface
-from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh, remove_small_components, taubin
+from recon.mesh.marching_cubes import extract_mesh, taubin
 from recon.mesh.metrics import compare_meshes
+from recon.mesh.topology import remove_small_components
 from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.backends import pick_device
 from scene.camera import OBJECT_RADIUS, Camera, orbit_camera
 from scene.files import write_text
-from scene.mesh import ColouredMesh
+from scene.mesh import ColouredMesh, Faces, Vertices
 from scene.metrics import mask_iou
 from scene.render import MeshRenderer
 from scene.resources import default_weights

@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from recon.mesh.marching_cubes import Faces, MeshHealth, Vertices, mesh_health, remove_unreferenced_vertices
+from recon.mesh.health import MeshHealth, mesh_health
+from recon.mesh.topology import remove_unreferenced_vertices
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import Mat4, apply_transform, gltf_from_world
 from scene.errors import InputError
+from scene.mesh import Faces, Vertices, area_normals
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +157,7 @@ def health_line(health: MeshHealth) -> str:
 
 def _has_area(position: Float[np.ndarray, "v 3"], faces: Faces) -> np.ndarray:
     """Faces that single precision still sees as triangles; collapsed ones are reported by validators."""
-    a, b, c = (position[faces[:, k]].astype(np.float64) for k in range(3))
-    return np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-14
+    return np.linalg.norm(area_normals(position.astype(np.float64), faces), axis=1) > 1e-14
 
 
 def _without_noise(matrix: Mat4) -> Mat4:

@@ -17,7 +17,7 @@ from recon.export.ply import check_ply, check_stl, ply_bytes, stl_bytes
 from recon.export.usdz import usdz_bytes
 from recon.export.usdz_check import check_usdz
 from recon.export.validate import GlbReport, structure_report, validate_glb
-from recon.mesh.marching_cubes import MeshHealth
+from recon.mesh.health import MeshHealth
 from recon.profiles import BUDGETED, FORMATS, Format, LimitCheck, Profile, limit_checks, packings
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh

@@ -9,7 +9,8 @@ from jaxtyping import Float, UInt8
 
 from recon.export.asset import Asset
 from recon.export.glb_check import Finding
-from scene.mesh import sample_image
+from scene.mesh import area_normals, sample_image
+from scene.ply import encode_ply
 
 _VERTEX = np.dtype(
     [
@@ -34,21 +35,10 @@ def ply_bytes(asset: Asset) -> bytes:
     vertices["nx"], vertices["ny"], vertices["nz"] = asset.normals.T
     vertices["red"], vertices["green"], vertices["blue"] = vertex_colours(asset).T
     vertices["s"], vertices["t"] = asset.uv[:, 0], 1 - asset.uv[:, 1]
-    faces = np.empty(len(asset.faces), _FACE)
-    faces["count"], faces["corners"] = 3, asset.faces
     comments = [" ".join(asset.generator.split()) + "; metres, +Y up, front to +Z"]
     if asset.world_from_asset is not None:
         comments.append("world_from_asset " + " ".join(map(repr, asset.world_from_asset.reshape(-1).tolist())))
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        *(f"comment {text}" for text in comments),
-        *_vertex_header(len(vertices)),
-        f"element face {len(faces)}",
-        "property list uchar int vertex_indices",
-        "end_header",
-    ]
-    return ("\n".join(header) + "\n").encode("ascii", "replace") + vertices.tobytes() + faces.tobytes()
+    return encode_ply(vertices, asset.faces, comments)
 
 
 def vertex_colours(asset: Asset) -> UInt8[np.ndarray, "v 3"]:
@@ -97,8 +87,7 @@ def check_ply(data: bytes, where: str = "ply") -> list[Finding]:
 def stl_bytes(asset: Asset) -> bytes:
     """A binary STL: triangles and nothing else. The format knows no units; lengths are metres, as in the GLB."""
     corners = asset.vertices[asset.faces]
-    a, b, c = (corners[:, k].astype(np.float64) for k in range(3))
-    normals = np.cross(b - a, c - a)
+    normals = area_normals(asset.vertices.astype(np.float64), asset.faces)
     facets = np.zeros(len(corners), _FACET)
     facets["normal"] = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     facets["corners"] = corners

@@ -6,10 +6,6 @@ import fast_simplification
 import numpy as np
 
 from recon.mesh.topology import (
-    Faces,
-    OtherFaces,
-    OtherVertices,
-    Vertices,
     contract_short_edges,
     drop_doubles,
     edges_of,
@@ -19,6 +15,7 @@ from recon.mesh.topology import (
     remove_unreferenced_vertices,
     spread_touching,
 )
+from scene.mesh import Faces, OtherFaces, OtherVertices, Vertices
 
 _AGGRESSIVENESS = (3.0, 5.0, 7.0)
 """How fast the decimator's error bound grows. Slow growth gives half the error of its default, but may stop early."""

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from skimage import measure
 
-from recon.mesh.topology import Faces, Vertices, remove_unreferenced_vertices
+from recon.mesh.topology import remove_unreferenced_vertices
 from scene.errors import InputError
+from scene.mesh import Faces, Vertices
 
 SdfAt = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n"]]
 Grid = Float[np.ndarray, "_ _ _"]

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from scipy import sparse
 
-Vertices = Float[np.ndarray, "v 3"]
-Faces = Int[np.ndarray, "f 3"]
-OtherVertices = Float[np.ndarray, "w 3"]
-OtherFaces = Int[np.ndarray, "g 3"]
+from scene.mesh import Faces, OtherFaces, OtherVertices, Vertices, area_normals
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +114,6 @@ def remove_small_components(vertices: Vertices, faces: Faces, share: float = 0.0
     label = face_components(faces, len(vertices))
     area = np.bincount(label, np.linalg.norm(area_normals(vertices, faces), axis=1))
     return remove_unreferenced_vertices(vertices, faces[area[label] >= share * area.max()])
-
-
-def area_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
-    """Normals of faces, as long as twice their areas."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    return np.cross(b - a, c - a)
 
 
 def connected_components(links: list[Int[np.ndarray, "_ 2"]], count: int) -> Int[np.ndarray, "n"]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from recon.mesh.marching_cubes import extract_mesh, vertex_normals
-from recon.mesh.topology import Faces, Vertices
+from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
+from scene.mesh import Faces, Vertices, vertex_normals
 from scene.raycast import mesh_caster
 from scene.viewset import ViewSet
 

@@ -10,15 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage, sparse
 
-from recon.mesh.marching_cubes import vertex_normals
-from recon.mesh.topology import Faces, Vertices, edges_of
+from recon.mesh.topology import edges_of
 from recon.specular import SpecularSH
 from recon.texture.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
 from recon.texture.picture import Picture, read_picture
-from recon.texture.rasterise import rasterise as rasterise
-from recon.texture.unwrap import unwrap as unwrap
+from recon.texture.rasterise import rasterise
+from recon.texture.unwrap import unwrap
 from recon.texture.visibility import HIDDEN, WHOLE, look, subdivided, visible
-from scene.mesh import ColouredMesh, sample_image
+from scene.mesh import ColouredMesh, Faces, Vertices, sample_image, vertex_normals
 from scene.raycast import RayCaster, mesh_caster
 from scene.view import View
 from scene.viewset import ViewSet

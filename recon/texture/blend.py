@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from recon.mesh.topology import Faces
 from recon.texture.visibility import HIDDEN, WHOLE, Visibility
+from scene.mesh import Faces
 
 _GAIN_LIMIT = (0.7, 1.4)
 _CANDIDATES = 12

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from recon.mesh.topology import Faces, Vertices, area_normals, edges_of
+from recon.mesh.topology import edges_of
 from recon.texture.rasterise import covered_texels
+from scene.mesh import Faces, Vertices, area_normals
 
 _SLANT = 0.15
 """Least cosine between a face and the direction its chart is seen along: flatter faces would be squeezed to nothing."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from recon.mesh.topology import Faces, Vertices, area_normals, edges_of
+from recon.mesh.topology import edges_of
 from recon.texture.picture import Picture
 from scene.camera import Camera
+from scene.mesh import Faces, Vertices, face_normals
 from scene.raycast import RayCaster
 
 HIDDEN, PARTLY, WHOLE = 0, 1, 2
@@ -55,8 +56,7 @@ def look(
         sharpness: power of the cosine between normal and view.
     """
     middles = vertices[faces].mean(axis=1)
-    flat = area_normals(vertices, faces)
-    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    flat = face_normals(vertices, faces)
     weight = np.zeros((len(pictures), len(vertices)), np.float32)
     colour = np.zeros((len(pictures), len(vertices), 3), np.float32)
     extent = np.zeros((len(pictures), len(faces)), np.uint8)

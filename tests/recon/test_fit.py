@@ -12,12 +12,15 @@ import torch
 
 from pipeline.training.procedural import Part, box, moved
 from recon.fit import fit_surface, hull_surface, prior_surface
-from recon.mesh.marching_cubes import extract_mesh, mesh_health, remove_small_components, signed_volume
+from recon.mesh.health import mesh_health
+from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_meshes
+from recon.mesh.topology import remove_small_components
 from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.camera import OBJECT_RADIUS, orbit_camera
 from scene.errors import InputError, SettingsError
+from scene.mesh import signed_volume
 from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras, voxel_centres
 

@@ -30,6 +30,7 @@ from recon.views.upright import upright_transform
 from scene.camera import Mat4, apply_transform
 from scene.errors import InputError, OutputError
 from scene.files import reading, write_bytes, write_text
+from scene.ply import encode_ply
 
 _VERSIONS = {"photos": 1, "features": 1, "matches": 1, "cameras": 1, "capture": 1}
 """Raised when a stage's code changes its result."""
@@ -287,10 +288,7 @@ def points_ply(points: np.ndarray, colours: np.ndarray) -> bytes:
     )
     rows["x"], rows["y"], rows["z"] = points.T
     rows["red"], rows["green"], rows["blue"] = colours.T
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    header += [f"property float {name}" for name in ("x", "y", "z")]
-    header += [f"property uchar {name}" for name in ("red", "green", "blue")]
-    return ("\n".join([*header, "end_header"]) + "\n").encode("ascii") + rows.tobytes()
+    return encode_ply(rows)
 
 
 def _own_capture(out: Path) -> dict[str, Any] | None:

@@ -27,11 +27,11 @@ from recon.export.glb import glb_bytes, glb_of
 from recon.export.glb_check import Finding
 from recon.export.glb_read import read_glb
 from recon.export.validate import find_khronos_validator, validate_glb
-from recon.mesh.marching_cubes import vertex_normals
 from recon.profiles import FORMATS, PROFILES, Format, Profile, limit_checks, packings
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
+from scene.mesh import vertex_normals
 
 needs_khronos = pytest.mark.skipif(
     find_khronos_validator() is None, reason="the Khronos validator is not installed: run `make validator`"

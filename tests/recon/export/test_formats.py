@@ -26,11 +26,11 @@ from recon.export.glb_check import examine_glb
 from recon.export.obj import check_obj, obj_comments, obj_files
 from recon.export.ply import check_ply, check_stl, ply_bytes, ply_comments, stl_bytes, vertex_colours
 from recon.export.usdz import usda_facts, usda_text, usdz_bytes
-from recon.mesh.marching_cubes import vertex_normals
 from recon.profiles import FORMATS, Format
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import apply_transform, orbit_camera
+from scene.mesh import vertex_normals
 from scene.raycast import mesh_caster
 
 COLOURS = np.array([(230, 20, 20), (20, 230, 20), (20, 20, 230), (240, 240, 240)])

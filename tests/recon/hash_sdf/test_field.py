@@ -11,7 +11,7 @@ from skimage import measure
 from torch import Tensor
 
 from recon.hash_sdf.field import HashField
-from recon.mesh.marching_cubes import mesh_health
+from recon.mesh.health import mesh_health
 from recon.neus import neus_alpha
 from scene.errors import SettingsError
 from scene.hashgrid import HashLayout

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skimage import measure
 
 from recon.mesh.extract import extract_level_set
-from recon.mesh.marching_cubes import mesh_health
+from recon.mesh.health import mesh_health
 from scene.errors import InputError
 
 LOW, HIGH = np.array([-0.6, -0.5, -0.55]), np.array([0.6, 0.62, 0.5])

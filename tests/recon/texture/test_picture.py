@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box
-from recon.mesh.marching_cubes import mesh_health, signed_volume, vertex_normals
+from recon.mesh.health import mesh_health
 from recon.texture.picture import Picture, read_picture
 from recon.texture.visibility import HIDDEN, PARTLY, WHOLE, look, subdivided, visible
 from scene.camera import Camera, look_at, orbit_camera
+from scene.mesh import signed_volume, vertex_normals
 from scene.raycast import mesh_caster
 from scene.view import View
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.training.procedural import Pattern, box
-from recon.mesh.marching_cubes import extract_mesh, remove_small_components
+from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_surfaces
+from recon.mesh.topology import remove_small_components
 from recon.sdf_grid.checkpoint import FitState
 from recon.settings import FitSettings
 from recon.surface import Surface
