@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from scene.errors import InputError
 
@@ -99,6 +99,12 @@ class Camera:
             x = self.cx + self.fx * local[..., 0] / depth
             y = self.cy - self.fy * local[..., 1] / depth
         return np.stack([x, y], axis=-1), depth
+
+    def shows(self, pixels: Float[np.ndarray, "*n 2"], depth: Float[np.ndarray, "*n"]) -> Bool[np.ndarray, "*n"]:
+        """Whether what :meth:`project` gives lies in front of the camera and within the picture."""
+        with np.errstate(invalid="ignore"):
+            inside = (pixels >= 0).all(axis=-1) & (pixels < (self.width, self.height)).all(axis=-1)
+            return np.asarray((depth > 0) & inside)
 
     def unproject(self, pixels: Float[np.ndarray, "*n 2"], depth: Float[np.ndarray, "*n"]) -> Points:
         """World points at the given z-depths: the inverse of :meth:`project`."""

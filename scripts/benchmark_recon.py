@@ -44,7 +44,7 @@ from scene.camera import z_up_from_y_up
 from scene.errors import InputError
 from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
-from scene.raycast import mesh_caster
+from scene.raycast import mesh_caster, unoccluded
 from scene.render import UNLIT, MeshRenderer
 from scene.view import View
 from scene.viewset import ViewSet
@@ -138,10 +138,7 @@ def tell_unseen(paths: Sequence[Path], count: int, samples: int = 30_000) -> Non
         caster, seen = mesh_caster(vertices, mesh.faces), np.zeros(samples, bool)
         for k, camera in enumerate(sphere_cameras(count, SIZE, 1.5)):
             if k % EVERY != 1:
-                away = points - camera.centre
-                far = np.linalg.norm(away, axis=1)
-                hits = caster.cast(np.broadcast_to(camera.centre, away.shape), away / far[:, None])
-                seen |= hits.distance > far - 2e-3
+                seen |= unoccluded(caster, camera.centre, points, absolute=2e-3)
         near = cKDTree(points[seen]).query(points)[0] < 0.01 * np.ptp(vertices, axis=0).max()
         best.append(2 * near.mean() / (1 + near.mean()))
         console.print(f"{path.stem}: seen {seen.mean():.3f}, near {near.mean():.3f}, F {best[-1]:.3f}", highlight=False)

@@ -22,6 +22,7 @@ from scene.camera import Camera, normalising_transform
 from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
+from scene.voxels import voxel_centres
 
 _SIDE = 128
 _RESOLUTION = 40
@@ -166,13 +167,11 @@ class _Ways:
         """Cut the masks of a normalised object, and find where its voxels lie in them."""
         turns = (2, 1, 3) if quarters else (2,)
         kinds = ((0, False), *((turn, False) for turn in turns), (0, True), (2, True))
-        axis = (np.arange(_RESOLUTION) + 0.5) / _RESOLUTION * 2 * _HALF - _HALF
-        points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+        points = voxel_centres(_RESOLUTION, _HALF).reshape(-1, 3)
         voxels = np.full((len(rays), len(points)), -1, np.int32)
         for k, camera in enumerate(rays.cameras):
             pixels, depth = camera.project(points)
-            with np.errstate(invalid="ignore"):
-                within = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < (camera.width, camera.height)).all(axis=1)
+            within = camera.shows(pixels, depth)
             x, y = pixels[within].astype(np.int32).T
             voxels[k, within] = y * camera.width + x
         sees = np.array([np.ones(len(points), bool) if rays.shows_all(k) else voxels[k] >= 0 for k in range(len(rays))])

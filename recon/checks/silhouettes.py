@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import silhouette_iou, vote_inside
+from recon.views.visual_hull import cube_points, silhouette_iou, vote_inside
 from scene.camera import Camera
 
 _LEVELS = (0.95, 0.85, 0.7)
@@ -138,12 +138,11 @@ def _lost(votes: _Votes, members: list[int], k: int) -> float:
 
 
 def _votes(rays: RaySet, resolution: int) -> _Votes:
-    axis = (torch.arange(resolution) + 0.5) / resolution * 2 * _HALF - _HALF
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    points = cube_points(resolution, _HALF)
     sees, denies = (np.zeros((len(rays), len(points)), bool) for _ in range(2))
     for k in range(len(rays)):
-        cover, seen = rays.sample_alpha(k, points)
-        sees[k] = True if rays.shows_all(k) else (seen > 0).numpy()
+        cover, voted = rays.votes(k, points)
+        sees[k] = (voted > 0).numpy()
         denies[k] = sees[k] & (cover < 0.5).numpy()
     masks = tuple((alpha >= 0.5).numpy() for alpha in rays.alpha)
     return _Votes(sees, denies, masks, rays.cameras, resolution)
@@ -178,10 +177,7 @@ def silhouette(solid: Bool[np.ndarray, "r r r"], half: float, camera: Camera) ->
     corners = np.stack(np.meshgrid(*[(0.25, 0.75)] * 3, indexing="ij"), axis=-1).reshape(1, 8, 3)
     points = (np.argwhere(solid & ~buried)[:, None] + corners).reshape(-1, 3) * voxel - half
     pixels, depth = camera.project(points)
-    size = np.array([camera.width, camera.height])
-    with np.errstate(invalid="ignore"):
-        inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < size).all(axis=1)
-    x, y = np.floor(pixels[inside]).astype(np.int64).T
+    x, y = np.floor(pixels[camera.shows(pixels, depth)]).astype(np.int64).T
     drawn = np.zeros((camera.height, camera.width), bool)
     drawn[y, x] = True
     return drawn

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from scene.camera import OBJECT_RADIUS, orbit_camera
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, Faces, OtherFaces, OtherVertices, Vertices, area_normals, face_normals
-from scene.raycast import mesh_caster
+from scene.raycast import mesh_caster, unoccluded
 from scene.render import MeshRenderer
 from scene.voxels import carve_solid, sphere_cameras
 
@@ -205,10 +205,7 @@ def seen_from_outside(
     seen = np.zeros(len(points), bool)
     for camera in sphere_cameras(cameras, 8, 2.5):
         index = np.nonzero(~seen)[0]
-        towards = points[index] - camera.centre
-        length = np.linalg.norm(towards, axis=1)
-        hits = caster.cast(np.broadcast_to(camera.centre, towards.shape), towards / length[:, None])
-        seen[index] = hits.distance > length - 2e-3
+        seen[index] = unoccluded(caster, camera.centre, points[index], absolute=2e-3)
     return seen
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
 from scene.mesh import Faces, Vertices, vertex_normals
-from scene.raycast import mesh_caster
+from scene.raycast import mesh_caster, unoccluded
 from scene.viewset import ViewSet
 
 _FACING = 0.15
@@ -60,8 +60,5 @@ def _seen(surface: Surface, vertices: Vertices, faces: Faces, views: ViewSet) ->
             continue
         # From just above the surface outwards, so that it does not hide itself.
         start = points[index] + normals[index] * 1.5 * surface.voxel
-        away = view.camera.centre - start
-        length = np.linalg.norm(away, axis=1)
-        hits = caster.cast(start, away / length[:, None])
-        seen[index[hits.distance > length]] = True
+        seen[index[unoccluded(caster, start, view.camera.centre)]] = True
     return points[seen]

@@ -402,6 +402,8 @@ def render_rays(
 def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - compiled
     """Add one view's votes: the mask's value at every voxel's projection.
 
+    What :meth:`recon.views.ray_set.RaySet.votes` says of points, compiled for grids of any box.
+
     Args:
         alpha: [h w] mask in [0, 1]; cam: [16] its row of ``camera_rows`` (grid coordinates); weight: of the view.
         whole: the view shows the whole object, so what lies beside the picture is outside.

@@ -12,7 +12,7 @@ from recon.mesh.topology import edges_of
 from recon.texture.picture import Picture
 from scene.camera import Camera
 from scene.mesh import Faces, Vertices, face_normals
-from scene.raycast import RayCaster
+from scene.raycast import RayCaster, unoccluded
 
 HIDDEN, PARTLY, WHOLE = 0, 1, 2
 """How much of a face a view sees."""
@@ -20,6 +20,9 @@ _ASKANCE = 0.1
 """Least cosine between a normal and the direction to a camera that sees the point."""
 _FINEST = 4.0
 """Times the usual view's pixels a unit of length, beyond which a view with more makes the others count no less."""
+
+_TOLERANCE = 0.002
+"""Distance before a point, as a fraction of that to the camera, within which the mesh does not hide it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +89,11 @@ def visible(
     """Which of the candidates lie in the picture with nothing in front of them."""
     index = np.nonzero(candidates)[0]
     pixels, depth = camera.project(points[index])
-    inside = (depth > 0) & (pixels >= 0).all(axis=-1) & (pixels < (camera.width, camera.height)).all(axis=-1)
-    index = index[inside]
+    index = index[camera.shows(pixels, depth)]
     out = np.zeros(len(points), bool)
     if not len(index):
         return out
-    away = points[index] - camera.centre
-    distance = np.linalg.norm(away, axis=1)
-    hits = caster.cast(np.broadcast_to(camera.centre, away.shape), away / distance[:, None])
-    out[index] = hits.distance > distance * (1 - 0.002)
+    out[index] = unoccluded(caster, camera.centre, points[index], relative=_TOLERANCE)
     return out
 
 

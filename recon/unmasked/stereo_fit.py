@@ -137,7 +137,7 @@ def _confirmed_by_maps(
         if depth is None:
             continue
         pixels, ahead = other.project(points)
-        inside = (ahead > 0) & (pixels >= 0).all(axis=1) & (pixels < (other.width, other.height)).all(axis=1)
+        inside = other.shows(pixels, ahead)
         u, v = pixels[inside].astype(int).T
         found, ahead = depth[v, u], ahead[inside]
         agreeing += int(((found > 0) & (np.abs(found / ahead - 1) < _CONTRADICTION / 2)).sum())

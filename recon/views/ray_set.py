@@ -111,6 +111,15 @@ class RaySet:
         seen = (depth > 0) & (grid.abs() <= 1).all(-1)
         return torch.where(seen, cover, 0.0), seen.float()
 
+    def votes(self, k: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """What view ``k`` says of points in a visual hull: its mask there, and whether it has a vote at all (0 or 1).
+
+        A view whose mask ends inside the picture shows the whole object, so it votes against all that lies beside the
+        picture; a view that cuts the object off votes only on what it sees.
+        """
+        cover, seen = self.sample_alpha(k, points)
+        return cover, torch.ones_like(seen) if self.shows_all(k) else seen
+
     def shows_all(self, k: int) -> bool:
         """Whether view ``k`` has the whole object in its picture: the mask is not empty and touches no border."""
         solid = self.alpha[k] > 0.5

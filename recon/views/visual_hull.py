@@ -34,13 +34,18 @@ class Hull:
     agreement: float
 
 
+def cube_points(resolution: int, half: float, device: torch.device = torch.device("cpu")) -> Float[Tensor, "n 3"]:
+    """Voxel centres of the cube ``[-half, half]^3``, z running fastest."""
+    axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 * half - half
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+
+
 def vote_inside(
     rays: RaySet, resolution: int, half: float, prior: Float[Tensor, "p p p"] | None = None, prior_weight: float = 0.0
 ) -> Float[np.ndarray, "r r r"]:
-    """Share of views whose mask covers each voxel, weighted by the views' confidence.
+    """Fraction of the views that vote on a voxel whose mask covers it, weighted by the views' confidence.
 
-    A view whose mask ends inside the picture shows the whole object, so it votes against all that lies beside the
-    picture; a view that cuts the object off votes only on what it sees. A voxel that no view votes on is outside.
+    Who votes on what: see :meth:`recon.views.ray_set.RaySet.votes`. A voxel that no view votes on is outside.
 
     Args:
         rays: the views.
@@ -49,15 +54,12 @@ def vote_inside(
         prior: an occupancy estimate over the same cube that votes like ``prior_weight`` times all views together.
     """
     device = rays.weight.device
-    axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 * half - half
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    points = cube_points(resolution, half, device)
     total, votes = torch.zeros(len(points), device=device), torch.zeros(len(points), device=device)
     for k in range(len(rays)):
-        cover, seen = rays.sample_alpha(k, points)
-        if rays.shows_all(k):
-            seen = torch.ones_like(seen)
-        votes += rays.weight[k] * cover * seen
-        total += rays.weight[k] * seen
+        cover, voted = rays.votes(k, points)
+        votes += rays.weight[k] * cover * voted
+        total += rays.weight[k] * voted
     inside = torch.where(total > 0, votes / total.clamp(min=1e-6), 0.0)
     if prior is not None and prior_weight > 0:
         wide = F.interpolate(

@@ -255,7 +255,7 @@ def test_other_devices_say_that_maps_are_not_used(ball_maps: ViewSet) -> None:
     device = torch.device("meta")
     with pytest.MonkeyPatch.context() as patch:
         flat = Surface.cube(np.ones((16, 16, 16), np.float32), np.zeros((2, 2, 2, 3), np.float32), tiny.half_extent, {})
-        patch.setattr("recon.hash_sdf.fit.fit_hash_grid", lambda *given: flat)
+        patch.setattr("recon.fit.fit_hash_grid", lambda *_: flat)
         assert fit_surface(ball_maps, tiny, device=device).facts["maps"] == "not used"
         assert "maps" not in fit_surface(bare(ball_maps), tiny, device=device).facts
 
