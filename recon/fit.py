@@ -66,7 +66,7 @@ def fit_surface(
         rays,
         settings.hull_resolution,
         settings.half_extent,
-        vote=settings.hull_threshold,
+        threshold=settings.hull_threshold,
         prior=wide,
         prior_weight=settings.prior_weight,
     )
@@ -91,10 +91,10 @@ def hull_surface(views: ViewSet, settings: FitSettings = FitSettings()) -> Surfa
         InputError: no masks, or masks without a common inside.
     """
     rays = RaySet.of(views, settings.image_side)
-    hull = visual_hull(rays, settings.hull_resolution, settings.half_extent, vote=settings.hull_threshold)
+    hull = visual_hull(rays, settings.hull_resolution, settings.half_extent, threshold=settings.hull_threshold)
     start = InitialSDF(rays, hull, settings)
     box = start.box(settings.levels[-1])
-    facts: dict[str, object] = {"vote": hull.vote, "mask_agreement": round(hull.agreement, 4)}
+    facts: dict[str, object] = {"vote": hull.threshold, "mask_agreement": round(hull.silhouette_iou, 4)}
     return Surface(start.distances(box) * np.float32(box.voxel), _grey(), box.low, box.voxel, facts)
 
 
@@ -138,8 +138,8 @@ def _or_hull(surface: Surface, hull: Hull, rays: RaySet, settings: FitSettings) 
     hull_score = silhouette_iou(rays, -torch.from_numpy(hull.sdf), 0.0, of_hull.box)
     keep_hull = fit_score < hull_score - _HULL_MARGIN or not bool((surface.sdf < 0).any())
     facts: dict[str, object] = {
-        "vote": hull.vote,
-        "mask_agreement": round(hull.agreement, 4),
+        "vote": hull.threshold,
+        "mask_agreement": round(hull.silhouette_iou, 4),
         "fit_outline_iou": round(fit_score, 4),
         "hull_outline_iou": round(hull_score, 4),
         "kept": "hull" if keep_hull else "fit",

@@ -305,8 +305,8 @@ def _check(command: Check) -> int:
                 (view.sharpness, ".2f", 9),
                 (view.stops, "+.1f", 6),
                 (view.overexposed, ".0%", 7),
-                (view.cover, ".1%", 6),
-                (view.agreement, ".2f", 6),
+                (view.mask_fraction, ".1%", 6),
+                (view.silhouette_iou, ".2f", 6),
             )
         ]
         print(f"  {view.name:<16}  {' '.join(numbers)}  {view.shift or '-'}")
