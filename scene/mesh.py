@@ -72,10 +72,6 @@ class ColouredMesh:
         """The mesh centred, in the bounding sphere of the project's one normalisation."""
         return self.transformed(normalising_transform(self.vertices))
 
-    def points_at(self, face: Int[np.ndarray, "n"], bary: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
-        """Positions on faces; barycentric weights are (1 - u - v, u, v)."""
-        return self._blend(self.vertices, face, bary)
-
     def colours_at(self, face: Int[np.ndarray, "n"], bary: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         """sRGB colours in [0, 1] on faces."""
         if self.uv is not None and self.texture is not None:

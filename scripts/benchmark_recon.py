@@ -164,7 +164,7 @@ def run_preset(preset: str, train: ViewSet, held: ViewSet, truth: ColouredMesh) 
             begun = time.perf_counter()
             exported = export_mesh(Path(folder) / "mesh.glb", textured, settings.glb)
             row["export_seconds"] = time.perf_counter() - begun
-            row["clean"] = exported.report.clean
+            row["clean"] = exported.report is not None and exported.report.clean
         if truth.texture is not None or truth.vertex_colours is not None:
             row.update(picture_scores(textured, surface, held))
     else:

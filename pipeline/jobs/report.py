@@ -103,11 +103,12 @@ def _facts(manifest: dict[str, Any]) -> str:
 
 
 def _packed(made: dict[str, Any]) -> str:
-    """How a file's texture is packed, and what the check of the file found."""
+    """How a file's texture is packed, and what the check found if the file is a GLB."""
     texture = f", texture {made['texture']}" if made["texture"] else ""
     quality = f" at quality {made['jpeg_quality']}" if made["jpeg_quality"] else ""
-    check = made["check"]
-    return f"{texture}{quality}, {check['errors']} errors, {check['warnings']} warnings"
+    check = made.get("check")
+    found = "" if check is None else f", {check['errors']} errors, {check['warnings']} warnings"
+    return f"{texture}{quality}{found}"
 
 
 def _section(title: str, body: str) -> str:

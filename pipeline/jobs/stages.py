@@ -223,6 +223,7 @@ def asset_stage(
     ]
     save_turntable(folder / "turntable.webp", textured)
     made = exported[0]
+    assert made.report is not None  # it is a GLB
     facts = {
         "summary": str(made),
         "health": asdict(made.health),
@@ -232,7 +233,7 @@ def asset_stage(
         "validator": made.report.tool,
         "validator_errors": made.report.errors,
         "validator_warnings": made.report.warnings,
-        "files": [one.facts() for one in exported],
+        "files": [one.to_dict() for one in exported],
         "broken_limits": [text for one in exported for text in one.broken_limits],
     }
     (folder / "asset.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

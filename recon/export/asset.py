@@ -89,7 +89,8 @@ def to_asset_frame(
             leads back into that world.
 
     Raises:
-        InputError: the mesh has no extent or no triangle with an area, or the extras cannot be written as JSON.
+        InputError: the mesh has no extent, no triangle with an area, or numbers that are not finite; or the extras
+            cannot be written as JSON.
     """
     extras = dict(extras or {})
     _require_json(extras, "extras")
@@ -100,9 +101,12 @@ def to_asset_frame(
     faces = mesh.faces[_has_area(vertices, mesh.faces)]
     if not len(faces):
         raise InputError("a mesh without a triangle that has an area cannot be exported")
+    length = np.linalg.norm(turned, axis=1, keepdims=True)
+    if not (np.isfinite(mesh.uv).all() and np.isfinite(length).all() and (length > 0).all()):
+        raise InputError("a mesh with normals or texture coordinates that are no numbers cannot be exported")
     return Asset(
         vertices,
-        (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32),
+        (turned / length).astype(np.float32),
         mesh.uv.astype(np.float32),
         faces.astype(np.int64),
         mesh.texture,

@@ -17,7 +17,7 @@ from recon.texture.picture import Picture, read_picture
 from recon.texture.rasterise import rasterise
 from recon.texture.unwrap import unwrap
 from recon.texture.visibility import HIDDEN, WHOLE, look, subdivided, visible
-from scene.mesh import ColouredMesh, Faces, Vertices, sample_image, vertex_normals
+from scene.mesh import ColouredMesh, Faces, Vertices, vertex_normals
 from scene.raycast import RayCaster, mesh_caster
 from scene.view import View
 from scene.viewset import ViewSet
@@ -229,70 +229,3 @@ def _joints(ends: Int[np.ndarray, "e 2"], count: int) -> sparse.csr_array:
     """Which vertices share an edge, each with itself, as ones."""
     one, other = np.concatenate([ends, ends[:, ::-1], np.repeat(np.arange(count), 2).reshape(-1, 2)]).T
     return sparse.csr_array((np.ones(len(one), np.float32), (one, other)), shape=(count, count))
-
-
-def project_colours(
-    points: Float[np.ndarray, "n 3"],
-    normals: Float[np.ndarray, "n 3"],
-    views: ViewSet,
-    caster: RayCaster,
-    fallback: Float[np.ndarray, "n 3"],
-    *,
-    best: int = 3,
-    sharpness: float = 4.0,
-) -> Float[np.ndarray, "n 3"]:
-    """Colours of surface points from the views that see them.
-
-    A view counts by its confidence and by how squarely it looks at the point, if nothing is in between and the pixel
-    lies well inside the mask. The fallback has a small weight everywhere, so that it fades in where views look askance.
-    """
-    top_weight = np.zeros((best, len(points)))
-    top_colour = np.zeros((best, len(points), 3), np.float32)
-    for view in views:
-        colour, weight = _seen_by(view, points, normals, caster, sharpness, views.has_masks)
-        for k in range(best):
-            swap = weight > top_weight[k]
-            top_weight[k][swap], weight[swap] = weight[swap], top_weight[k][swap].copy()
-            kept = top_colour[k][swap].copy()
-            top_colour[k][swap] = colour[swap]
-            colour[swap] = kept
-    base = 0.03
-    total = top_weight.sum(axis=0)[:, None] + base
-    return (np.einsum("kn,knc->nc", top_weight, top_colour) + base * fallback) / total
-
-
-def _seen_by(
-    view: View, points: np.ndarray, normals: np.ndarray, caster: RayCaster, sharpness: float, masked: bool
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
-    camera = view.camera
-    pixels, depth = camera.project(points)
-    towards = camera.centre - points
-    distance = np.linalg.norm(towards, axis=1)
-    cosine = np.einsum("nc,nc->n", towards, normals) / np.maximum(distance, 1e-9)
-    scaled = pixels / (camera.width, camera.height)
-    candidate = (cosine > 0.1) & (depth > 0) & (scaled >= 0).all(-1) & (scaled < 1).all(-1)
-    colour, weight = np.zeros((len(points), 3), np.float32), np.zeros(len(points))
-    index = np.nonzero(candidate)[0]
-    if not len(index):
-        return colour, weight
-    hits = caster.cast(np.broadcast_to(camera.centre, (len(index), 3)), -towards[index] / distance[index, None])
-    index = index[hits.distance > distance[index] * (1 - 0.005) - 0.005]
-    rgba = view.rgba()
-    # Premultiplied, so that what lies behind the mask (a background, or black) does not mix into the rim.
-    alpha = sample_image(rgba[..., 3:], scaled[index].astype(np.float32))
-    shown = np.round(rgba[..., :3] * (rgba[..., 3:] / 255)).astype(np.uint8)
-    values = sample_image(shown, scaled[index].astype(np.float32)) / np.maximum(alpha, 1 / 255)
-    weight[index] = view.weight * cosine[index] ** sharpness
-    if masked:
-        weight[index] *= sample_image(_core(rgba)[..., None], scaled[index].astype(np.float32))[:, 0]
-    colour[index] = np.minimum(values, 1)
-    return colour, weight
-
-
-def _core(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w"]:
-    """The mask less a rim, where pixels are mixed with the background."""
-    solid: Bool[np.ndarray, "h w"] = rgba[..., 3] >= 250
-    rim = max(1, round(min(rgba.shape[:2]) / 150))
-    core = ndimage.binary_erosion(np.pad(solid, rim), iterations=rim)[rim:-rim, rim:-rim]
-    # Things thinner than the rim keep what they have.
-    return np.where(core, 255, np.where(rgba[..., 3] >= 128, 40, 0)).astype(np.uint8)
