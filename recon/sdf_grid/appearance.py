@@ -94,10 +94,8 @@ class AppearanceFit:
         pixels, inside = self.pixels, self.pixels.inside
         view, x, y = pixels.view[inside], pixels.x[inside], pixels.y[inside]
         out = np.zeros((len(inside), 5), np.float32)
-        sharpness, length, reach = np.float32(4.0), np.float32(0.7), np.float32(2.0)
-        kernels.render_rays(
-            band.grid, band.index, band.colour, band.light, self.cameras, view, x, y, sharpness, length, reach, out
-        )
+        sampling = kernels.Sampling(np.float32(4.0), np.float32(0.7), np.float32(2.0))
+        kernels.render_rays(band.field, kernels.Rays(self.cameras, view, x, y), sampling, out)
         hit = np.nonzero(out[:, 3] > 0.9)[0]
         row = self.cameras[view[hit]].astype(np.float64)
         local = np.stack(

@@ -214,10 +214,8 @@ class LevelSupervision:
         drawn = rng.permutation(len(self.view))[: _DRAWN * self.count]
         view, x, y = self.view[drawn], self.x[drawn], self.y[drawn]
         out = np.zeros((len(drawn), 5), np.float32)
-        sharpness, length, reach = np.float32(3.0), np.float32(0.5), np.float32(2.0)
-        kernels.render_rays(
-            band.grid, band.index, band.colour, band.light, self.cameras, view, x, y, sharpness, length, reach, out
-        )
+        sampling = kernels.Sampling(np.float32(3.0), np.float32(0.5), np.float32(2.0))
+        kernels.render_rays(band.field, kernels.Rays(self.cameras, view, x, y), sampling, out)
         seen = out[:, 3] > 0.5
         self.drawn = drawn[seen]
         row = self.cameras[view[seen]]

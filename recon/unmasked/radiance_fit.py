@@ -206,20 +206,8 @@ def _informative(
 ) -> Pixels:
     """Draw mostly pixels that see the surface, and none that something in front of the box covers."""
     out = np.zeros((len(pixels.view), 5), np.float32)
-    kernels.render_rays(
-        band.grid,
-        band.index,
-        band.colour,
-        band.light,
-        cameras,
-        pixels.view,
-        pixels.x,
-        pixels.y,
-        np.float32(1.0),
-        np.float32(0.7),
-        np.float32(4.0),
-        out,
-    )
+    sampling = kernels.Sampling(np.float32(1.0), np.float32(0.7), np.float32(4.0))
+    kernels.render_rays(band.field, kernels.Rays(cameras, pixels.view, pixels.x, pixels.y), sampling, out)
     clear = ahead < 0.3
     return Pixels(
         pixels.view,

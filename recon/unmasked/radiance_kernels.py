@@ -15,7 +15,7 @@ from typing import no_type_check
 import numba
 import numpy as np
 
-from recon.sdf_grid.kernels import LANES, _ahead, _ray, _span
+from recon.sdf_grid.kernels import LANES, ahead_of_depth, grid_span, pixel_ray
 
 INSIDE, OUTSIDE, LAST = 0, 1, 2
 """Where a sample is: in the box, in the surroundings, or the one that is opaque since something is always behind."""
@@ -94,7 +94,7 @@ def _march(
     """Samples of a ray: in front of the box, inside it (unless ``empty``), beyond it. Returns their number."""
     o0, o1, o2, d0, d1, d2 = ray
     side = outer.shape[0]
-    near, far = _span(o0, o1, o2, d0, d1, d2, inner.shape[0], inner.shape[1], inner.shape[2])
+    near, far = grid_span(o0, o1, o2, d0, d1, d2, inner.shape[0], inner.shape[1], inner.shape[2])
     hit = near < far
     m0, m1, m2 = frame[0] - o0, frame[1] - o1, frame[2] - o2
     closest = max(m0 * d0 + m1 * d1 + m2 * d2, np.float32(0))
@@ -169,7 +169,7 @@ def density_step(
         alpha = np.empty(most, np.float32)
         before_it = np.empty(most, np.float32)
         for r in range(lane * count // LANES, (lane + 1) * count // LANES):
-            ray = _ray(cams, view[r], px[r], py[r])
+            ray = pixel_ray(cams, view[r], px[r], py[r])
             n = _march(inner, outer, frame, shift, ray, step, jitter[r], before, beyond, False, where, pos, raw, alpha)
             c0, c1, c2, light = np.float32(0), np.float32(0), np.float32(0), np.float32(1)
             for s in range(n):
@@ -246,7 +246,7 @@ def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
     for i in numba.prange(n0):
         for j in range(n1):
             for k in range(n2):
-                seen, ahead = _ahead(depth, cam, i, j, k)
+                seen, ahead = ahead_of_depth(depth, cam, i, j, k)
                 if seen > 0 and ahead > -reach:
                     total[i, j, k] += min(ahead, reach)
                     count[i, j, k] += 1
@@ -270,7 +270,7 @@ def render_density(
         raw = np.empty((most, 4), np.float32)
         alpha = np.empty(most, np.float32)
         for r in range(lane * count // 64, (lane + 1) * count // 64):
-            ray = _ray(cams, view[r], px[r], py[r])
+            ray = pixel_ray(cams, view[r], px[r], py[r])
             n = _march(
                 inner, outer, frame, shift, ray, step, np.float32(0.5), before, beyond, empty, where, pos, raw, alpha
             )

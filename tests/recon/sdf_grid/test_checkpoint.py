@@ -114,7 +114,7 @@ def small_state() -> FitState:
     grid = np.linalg.norm(voxel_centres(10, 5.0), axis=-1) - 3
     band = NarrowBandSDF(VoxelGrid(np.array([-0.3, 0.1, 0.2]) / 7, 0.1 / 3, (10, 10, 10)), grid.astype(np.float32), 2.2)
     rng = np.random.default_rng(3)
-    for array in (band.colour, band.moments_sdf, band.moments_colour, band.light, band.moments_light):
+    for array in (band.colour, band.moments_sdf, band.moments_colour, band.shading, band.moments_shading):
         array[:] = rng.random(array.shape)
     band.steps, band.mean_square = 17, 1e-7 / 3
     return FitState.of(band, band.grid * 2, 1, 100, rng, (np.inf, 0.1 / 3), "name")
