@@ -95,7 +95,7 @@ def main(arguments: Arguments) -> None:
         print(
             f"| {result.name} | {facts['health']['faces']} | {facts['health']['watertight']} | "
             f"{facts['validator_errors']}, {facts['validator_warnings']} | {facts['validator']} | "
-            f"{facts['surface'].get('mask_agreement', '-')} | {facts['surface'].get('kept')} |"
+            f"{facts['surface'].get('mask_consistency', '-')} | {facts['surface'].get('kept')} |"
         )
 
 

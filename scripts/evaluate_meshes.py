@@ -204,7 +204,7 @@ class Bench:
         from recon.views.visual_hull import signed_distance
 
         vertices, faces = extract_mesh(
-            Surface.cube(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0, {})
+            Surface.cube(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0)
         )
         # Array axes (row, column, depth) are image down, right and away from the camera.
         local = np.stack([vertices[:, 1], -vertices[:, 0], -vertices[:, 2]], axis=-1)

@@ -194,7 +194,7 @@ def _masked_surface(
         if occupancy is None or colours is None:
             raise
         surface = prior_surface(occupancy, colours, settings)
-        return replace(surface, facts={**surface.facts, "reason": error.what})
+        return replace(surface, report=replace(surface.report, reason=error.what))
 
 
 def asset_stage(
@@ -229,7 +229,7 @@ def asset_stage(
         "health": asdict(made.health),
         "profile": mesh.profile,
         "bytes": made.size,
-        "surface": surface.facts,
+        "surface": surface.report.to_dict(),
         "validator": made.report.tool,
         "validator_errors": made.report.errors,
         "validator_warnings": made.report.warnings,

@@ -84,7 +84,7 @@ def field_surface(field: HashField, resolution: int, colour_resolution: int = 96
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     with torch.no_grad():
         colour = torch.stack([field.rgb(plane) for plane in points])
-    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), half, {})
+    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), half)
 
 
 def parsed_views(parser: Any) -> ViewSet:

@@ -15,6 +15,7 @@ from scipy import ndimage, sparse
 from recon.sdf_grid import kernels
 from recon.sdf_grid.narrow_band import NarrowBandSDF
 from recon.specular import TERMS, SpecularSH, harmonics, reflected
+from recon.surface_report import SurfaceReport
 from recon.views.pixel_sampler import Pixels
 
 _SAMPLES = 40_000
@@ -113,17 +114,14 @@ class AppearanceFit:
         rgba[inside[hit], :3] -= self.found.specular.at(direction).astype(np.float32)
         return replace(pixels, rgba=rgba)
 
-    @property
-    def facts(self) -> dict[str, object]:
-        """How strong the specular part is, and how far the exposures differ."""
+    def described(self, report: SurfaceReport) -> SurfaceReport:
+        """The report with how strong the specular part is, and how far the exposures differ."""
         if self.found is None:
-            return {}
+            return report
         exposure = self.found.exposure.mean(axis=1)
+        low, high = (round(float(value), 3) for value in (exposure.min(), exposure.max()))
         strength = float(np.sqrt(np.square(self.found.specular.coefficients).sum(axis=0).mean()))
-        return {
-            "gloss": round(strength, 4),
-            "exposures": [round(float(g), 3) for g in (exposure.min(), exposure.max())],
-        }
+        return replace(report, specular=round(strength, 4), exposures=(low, high))
 
 
 def _normals(grid: Float[np.ndarray, "x y z"], places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

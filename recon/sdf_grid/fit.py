@@ -19,6 +19,7 @@ from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.sdf_grid.supervision import LevelSupervision
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.voxel_grid import VoxelGrid
@@ -47,7 +48,7 @@ def fit_narrow_band(
         checkpoint: file to continue from if it exists and to write now and then.
 
     Returns:
-        The surface, whose facts hold losses, maps and shading.
+        The surface, whose report holds losses, maps and shading.
     """
     digest = fit_digest(rays, settings, prior, start.maps.arrays if start.maps is not None else ())
     pixels = Pixels.of(rays)
@@ -85,12 +86,14 @@ def fit_narrow_band(
                 on_step(done + step + 1, total)
         band.refresh()
     assert band is not None
-    of_maps = {} if start.maps is None else start.maps.facts
-    surface = band_surface(band, {**{f"loss_{k}": round(v, 5) for k, v in losses.items()}, **of_maps})
-    if level_fit.appearance is None or level_fit.appearance.found is None:
-        return surface
-    facts = {**surface.facts, **level_fit.appearance.facts}
-    return replace(surface, specular=level_fit.appearance.found.specular, facts=facts)
+    report = SurfaceReport(
+        losses={name: round(value, 5) for name, value in losses.items()},
+        maps=None if start.maps is None else start.maps.report,
+    )
+    appearance = level_fit.appearance
+    if appearance is None or appearance.found is None:
+        return band_surface(band, report)
+    return replace(band_surface(band, appearance.described(report)), specular=appearance.found.specular)
 
 
 def _truncation(settings: FitSettings, level: int) -> float:
@@ -248,16 +251,16 @@ class LevelFit:
         return 0.9 * limits[0] + 0.1 * colour, 0.9 * limits[1] + 0.1 * mask
 
 
-def band_surface(band: NarrowBandSDF, facts: dict[str, object]) -> Surface:
+def band_surface(band: NarrowBandSDF, report: SurfaceReport) -> Surface:
     """What a band has learned; its shading is part of the colours."""
     slope = np.stack(np.gradient(band.grid), -1)
     normal = slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
     colour = np.clip(band.dense_colour() * (1 + normal @ band.shading)[..., None], 0, 1)
-    shading = [round(float(v), 4) for v in band.shading]
+    shading = tuple(round(float(v), 4) for v in band.shading)
     return Surface(
         (band.grid * band.box.voxel).astype(np.float32),
         colour.astype(np.float32),
         band.box.low,
         band.box.voxel,
-        {**facts, "light": shading},
+        replace(report, shading=shading),
     )

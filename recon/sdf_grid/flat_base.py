@@ -42,7 +42,7 @@ def with_flat_base(surface: Surface, views: ViewSet, measured: Float[np.ndarray,
     cut = np.maximum(surface.sdf, (level - z).astype(np.float32))
     if not bool((cut < 0).any()):
         return surface
-    return replace(surface, sdf=cut, facts={**surface.facts, "base": "cut flat below what views see"})
+    return replace(surface, sdf=cut, report=replace(surface.report, flat_base=True))
 
 
 def _seen(surface: Surface, vertices: Vertices, faces: Faces, views: ViewSet) -> Float[np.ndarray, "n 3"]:

@@ -18,6 +18,7 @@ from scipy import ndimage
 from recon.sdf_grid import kernels, supervision_kernels
 from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
+from recon.surface_report import MapReport
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull
 from scene.camera import Camera
@@ -115,12 +116,10 @@ class SupervisionMaps:
         return [empty if a is None else a for pair in both for a in pair]
 
     @property
-    def facts(self) -> dict[str, object]:
+    def report(self) -> MapReport:
         """How many maps there are, and which were left out."""
         depths = sum(m.depth is not None for m in self.maps)
-        normals = sum(m.normal is not None for m in self.maps)
-        facts: dict[str, object] = {"depth_maps": depths, "normal_maps": normals}
-        return {**facts, "depth_maps_left_out": list(self.left_out)} if self.left_out else facts
+        return MapReport(depths, sum(m.normal is not None for m in self.maps), self.left_out)
 
     def measured(self) -> Float[np.ndarray, "n 3"] | None:
         """What the depth maps show, world frame; None if less than half of the views have one."""

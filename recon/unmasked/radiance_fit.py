@@ -17,6 +17,7 @@ from recon.sdf_grid.fit import LevelFit, band_surface, next_band
 from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from recon.unmasked.checkpoint import SceneState, scene_digest
 from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume, fused
 from recon.unmasked.stereo_fit import stereo_surface
@@ -74,8 +75,8 @@ def fit_scene(
     state = SceneState.resume(checkpoint, fit.digest) if checkpoint is not None else None
     volume = fit.volume(state)
     band, losses = fit.band(volume, None if state is None else state.band)
-    facts = {"kept": "fit", "masks": "none", **{f"loss_{k}": round(v, 5) for k, v in losses.items()}}
-    return band_surface(band, facts)
+    rounded = {name: round(value, 5) for name, value in losses.items()}
+    return band_surface(band, SurfaceReport(masked=False, losses=rounded))
 
 
 @dataclass(frozen=True, eq=False)

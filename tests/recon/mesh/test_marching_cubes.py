@@ -32,7 +32,7 @@ CENTRE = np.array([0.15, -0.1, 0.05])
 
 
 def surface_of(sdf: np.ndarray, half: float = HALF) -> Surface:
-    return Surface.cube(sdf.astype(np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), half, {})
+    return Surface.cube(sdf.astype(np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), half)
 
 
 def sphere_surface(radius: float, resolution: int = 32, half: float = HALF) -> Surface:
@@ -63,7 +63,7 @@ def test_vertices_lie_on_the_surface_in_any_box(radius: float, shape: tuple[int,
     grid = VoxelGrid(CENTRE - np.array(shape) * voxel / 2 + np.array([0.02, -0.03, 0.05]), voxel, shape)
     points = np.stack(np.meshgrid(*grid.centres(), indexing="ij"), -1)
     sdf = (np.linalg.norm(points - CENTRE, axis=-1) - radius).astype(np.float32)
-    vertices, faces = extract_mesh(Surface(sdf, np.full((2, 2, 2, 3), 0.5, np.float32), grid.low, voxel, {}))
+    vertices, faces = extract_mesh(Surface(sdf, np.full((2, 2, 2, 3), 0.5, np.float32), grid.low, voxel))
     distance = np.abs(np.linalg.norm(vertices - CENTRE, axis=1) - radius)
     assert distance.max() < voxel**2 / (4 * radius) + 1e-6
     assert mesh_health(vertices, faces).watertight

@@ -93,18 +93,18 @@ def test_dull_pictures_have_no_gloss() -> None:
 
 def test_a_shiny_ball_has_one_colour(fitted: Surface, shiny_ball: ViewSet, specular: SpecularSH) -> None:
     dull = fit_surface(shiny_ball, replace(SHINY, view_dependence=False))
-    assert "gloss" not in dull.facts
+    assert dull.report.specular is None
     assert dull.specular is None
     points = RADIUS * on_sphere(1000)
     uneven = [(surface.colours_at(points) - OWN / 255).std(axis=0).mean() for surface in (fitted, dull)]
     assert uneven[0] < 0.7 * uneven[1]
     off = [np.abs(np.linalg.norm(extract_mesh(s)[0], axis=1) - RADIUS).mean() for s in (fitted, dull)]
     assert off[0] < 1.05 * off[1]
-    low, high = fitted.facts["exposures"]  # type: ignore[misc]
+    low, high = fitted.report.exposures
     assert 1.08 < high / low < 1.25  # it comes to 1.1 slowly
     assert fitted.specular is not None
     assert fitted.specular.coefficients == pytest.approx(specular.coefficients, abs=0.02)
-    assert fitted.facts["gloss"] == pytest.approx(0.07, abs=0.03)
+    assert fitted.report.specular == pytest.approx(0.07, abs=0.03)
 
 
 def test_textures_leave_the_gloss_out(

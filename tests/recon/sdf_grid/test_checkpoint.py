@@ -37,7 +37,7 @@ def whole(ball_views: ViewSet) -> Surface:
 
 
 def same(a: Surface, b: Surface) -> bool:
-    return (a.sdf.tobytes(), a.colour.tobytes(), a.facts) == (b.sdf.tobytes(), b.colour.tobytes(), b.facts)
+    return (a.sdf.tobytes(), a.colour.tobytes(), a.report) == (b.sdf.tobytes(), b.colour.tobytes(), b.report)
 
 
 @pytest.mark.parametrize("step", [60, 105, 220, 250], ids=["too early", "first level", "last level", "at the end"])

@@ -14,6 +14,7 @@ from pipeline.training.procedural import Part, Pattern
 from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_surfaces
 from recon.settings import FitSettings
+from recon.surface_report import MapReport
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
 from recon.unmasked.stereo_fit import stereo_surface
 from recon.unmasked.tsdf_fusion import membrane, ray_lengths, without_small_components
@@ -81,7 +82,7 @@ def test_depth_maps_show_what_is_too_plain_for_stereo(ball: Callable[..., Part],
     settings = FitSettings(levels=(24, 48), iterations=(1, 1), image_side=48)
     surface = stereo_surface(with_depths(plain, which=tuple(range(12))), settings)
     assert surface is not None
-    assert surface.facts["depth_maps"] == 12
+    assert surface.report.maps == MapReport(depth=12)
     scores = compare_surfaces(*extract_mesh(surface), *ball(RADIUS), samples=3000)
     assert scores.chamfer < 0.01
     assert scores.iou > 0.95
@@ -91,16 +92,18 @@ def test_depth_maps_that_stereo_contradicts_are_left_out(blotched: ViewSet) -> N
     settings = FitSettings(levels=(16, 24), iterations=(1, 1), image_side=64)
     plain = stereo_surface(blotched, settings)
     assert plain is not None
-    assert "depth_maps" not in plain.facts
+    assert plain.report.maps is None
+    assert (plain.report.kept, plain.report.fell_back) == ("stereo", False)
     off = stereo_surface(with_depths(blotched, 1.3), settings)
     assert off is not None
-    assert off.facts["depth_maps"] == 0
-    assert off.facts["depth_maps_left_out"] == [view.name for view in blotched]
+    assert off.report.maps == MapReport(left_out=tuple(view.name for view in blotched))
     assert off.sdf.tobytes() == plain.sdf.tobytes()
     some = stereo_surface(with_depths(blotched, which=(1, 4)), settings)
     assert some is not None
-    assert some.facts["depth_maps"] == 2
-    assert float(str(some.facts["known"])) > float(str(plain.facts["known"]))
+    assert some.report.maps == MapReport(depth=2)
+    assert some.report.depth_fraction is not None
+    assert plain.report.depth_fraction is not None
+    assert some.report.depth_fraction > plain.report.depth_fraction
     ignored = stereo_surface(with_depths(blotched), replace(settings, depth_weight=0.0))
     assert ignored is not None
     assert ignored.sdf.tobytes() == plain.sdf.tobytes()

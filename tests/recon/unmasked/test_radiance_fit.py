@@ -67,14 +67,14 @@ def test_a_block_in_a_room_is_found_without_masks(room: tuple[ViewSet, tuple[np.
     assert compare_surfaces(vertices, faces, *block, samples=3000).completeness < 0.04
     assert np.abs(vertices).max() < 0.66
     assert told[-1][0] == told[-1][1] == len(told)
-    assert surface.facts["masks"] == "none"
+    assert not surface.report.masked
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["stereo sees", "stereo sees nothing"])
 def test_photos_without_masks_are_fitted_by_stereo_where_it_sees(
     seen: bool, room: tuple[ViewSet, tuple[np.ndarray, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6, {})
+    found = Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6)
     asked: list[Path | None] = []
 
     def stereo(*_: object, **__: object) -> Surface | None:
@@ -132,7 +132,7 @@ def stopped(views: ViewSet, path: Path, step: int, settings: FitSettings = TINY)
 
 
 def same(a: Surface, b: Surface) -> bool:
-    return (a.sdf.tobytes(), a.colour.tobytes(), a.facts) == (b.sdf.tobytes(), b.colour.tobytes(), b.facts)
+    return (a.sdf.tobytes(), a.colour.tobytes(), a.report) == (b.sdf.tobytes(), b.colour.tobytes(), b.report)
 
 
 @pytest.fixture(scope="module")
