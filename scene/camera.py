@@ -269,10 +269,10 @@ def normalising_transform(points: Float[np.ndarray, "n 3"], radius: float = OBJE
     if len(points) == 0 or not np.isfinite(points).all():
         raise InputError("cannot normalise an object without finite points")
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    reach = np.linalg.norm(points - middle, axis=1).max()
-    if reach == 0:
+    extent = np.linalg.norm(points - middle, axis=1).max()
+    if extent == 0:
         raise InputError("cannot normalise an object that is a single point")
-    matrix = np.eye(4) * (radius / reach)
-    matrix[:3, 3] = -middle * radius / reach
+    matrix = np.eye(4) * (radius / extent)
+    matrix[:3, 3] = -middle * radius / extent
     matrix[3, 3] = 1
     return matrix

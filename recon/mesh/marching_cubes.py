@@ -35,7 +35,7 @@ def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
     return points.astype(np.float64), faces.astype(np.int64)
 
 
-def clean_mesh(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
+def clean_mesh(vertices: Vertices, faces: Faces, fraction: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
     """What a mesh from anywhere needs before it is decimated.
 
     Equal positions become one vertex, faces without three corners and double faces go, and so do specks. Sheets that
@@ -43,11 +43,11 @@ def clean_mesh(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[O
 
     Args:
         vertices, faces: the mesh.
-        share: of the largest component's area, below which a component is a speck.
+        fraction: of the largest component's area, below which a component is a speck.
     """
     vertices, faces = merge_vertices(vertices, faces)
     vertices, faces = part_touching_sheets(*remove_unreferenced_vertices(vertices, drop_doubles(faces)))
-    vertices, faces = remove_small_components(vertices, faces, share)
+    vertices, faces = remove_small_components(vertices, faces, fraction)
     return spread_touching(vertices, faces), faces
 
 

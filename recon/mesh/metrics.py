@@ -133,7 +133,7 @@ def compare_meshes(
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """Scores of a surface in the true one's own frame; lengths are shares of the true mesh's longest side.
+    """Scores of a surface in the true one's own frame; lengths are fractions of the true mesh's longest side.
 
     Args:
         accuracy: mean distance from the surface to the true one.

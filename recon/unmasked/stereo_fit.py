@@ -1,4 +1,4 @@
-"""A surface from posed photos without masks, by stereo: depth maps, a membrane across their gaps, and mean colours."""
+"""A surface from posed photos without masks, by stereo: depth maps, TSDF fusion across their gaps, mean colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.surface_report import MapReport, SurfaceReport
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
-from recon.unmasked.tsdf_fusion import membrane, without_small_components
+from recon.unmasked.tsdf_fusion import fuse_and_fill, without_small_components
 from recon.views.ray_set import RaySet
 from scene.camera import Camera
 from scene.viewset import ViewSet
@@ -65,7 +65,7 @@ def stereo_surface(
         return None
     half = settings.half_extent
     cube = VoxelGrid.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / _FIRST)
-    rough = without_small_components(membrane(rays.cameras, depths, cube, 2 * half))
+    rough = without_small_components(fuse_and_fill(rays.cameras, depths, cube, 2 * half))
     report_step(steps - 1, steps)
     if not (rough < 0).any():
         return None
@@ -76,7 +76,7 @@ def stereo_surface(
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - cube.low[:, None, None, None]) / cube.voxel - 0.5
     start = ndimage.map_coordinates(rough, local, order=1, mode="nearest")
-    field = without_small_components(membrane(rays.cameras, depths, box, 2 * half, start))
+    field = without_small_components(fuse_and_fill(rays.cameras, depths, box, 2 * half, start))
     report_step(steps, steps)
     fraction = round(float(np.mean(known)), 4)
     report = SurfaceReport("stereo", masked=False, maps=maps, depth_fraction=fraction)

@@ -150,9 +150,9 @@ def test_views_without_confidence_do_not_count(ball_views: ViewSet) -> None:
 
 
 def test_progress_is_told_at_every_step(ball_views: ViewSet) -> None:
-    told: list[tuple[int, int]] = []
-    fit_surface(ball_views, SHORT, on_step=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    reported: list[tuple[int, int]] = []
+    fit_surface(ball_views, SHORT, on_step=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_prior_votes_over_the_object_cube(shoot: Callable[..., ViewSet]) -> None:

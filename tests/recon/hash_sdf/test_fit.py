@@ -94,9 +94,9 @@ def test_the_same_seed_gives_the_same_surface_and_leaves_other_draws_alone(rays:
 
 
 def test_progress_is_told_at_every_step(rays: RaySet, hull: Hull) -> None:
-    told: list[tuple[int, int]] = []
-    fit_hash_grid(rays, hull, SHORT, torch.device("cpu"), lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+    reported: list[tuple[int, int]] = []
+    fit_hash_grid(rays, hull, SHORT, torch.device("cpu"), lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 2), (2, 2)]
 
 
 @given(arrays(np.float32, st.integers(1, 30), elements=st.floats(0, 1, width=32)), st.floats(0.05, 1.0))

@@ -93,12 +93,12 @@ def test_nothing_inside_is_an_error(value: float) -> None:
 def test_specks_go_and_parts_stay(ball: Callable[..., Part]) -> None:
     """Areas 0.16, 0.09 and 0.01 of each other: only the smallest is a speck at a tenth."""
     big, part, speck = ball(0.4), ball(0.3, (1, 0, 0)), ball(0.1, (0, 2, 0))
-    vertices, faces = remove_small_components(*together(speck, big, part), share=0.1)
+    vertices, faces = remove_small_components(*together(speck, big, part), fraction=0.1)
     assert len(vertices) == len(big[0]) + len(part[0])
     assert len(faces) == len(big[1]) + len(part[1])
     assert vertices[:, 1].max() < 1
     assert signed_volume(vertices, faces) == pytest.approx(4 / 3 * math.pi * (0.4**3 + 0.3**3), rel=0.01)
-    everything = remove_small_components(*together(speck, big, part), share=0.05)
+    everything = remove_small_components(*together(speck, big, part), fraction=0.05)
     assert mesh_health(*everything).components == 3
 
 

@@ -133,9 +133,9 @@ def test_a_stopped_fit_with_gloss_goes_on_to_the_same_bytes(
     settings = replace(SHINY, levels=(8, 12), iterations=(10, 120), rays=256, image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
     stopped(shiny_ball, settings, path, 115)
-    told: list[int] = []
-    again = fit_surface(shiny_ball, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
-    assert told[0] == 111
+    reported: list[int] = []
+    again = fit_surface(shiny_ball, settings, checkpoint=path, on_step=lambda done, total: reported.append(done))
+    assert reported[0] == 111
     whole = fit_surface(shiny_ball, settings)
     assert again.sdf.tobytes() == whole.sdf.tobytes()
     assert again.colour.tobytes() == whole.colour.tobytes()

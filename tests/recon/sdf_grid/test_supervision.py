@@ -235,9 +235,9 @@ def test_a_stopped_fit_with_maps_goes_on_to_the_same_bytes(
     settings = replace(SHORT, levels=(8, 12), iterations=(10, 120), image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
     stopped(ball_maps, settings, path, 115)
-    told: list[int] = []
-    again = fit_surface(ball_maps, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
-    assert told[0] == 111
+    reported: list[int] = []
+    again = fit_surface(ball_maps, settings, checkpoint=path, on_step=lambda done, total: reported.append(done))
+    assert reported[0] == 111
     assert again.sdf.tobytes() == fit_surface(ball_maps, settings).sdf.tobytes()
 
 
