@@ -19,6 +19,7 @@ from recon.sdf_grid.initial_sdf import InitialSDF
 from recon.sdf_grid.supervision import SupervisionMaps
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import MapReport, SurfaceReport
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull, signed_distance, silhouette_iou, visual_hull
 from scene.camera import OBJECT_RADIUS
@@ -43,7 +44,7 @@ def fit_surface(
     """Fit a surface to masked views of a normalised object.
 
     A fit whose silhouettes agree clearly less with the masks than the hull's do has lost parts; then the hull is
-    returned, and ``facts["kept"]`` says so.
+    returned, and ``report.fell_back`` says so.
 
     Args:
         views: posed pictures with masks; the object lies in the cube of ``settings.half_extent`` about the origin.
@@ -66,7 +67,7 @@ def fit_surface(
         rays,
         settings.hull_resolution,
         settings.half_extent,
-        vote=settings.hull_threshold,
+        threshold=settings.hull_threshold,
         prior=wide,
         prior_weight=settings.prior_weight,
     )
@@ -79,7 +80,7 @@ def fit_surface(
     else:
         surface = fit_hash_grid(rays, hull, settings, device, on_step)
         if any(view.depth_source is not None or view.normal_source is not None for view in views):
-            surface = replace(surface, facts={**surface.facts, "maps": "not used"})
+            surface = replace(surface, report=replace(surface.report, maps=MapReport(ignored=True)))
     surface = _or_hull(surface, hull, rays, settings)
     return with_flat_base(surface, views, measured) if settings.flat_base else surface
 
@@ -91,11 +92,11 @@ def hull_surface(views: ViewSet, settings: FitSettings = FitSettings()) -> Surfa
         InputError: no masks, or masks without a common inside.
     """
     rays = RaySet.of(views, settings.image_side)
-    hull = visual_hull(rays, settings.hull_resolution, settings.half_extent, vote=settings.hull_threshold)
+    hull = visual_hull(rays, settings.hull_resolution, settings.half_extent, threshold=settings.hull_threshold)
     start = InitialSDF(rays, hull, settings)
     box = start.box(settings.levels[-1])
-    facts: dict[str, object] = {"vote": hull.vote, "mask_agreement": round(hull.agreement, 4)}
-    return Surface(start.distances(box) * np.float32(box.voxel), _grey(), box.low, box.voxel, facts)
+    report = SurfaceReport("hull", hull_threshold=hull.threshold, mask_consistency=round(hull.silhouette_iou, 4))
+    return Surface(start.distances(box) * np.float32(box.voxel), _grey(), box.low, box.voxel, report)
 
 
 def prior_surface(
@@ -113,7 +114,7 @@ def prior_surface(
     )[0, 0].numpy()
     sdf = signed_distance(wide, min(0.5, max(float(wide.max()) * 0.5, 1e-3)), settings.half_extent)
     painted = np.stack([_padded(colours[..., k], settings.half_extent).numpy() for k in range(3)], -1)
-    return Surface.cube(sdf, painted, settings.half_extent, {"kept": "coarse volume"})
+    return Surface.cube(sdf, painted, settings.half_extent, SurfaceReport("coarse volume"))
 
 
 def _reweighted(views: ViewSet, weights: tuple[float, float]) -> ViewSet:
@@ -133,23 +134,23 @@ def _padded(prior: Float[np.ndarray, "p p p"], half: float) -> Float[Tensor, "p 
 
 def _or_hull(surface: Surface, hull: Hull, rays: RaySet, settings: FitSettings) -> Surface:
     """The fitted surface, or the hull in its colours where the fit has lost parts; with how both agree with masks."""
-    of_hull = Surface.cube(hull.sdf, _grey(), settings.half_extent, {})
+    of_hull = Surface.cube(hull.sdf, _grey(), settings.half_extent)
     fit_score = silhouette_iou(rays, -torch.from_numpy(surface.sdf), 0.0, surface.box)
     hull_score = silhouette_iou(rays, -torch.from_numpy(hull.sdf), 0.0, of_hull.box)
     keep_hull = fit_score < hull_score - _HULL_MARGIN or not bool((surface.sdf < 0).any())
-    facts: dict[str, object] = {
-        "vote": hull.vote,
-        "mask_agreement": round(hull.agreement, 4),
-        "fit_outline_iou": round(fit_score, 4),
-        "hull_outline_iou": round(hull_score, 4),
-        "kept": "hull" if keep_hull else "fit",
-        **surface.facts,
-    }
+    report = replace(
+        surface.report,
+        kept="hull" if keep_hull else "fit",
+        hull_threshold=hull.threshold,
+        mask_consistency=round(hull.silhouette_iou, 4),
+        fit_silhouette_iou=round(fit_score, 4),
+        hull_silhouette_iou=round(hull_score, 4),
+    )
     if not keep_hull:
-        return replace(surface, facts=facts)
+        return replace(surface, report=report)
     x, y, z = np.meshgrid(*of_hull.box.centres(), indexing="ij")
     colour = surface.colours_at(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*hull.sdf.shape, 3)
-    return Surface.cube(hull.sdf, colour, settings.half_extent, facts)
+    return Surface.cube(hull.sdf, colour, settings.half_extent, report)
 
 
 def _grey() -> Float[np.ndarray, "2 2 2 3"]:

@@ -21,13 +21,13 @@ class FitSettings:
     rays: int = 6144
     """Rays in a step, from all views."""
     image_side: int = 256
-    """Longest side that pictures are reduced to for the fit (texturing uses them whole)."""
+    """Longest side, pixels, that pictures are reduced to for the fit (texturing uses them whole)."""
     hull_resolution: int = 96
     """Voxels along each side of the cube in which the masks' common inside is sought."""
     half_extent: float = OBJECT_RADIUS * 1.08
     """Half side of the reconstructed cube, world units."""
     hull_threshold: float | None = None
-    """Share of the masks that must agree on a voxel; chosen from the masks if not given."""
+    """Fraction of the masks that must agree on a voxel; chosen from the masks if not given."""
     prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
     photo_view_weights: tuple[float, float] = (1.0, 1.0)
@@ -40,25 +40,25 @@ class FitSettings:
     colour_lr: float = 0.03
     """Typical change of a colour in a step."""
     shading_lr: float | None = None
-    """Typical change of the light in a step; 0 for colours that hold all light and shade. 0.03 with masks, else 0."""
+    """Typical change of the Lambertian shading in a step; 0 leaves shading in the colours. 0.03 with masks, else 0."""
     mask_weight: float = 0.5
-    """Weight of the mask loss."""
+    """Weight of the mask's cross-entropy."""
     eikonal_weight: float = 0.05
-    """Weight that keeps distances distances."""
+    """Weight of the eikonal loss: gradients of distances have length 1."""
     laplacian_weight: float | None = None
-    """Weight against bending; 0.005 with masks, else 0.05."""
+    """Weight of the squared Laplacian of the distances, against bending; 0.005 with masks, else 0.05."""
     albedo_tv_weight: float | None = None
-    """Weight against gradual changes of the colour, which shading explains better; 1 with masks, else 0.1."""
+    """Weight of the albedo's total variation, whose gradual changes shading explains better; 1 with masks, else 0.1."""
     blur: int = 2
     """Passes of blur over the gradient of the distances, so that neighbours move together."""
     loss_trim_fraction: float = 1.0
-    """Share of the smallest errors that count, after the first level; below 1 for views that contradict each other."""
+    """Fraction of errors, the smallest, that count after the first level; below 1 for views that contradict each other."""
     depth_weight: float = 1.0
     """Weight of depth maps, where views have them; 0 ignores them."""
     normal_weight: float = 0.1
     """Weight of normal maps, where views have them; 0 ignores them."""
     view_dependence: bool = False
-    """Tell gloss and exposures apart from the object's own colour: for photos of shiny things, with masks."""
+    """Separate specular reflection and exposures from the diffuse colour: for photos of shiny things, with masks."""
     background: tuple[int, int] = (0, 32)
     """Samples in front of and behind the box, for captures without masks. What is in front of the box is free space by
     default: a few views would each paint their own picture there."""
@@ -76,7 +76,7 @@ class FitSettings:
         if min(self.levels) < 8 or self.rays < 16:
             raise SettingsError("a fit needs grids of at least 8 voxels and steps of at least 16 rays")
         if not (0 <= self.depth_weight < math.inf and 0 <= self.normal_weight < math.inf):
-            raise SettingsError("maps cannot pull with a negative weight", fix="Give 0 to ignore them.")
+            raise SettingsError("maps cannot have a negative weight", fix="Give 0 to ignore them.")
         if not (
             min(self.photo_view_weights) >= 0 and 0 < self.photo_view_weights[0] < math.inf > self.photo_view_weights[1]
         ):
@@ -86,18 +86,18 @@ class FitSettings:
             )
         if not 0 < self.loss_trim_fraction <= 1:
             raise SettingsError(
-                f"cannot keep {self.loss_trim_fraction:g} of the errors", fix="Give a share above 0, up to 1."
+                f"cannot keep {self.loss_trim_fraction:g} of the errors", fix="Give a fraction above 0, up to 1."
             )
 
     def filled(self, *, masked: bool) -> FitSettings:
         """The settings with values for what was left open, as suits views with or without masks."""
         # Real rooms and gardens are lit from everywhere, and their textures would pass for shading.
-        light, smooth, flat = (0.03, 0.005, 1.0) if masked else (0.0, 0.05, 0.1)
+        shading, laplacian, albedo_tv = (0.03, 0.005, 1.0) if masked else (0.0, 0.05, 0.1)
         return replace(
             self,
-            shading_lr=light if self.shading_lr is None else self.shading_lr,
-            laplacian_weight=smooth if self.laplacian_weight is None else self.laplacian_weight,
-            albedo_tv_weight=flat if self.albedo_tv_weight is None else self.albedo_tv_weight,
+            shading_lr=shading if self.shading_lr is None else self.shading_lr,
+            laplacian_weight=laplacian if self.laplacian_weight is None else self.laplacian_weight,
+            albedo_tv_weight=albedo_tv if self.albedo_tv_weight is None else self.albedo_tv_weight,
         )
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 from recon.specular import SpecularSH
+from recon.surface_report import SurfaceReport
 from scene.errors import InputError
 from scene.files import written_aside
 from scene.voxel_grid import VoxelGrid
@@ -26,7 +27,7 @@ class Surface:
         colour: sRGB in [0, 1] at voxel centres of a grid over the same box.
         low: the box's corner with the smallest coordinates, world frame.
         voxel: side of the cubic voxels, world units.
-        facts: how it was fitted (agreement of the masks, losses, warnings).
+        report: how it was made.
         specular: what the object reflects of its surroundings, if that was found; not part of ``colour``.
     """
 
@@ -34,7 +35,7 @@ class Surface:
     colour: Float[np.ndarray, "cx cy cz 3"]
     low: Float[np.ndarray, "3"]
     voxel: float
-    facts: dict[str, object]
+    report: SurfaceReport = SurfaceReport()
     specular: SpecularSH | None = None
 
     @classmethod
@@ -43,10 +44,10 @@ class Surface:
         sdf: Float[np.ndarray, "r r r"],
         colour: Float[np.ndarray, "cx cy cz 3"],
         half: float,
-        facts: dict[str, object],
+        report: SurfaceReport = SurfaceReport(),
     ) -> Surface:
         """A surface on the cube ``[-half, half]^3``."""
-        return cls(sdf, colour, np.full(3, -half), 2 * half / sdf.shape[0], facts)
+        return cls(sdf, colour, np.full(3, -half), 2 * half / sdf.shape[0], report)
 
     @property
     def box(self) -> VoxelGrid:
@@ -66,7 +67,7 @@ class Surface:
         """Write as ``.npz``; byte for byte the same for the same surface."""
         import json
 
-        more = {} if self.specular is None else {"gloss": self.specular.coefficients.astype(np.float32)}
+        more = {} if self.specular is None else {"specular": self.specular.coefficients.astype(np.float32)}
         with written_aside(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
@@ -75,7 +76,7 @@ class Surface:
                 colour=np.round(self.colour * 255).astype(np.uint8),
                 low=np.asarray(self.low, np.float64),
                 voxel=np.float64(self.voxel),
-                facts=np.array(json.dumps(self.facts, sort_keys=True)),
+                report=np.array(json.dumps(self.report.to_dict(), sort_keys=True)),
             )
 
     @classmethod
@@ -90,13 +91,15 @@ class Surface:
         try:
             # Opened as an archive first: an array file would come back as an array, without the names below.
             with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as data:
+                # Up to version 0.1 the report was called facts, and the specular part gloss.
+                specular = next((data[name] for name in ("specular", "gloss") if name in data), None)
                 return cls(
                     data["sdf"],
                     data["colour"].astype(np.float32) / 255,
                     data["low"],
                     float(data["voxel"]),
-                    json.loads(str(data["facts"])),
-                    SpecularSH(data["gloss"]) if "gloss" in data else None,
+                    SurfaceReport.from_dict(json.loads(str(data["report" if "report" in data else "facts"]))),
+                    None if specular is None else SpecularSH(specular),
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"is not a stored surface ({error})", where=path) from error

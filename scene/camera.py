@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from scene.errors import InputError
 
@@ -99,6 +99,12 @@ class Camera:
             x = self.cx + self.fx * local[..., 0] / depth
             y = self.cy - self.fy * local[..., 1] / depth
         return np.stack([x, y], axis=-1), depth
+
+    def shows(self, pixels: Float[np.ndarray, "*n 2"], depth: Float[np.ndarray, "*n"]) -> Bool[np.ndarray, "*n"]:
+        """Whether what :meth:`project` gives lies in front of the camera and within the picture."""
+        with np.errstate(invalid="ignore"):
+            inside = (pixels >= 0).all(axis=-1) & (pixels < (self.width, self.height)).all(axis=-1)
+            return np.asarray((depth > 0) & inside)
 
     def unproject(self, pixels: Float[np.ndarray, "*n 2"], depth: Float[np.ndarray, "*n"]) -> Points:
         """World points at the given z-depths: the inverse of :meth:`project`."""
@@ -263,10 +269,10 @@ def normalising_transform(points: Float[np.ndarray, "n 3"], radius: float = OBJE
     if len(points) == 0 or not np.isfinite(points).all():
         raise InputError("cannot normalise an object without finite points")
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    reach = np.linalg.norm(points - middle, axis=1).max()
-    if reach == 0:
+    extent = np.linalg.norm(points - middle, axis=1).max()
+    if extent == 0:
         raise InputError("cannot normalise an object that is a single point")
-    matrix = np.eye(4) * (radius / reach)
-    matrix[:3, 3] = -middle * radius / reach
+    matrix = np.eye(4) * (radius / extent)
+    matrix[:3, 3] = -middle * radius / extent
     matrix[3, 3] = 1
     return matrix

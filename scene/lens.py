@@ -92,7 +92,7 @@ class Lens:
         return points * radial[..., None] + across
 
     def undistort(self, points: Plane) -> Plane:
-        """Inverse of :meth:`distort` by Newton's method; NaN where nothing within the lens's reach is imaged there."""
+        """Inverse of :meth:`distort` by Newton's method; NaN where nothing within ``max_radius`` is imaged there."""
         target = np.asarray(points, dtype=np.float64)
         guess = target.copy()
         with np.errstate(all="ignore"):
@@ -108,11 +108,11 @@ class Lens:
                 longest = 0.5 * (1 + np.linalg.norm(guess, axis=-1, keepdims=True))
                 guess = guess - step * np.minimum(1, longest / np.linalg.norm(step, axis=-1, keepdims=True))
             miss = np.linalg.norm(self.distort(guess) - target, axis=-1)
-            found = (miss < 1e-9) & (np.linalg.norm(guess, axis=-1) <= self.reach)
+            found = (miss < 1e-9) & (np.linalg.norm(guess, axis=-1) <= self.max_radius)
         return np.where(found[..., None], guess, np.nan)
 
     @cached_property
-    def reach(self) -> float:
+    def max_radius(self) -> float:
         """Radius in the plane up to which images move outwards; beyond, the polynomial folds back and means nothing."""
         radii = np.linspace(0, 4, 4001)
         images = self.distort(np.stack([radii, np.zeros_like(radii)], axis=-1))[:, 0]
@@ -203,7 +203,7 @@ def pinhole_of(lens: Lens, raw: Intrinsics) -> Intrinsics:
     across, down = max(raw.width - 1, 1), max(raw.height - 1, 1)
     sound = left < right and top < bottom
     focal = max(across / (right - left) / raw.fx, down / (bottom - top) / raw.fy) if sound else 0.0
-    # Nearly always the first fits; what lies beyond the lens's reach shows only when it is tried.
+    # Nearly always the first fits; what lies beyond ``max_radius`` shows only when it is tried.
     for zoom in np.append(1.0, 1 + 5e-4 * 1.25 ** np.arange(40)) if sound else ():
         fx, fy = raw.fx * focal * zoom, raw.fy * focal * zoom
         cx, cy = raw.width / 2 - fx * (left + right) / 2, raw.height / 2 - fy * (top + bottom) / 2
@@ -241,7 +241,7 @@ def _all_seen(lens: Lens, raw: Intrinsics, pinhole: Intrinsics) -> bool:
     ys = np.linspace(0.5, pinhole.height - 0.5, 65)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1)
     plane = (grid - [pinhole.cx, pinhole.cy]) / [pinhole.fx, pinhole.fy]
-    if np.linalg.norm(plane, axis=-1).max() > lens.reach:
+    if np.linalg.norm(plane, axis=-1).max() > lens.max_radius:
         return False
     pixels = _imaged(lens, raw, pinhole, grid)
     slack = 1e-6

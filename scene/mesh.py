@@ -1,4 +1,4 @@
-"""Triangle meshes with colour: the form in which objects are ray cast, textured and exported."""
+"""Triangle meshes: their arrays, normals and volume, and the coloured form in which objects are ray cast and drawn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from jaxtyping import Float, Int, UInt8
 
 from scene.camera import Mat4, apply_transform, normalising_transform
 from scene.errors import InputError
+
+Vertices = Float[np.ndarray, "v 3"]
+"""Positions of a mesh's vertices."""
+Faces = Int[np.ndarray, "f 3"]
+"""Vertex indices of triangles, counter-clockwise seen from outside."""
+OtherVertices = Float[np.ndarray, "w 3"]
+"""Positions of another number of vertices, of a mesh that a function makes of one."""
+OtherFaces = Int[np.ndarray, "g 3"]
+"""Another number of triangles."""
 
 
 @runtime_checkable
@@ -34,13 +43,13 @@ class ColouredMesh:
         texture_space: the vertices at the time of building, where the solid textures live; the vertices if None.
     """
 
-    vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
+    vertices: Vertices
+    faces: Faces
     vertex_colours: UInt8[np.ndarray, "v 3"] | None = None
     uv: Float[np.ndarray, "v 2"] | None = None
     texture: UInt8[np.ndarray, "h w 3"] | None = None
     solid: tuple[SolidTexture, ...] = ()
-    texture_space: Float[np.ndarray, "v 3"] | None = None
+    texture_space: Vertices | None = None
 
     def __post_init__(self) -> None:
         if len(self.faces) and (self.faces.min() < 0 or self.faces.max() >= len(self.vertices)):
@@ -63,10 +72,6 @@ class ColouredMesh:
         """The mesh centred, in the bounding sphere of the project's one normalisation."""
         return self.transformed(normalising_transform(self.vertices))
 
-    def points_at(self, face: Int[np.ndarray, "n"], bary: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
-        """Positions on faces; barycentric weights are (1 - u - v, u, v)."""
-        return self._blend(self.vertices, face, bary)
-
     def colours_at(self, face: Int[np.ndarray, "n"], bary: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         """sRGB colours in [0, 1] on faces."""
         if self.uv is not None and self.texture is not None:
@@ -83,15 +88,41 @@ class ColouredMesh:
 
     def face_normals(self) -> Float[np.ndarray, "f 3"]:
         """Unit normals of faces; zero for faces without area."""
-        a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
-        normals = np.cross(b - a, c - a)
-        length = np.linalg.norm(normals, axis=1, keepdims=True)
-        return normals / np.where(length > 0, length, 1)
+        return face_normals(self.vertices, self.faces)
 
     def _blend(self, values: np.ndarray, face: np.ndarray, bary: np.ndarray) -> np.ndarray:
         corners = values[self.faces[face]]
         u, v = bary[:, :1], bary[:, 1:]
         return corners[:, 0] * (1 - u - v) + corners[:, 1] * u + corners[:, 2] * v
+
+
+def area_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
+    """Normals of faces, as long as twice their areas: cross products of their sides."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def face_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
+    """Unit normals of faces; zero for faces without area."""
+    normals = area_normals(vertices, faces)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / np.where(length > 0, length, 1)
+
+
+def vertex_normals(vertices: Vertices, faces: Faces) -> Vertices:
+    """Unit normals, weighted by area; a vertex without area gets +z, since a zero normal is invalid in files."""
+    normal = area_normals(vertices, faces)
+    out = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(out, faces[:, k], normal)
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    return np.where(length > 1e-12, out / np.maximum(length, 1e-12), (0.0, 0.0, 1.0))
+
+
+def signed_volume(vertices: Vertices, faces: Faces) -> float:
+    """Volume of a closed mesh; positive if faces look outward."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
 def sample_image(image: UInt8[np.ndarray, "h w c"], uv: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n c"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from scene.backends import optional_module
 from scene.errors import MissingBackendError
@@ -87,3 +87,28 @@ def mesh_caster(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"
     if optional_module("open3d") is not None:
         return Open3DCaster(vertices, faces)
     raise MissingBackendError("ray casting needs embreex or open3d", fix="Run: pip install embreex")
+
+
+def unoccluded(
+    caster: RayCaster,
+    start: Float[np.ndarray, "*#n 3"],
+    end: Float[np.ndarray, "*#n 3"],
+    *,
+    relative: float = 0.0,
+    absolute: float = 0.0,
+) -> Bool[np.ndarray, "n"]:
+    """Whether nothing of a mesh lies between points: the one visibility test.
+
+    Points on the mesh itself need a tolerance, or the surface that they lie on hides them: rays have single precision.
+
+    Args:
+        caster: of the mesh.
+        start, end: where each ray begins and ends, world frame; one of them may be a single point, such as a camera's
+            centre. They must not coincide.
+        relative, absolute: how far before the end a hit is taken for the end itself, as a fraction of the distance and
+            in world units.
+    """
+    away = end - start
+    distance = np.linalg.norm(away, axis=-1)
+    hits = caster.cast(np.broadcast_to(start, away.shape), away / distance[:, None])
+    return np.asarray(hits.distance > distance * (1 - relative) - absolute)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scene.camera import Camera
-from scene.mesh import ColouredMesh
+from scene.mesh import ColouredMesh, vertex_normals
 from scene.raycast import RayCaster, mesh_caster
 
 
@@ -72,7 +72,7 @@ class MeshRenderer:
         self.mesh, self.light = mesh, light
         self.caster = mesh_caster(mesh.vertices, mesh.faces) if caster is None else caster
         self._face_normals = mesh.face_normals().astype(np.float32)
-        self._vertex_normals = _vertex_normals(mesh, self._face_normals) if smooth else None
+        self._vertex_normals = vertex_normals(mesh.vertices, mesh.faces).astype(np.float32) if smooth else None
 
     def render(self, camera: Camera, *, samples: int = 4) -> Rendering:
         """Draw one view.
@@ -150,15 +150,6 @@ def render_mesh(
 def over_white(rgba: Float[np.ndarray, "*hw 4"]) -> Float[np.ndarray, "*hw 3"]:
     """Composite straight-alpha colour on white."""
     return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:])
-
-
-def _vertex_normals(mesh: ColouredMesh, face_normals: np.ndarray) -> np.ndarray:
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1, keepdims=True)
-    normals = np.zeros_like(mesh.vertices, dtype=np.float32)
-    for k in range(3):
-        np.add.at(normals, mesh.faces[:, k], face_normals * area)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
 
 def _lattice_step(samples: int) -> int:

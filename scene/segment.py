@@ -114,9 +114,9 @@ def _distance_from_border(lab: np.ndarray) -> np.ndarray:
     _, label, centres = cv2.kmeans(samples, count, None, criteria, 2, cv2.KMEANS_PP_CENTERS)
     # A small cluster on the border is more likely the object reaching it than background, unless its colour is next to
     # one of the background's: then it is a part of a backdrop that fades from one shade to another.
-    share = np.bincount(label[:, 0], minlength=count) / len(label)
+    fraction = np.bincount(label[:, 0], minlength=count) / len(label)
     near = np.linalg.norm(centres[:, None] - centres, axis=-1) < 24
-    kept = share >= min(0.12, share.max())
+    kept = fraction >= min(0.12, fraction.max())
     for _ in range(count):
         kept |= near[kept].any(axis=0)
     centres = centres[kept]

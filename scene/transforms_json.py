@@ -18,7 +18,7 @@ from scene.files import write_text, written_aside
 from scene.frames import DEPTH_UNIT, Contents, Frame, assemble, inside, picture_of, pose, require_files
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head, save_array
-from scene.points import read_points, write_points
+from scene.ply import read_points, write_points
 from scene.view import View
 
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")

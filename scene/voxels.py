@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from scene.camera import OBJECT_RADIUS, Camera, orbit_camera
 from scene.render import MeshRenderer
 
-SHEET_SHARE = 0.1
+SHEET_FRACTION = 0.1
 """Surface is bare if the solid interpolated there is less than this."""
 
 
@@ -93,11 +93,11 @@ def _fill_sheets(solid: Bool[np.ndarray, "r r r"], points: Float[np.ndarray, "n 
     place = (points / (2 * OBJECT_RADIUS) + 0.5) * resolution
     place = place[((place > 0.5) & (place < resolution - 0.5)).all(axis=1)]
     low = (place - 0.5).astype(np.int64)
-    share = place - 0.5 - low
+    part = place - 0.5 - low
     value = np.zeros(len(place))
     for corner in np.ndindex(2, 2, 2):
-        weight = np.where(corner, share, 1 - share).prod(axis=1)
+        weight = np.where(corner, part, 1 - part).prod(axis=1)
         value += weight * solid[tuple((low + corner).T)]
     # Beside a flat face of a thick solid the value is about a half, at an edge a quarter, at a corner an eighth.
-    bare = place[value < SHEET_SHARE].astype(np.int64)
+    bare = place[value < SHEET_FRACTION].astype(np.int64)
     solid[tuple(bare.T)] = True

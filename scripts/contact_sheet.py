@@ -71,7 +71,7 @@ def checks(result: ItemResult) -> str:
     asset = AssetReport.read(result.folder / "asset" / "asset.json")
     cells = result.name, asset.health.faces, asset.health.watertight
     found = f"{asset.validator_errors}, {asset.validator_warnings}", asset.validator
-    return table_row([*cells, *found, asset.surface.get("mask_agreement", "-"), asset.surface.get("kept")])
+    return table_row([*cells, *found, asset.surface.mask_consistency or "-", asset.surface.kept])
 
 
 def main(arguments: Arguments) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.training.procedural import superellipsoid
-from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh
+from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
 from recon.views.visual_hull import signed_distance
 from scene.camera import OBJECT_RADIUS, orbit_camera
+from scene.mesh import Faces, Vertices
 
 
 def extruded_silhouette(photo: UInt8[np.ndarray, "s s 4"], elevation: float, side: int = 64) -> tuple[Vertices, Faces]:
@@ -29,7 +30,7 @@ def extruded_silhouette(photo: UInt8[np.ndarray, "s s 4"], elevation: float, sid
     low = max(1, side // 2 - shorter // 2)
     grid[:, :, low : side - low] = mask[:, :, None]
     vertices, faces = extract_mesh(
-        Surface.cube(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0, {})
+        Surface.cube(signed_distance(grid, 0.5, 1.0), np.zeros((2, 2, 2, 3), np.float32), 1.0)
     )
     # Array axes (row, column, depth) are image down, right and away from the camera.
     local = np.stack([vertices[:, 1], -vertices[:, 0], -vertices[:, 2]], axis=-1)

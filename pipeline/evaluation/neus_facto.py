@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from scene.camera import OBJECT_RADIUS
 from scene.errors import InputError
+from scene.ply import encode_ply, xyz_table
 from scene.viewset import ViewSet
 
 SCALE = 1 / (1.1 * OBJECT_RADIUS)
@@ -253,11 +254,4 @@ def extract(model: Any, resolution: int) -> tuple[Float[np.ndarray, "v 3"], Int[
 
 def ply_bytes(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> bytes:
     """A binary PLY file."""
-    head = (
-        "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    rows = np.zeros(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
-    rows["count"], rows["corners"] = 3, faces
-    return head.encode() + vertices.astype("<f4").tobytes() + rows.tobytes()
+    return encode_ply(xyz_table(vertices), faces)

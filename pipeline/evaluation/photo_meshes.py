@@ -31,14 +31,15 @@ from pipeline.jobs.settings import GENERATED_FIT, ViewsSettings
 from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
 from recon.fit import fit_surface, hull_surface, prior_surface
-from recon.mesh.marching_cubes import Faces, Vertices, extract_mesh, remove_small_components, taubin
+from recon.mesh.marching_cubes import extract_mesh, taubin
 from recon.mesh.metrics import compare_meshes
+from recon.mesh.topology import remove_small_components
 from recon.sdf_grid.render import render_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.camera import Camera, orbit_camera
 from scene.errors import InputError
-from scene.mesh import ColouredMesh
+from scene.mesh import ColouredMesh, Faces, Vertices
 from scene.metrics import mask_iou
 from scene.render import MeshRenderer
 from scene.view import View

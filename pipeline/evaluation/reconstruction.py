@@ -28,7 +28,7 @@ from recon.texture.bake import TexturedMesh, bake
 from scene.errors import ViewloomError
 from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
-from scene.raycast import mesh_caster
+from scene.raycast import mesh_caster, unoccluded
 from scene.render import UNLIT, MeshRenderer
 from scene.view import View
 from scene.viewset import ViewSet
@@ -70,10 +70,7 @@ def reachable(mesh: ColouredMesh, count: int, samples: int = 30_000) -> dict[str
     caster, seen = mesh_caster(vertices, mesh.faces), np.zeros(samples, bool)
     for k, camera in enumerate(sphere_cameras(count, SIZE, 1.5)):
         if k % EVERY != 1:
-            away = points - camera.centre
-            far = np.linalg.norm(away, axis=1)
-            hits = caster.cast(np.broadcast_to(camera.centre, away.shape), away / far[:, None])
-            seen |= hits.distance > far - 2e-3
+            seen |= unoccluded(caster, camera.centre, points, absolute=2e-3)
     near = cKDTree(points[seen]).query(points)[0] < 0.01 * np.ptp(vertices, axis=0).max()
     return {"seen": float(seen.mean()), "near": float(near.mean()), "F": float(2 * near.mean() / (1 + near.mean()))}
 
@@ -104,7 +101,7 @@ def score_fit(
             begun = time.perf_counter()
             exported = export_mesh(Path(folder) / "mesh.glb", textured, settings.glb)
             row["export_seconds"] = time.perf_counter() - begun
-            row["clean"] = exported.report.clean
+            row["clean"] = exported.report is not None and exported.report.clean
         if truth.texture is not None or truth.vertex_colours is not None:
             row.update(held_out_scores(textured, surface, held))
     row["fit_seconds"] = fitted

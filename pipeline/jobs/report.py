@@ -115,7 +115,7 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         f"profile {asset['profile']}": "; ".join(asset["broken_limits"]) or "kept",
         "glTF check": f"{asset['validator_errors']} errors, {asset['validator_warnings']} warnings",
         "checked by": asset["validator"],
-        "agreement of the masks": surface.get("mask_agreement", "-"),
+        "agreement of the masks": surface.get("mask_consistency", "-"),
         "surface": surface.get("kept", "-"),
         "weights' licence": manifest.get("weights", {}).get("licence", "-"),
     }

@@ -23,7 +23,7 @@ class Coverage:
         gap_between: numbers of the views at its ends, counter-clockwise seen from above.
         elevation_deg: lowest and highest camera above the horizon.
         spread_deg: largest angle between any two cameras.
-        outward: share of the cameras that have the object behind them.
+        outward: fraction of the cameras that have the object behind them.
     """
 
     gap_deg: float

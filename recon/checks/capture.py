@@ -12,22 +12,22 @@ from typing import Literal
 import numpy as np
 
 from recon.checks.cameras import Coverage, coverage_of
+from recon.checks.image_quality import ImageQuality, exposure_of, image_quality, reduced, sharpness_of, similar_views
 from recon.checks.orientation import Turn, find_turned, turned
-from recon.checks.pictures import ImageQuality, exposure_of, read_picture, reduced, sharpness_of, similar_views
 from recon.checks.silhouettes import SilhouetteScore, consistency_of, leave_one_out
-from recon.views.normalise import look_at_point, normalise_capture
-from recon.views.ray_set import RaySet
+from recon.views.normalise import WORKING_SIDE, NormalisedCapture, look_at_point, normalise_capture
+from recon.views.ray_set import RaySet, reduced_mask, working_size
 from scene.camera import apply_transform
 from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
 
 _PICTURE_SIDE = 640
-_OUTLINE_SIDE = 128
+"""Longest side, pixels, of the pictures that are measured."""
 _GAP_DEG = 130.0
 _SPREAD_DEG = 20.0
 _EMPTY, _FULL = 0.0005, 0.995
-"""Shares of the picture below and above which a mask is none."""
+"""Fractions of the picture below and above which a mask is none."""
 _CONTRADICTION = 0.85
 """Below this consistency the views as a whole contradict each other."""
 
@@ -36,7 +36,7 @@ Kind = Literal[
     "few",
     "empty",
     "full",
-    "cut",
+    "truncated",
     "blurred",
     "bright",
     "dark",
@@ -76,10 +76,10 @@ class ViewCheck:
         name: of the view.
         sharpness: relative to the other views; 1 is usual.
         stops: brightness relative to the other views, in powers of two.
-        overexposed: share of the object's (or picture's) pixels that are overexposed.
-        cover: share of the picture that is mask.
-        cut: share of the mask's outline on the picture's border.
-        agreement: intersection over union of the mask and the outline of what the other views leave.
+        overexposed: fraction of the object's (or picture's) pixels that are overexposed.
+        mask_fraction: fraction of the picture that is mask.
+        truncated: fraction of the mask's contour on the picture's border.
+        silhouette_iou: intersection over union of the mask and the silhouette of what the other views leave.
         shift: by how many pixels (right, down) the mask would have to move to fit the others best.
     """
 
@@ -87,9 +87,9 @@ class ViewCheck:
     sharpness: float | None = None
     stops: float | None = None
     overexposed: float | None = None
-    cover: float | None = None
-    cut: float | None = None
-    agreement: float | None = None
+    mask_fraction: float | None = None
+    truncated: float | None = None
+    silhouette_iou: float | None = None
     shift: tuple[int, int] | None = None
 
 
@@ -103,8 +103,11 @@ class CaptureReport:
         coverage: how the cameras surround the object; None if that cannot be told.
         consistency: how well the masks fit one solid, in [0, 1]; None without masks. Good captures have 0.92 and more
             (the grid is coarse); views that contradict each other as a whole less than 0.85.
-        turned: pictures that lie wrongly against their cameras, and what puts them right. The views' agreement and all
-            that is said of masks is with these put right, the consistency is of the pictures as they are.
+        turned: pictures that lie wrongly against their cameras, and what puts them right. The views' silhouettes and
+            all that is said of masks is with these put right, the consistency is of the pictures as they are.
+        normalised: the whole capture with these put right, in the normalised world: what
+            :func:`~recon.views.normalise.normalise_capture` would give. None where it was not found: without masks, or
+            if a view was left out since its picture or its mask is none.
     """
 
     views: tuple[ViewCheck, ...]
@@ -112,6 +115,11 @@ class CaptureReport:
     coverage: Coverage | None
     consistency: float | None
     turned: tuple[Turn, ...] = ()
+    normalised: NormalisedCapture | None = None
+
+    def normalised_after(self, turns: Iterable[Turn]) -> NormalisedCapture | None:
+        """The capture in the normalised world if just these pictures are put right; None if that was not worked out."""
+        return self.normalised if set(turns) == set(self.turned) else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -130,43 +138,49 @@ def check_capture(views: ViewSet) -> CaptureReport:
     Pictures are compared with each other, not with an ideal: objects may be dark, plain or shiny. Without masks only
     pictures and cameras are judged.
     """
-    small, readings, issues = _loaded(views)
+    small, qualities, issues = _loaded(views)
     kept = ViewSet(tuple(view for view in small if view is not None), views.has_masks)
     checks = [ViewCheck(view.name) for view in views]
     if len(kept) < 2:
         issues.append(Issue("few", "Fewer than two views are left: nothing can be reconstructed.", fatal=True))
         return CaptureReport(tuple(checks), tuple(issues), None, None)
     where = [k for k, view in enumerate(small) if view is not None]
-    _judge_pictures(kept, [readings[k] for k in where], where, checks, issues)
+    _judge_pictures(kept, [qualities[k] for k in where], where, checks, issues)
     masked = _judge_masks(views, kept, where, checks, issues) if views.has_masks else kept
-    coverage = consistency = None
-    found: tuple[Turn, ...] = ()
+    coverage = consistency = normalised = None
+    turns: tuple[Turn, ...] = ()
     try:
         centre = look_at_point([view.camera for view in kept])
     except InputError as error:
         issues.append(Issue("direction", f"{_sentence(error)}", fatal=True))
     else:
         if views.has_masks and len(masked) >= 2:
-            found = find_turned(masked, quarters=all(view.camera.width == view.camera.height for view in views))
+            turns = find_turned(masked, quarters=all(view.camera.width == view.camera.height for view in views))
             try:
-                moved, matrix = normalise_capture(turned(masked, found), _OUTLINE_SIDE)
+                moved, matrix = normalise_capture(turned(masked, turns))
             except InputError as error:
                 issues.append(Issue("contradiction", _sentence(error), fatal=True))
             else:
                 centre = apply_transform(np.linalg.inv(matrix), np.zeros(3))
-                where_told = len(issues)
-                consistency = _judge_outlines(views, moved, checks, issues)
-                if found:
-                    mended = consistency
-                    consistency = consistency_of(RaySet.of(masked.transformed(matrix), _OUTLINE_SIDE))
-                    issues[where_told:where_told] = _turn_cautions(found, consistency, mended)
+                before_masks = len(issues)
+                consistency = _judge_silhouettes(views, moved, checks, issues)
+                if turns:
+                    corrected = consistency
+                    consistency = consistency_of(RaySet.of(masked.transformed(matrix), WORKING_SIDE))
+                    issues[before_masks:before_masks] = _turn_issues(turns, consistency, corrected)
+                if len(masked) == len(views):
+                    normalised = NormalisedCapture(turned(views, turns).transformed(matrix), matrix)
         coverage = coverage_of([view.camera for view in kept], centre)
-        issues += _coverage_cautions(coverage, kept)
-    return CaptureReport(tuple(checks), tuple(issues), coverage, consistency, found)
+        issues += _coverage_issues(coverage, kept)
+    return CaptureReport(tuple(checks), tuple(issues), coverage, consistency, turns, normalised)
 
 
 def _loaded(views: ViewSet) -> tuple[list[View | None], list[ImageQuality | None], list[Issue]]:
-    """Views with small pictures in memory, and measurements of larger ones; None where a picture cannot be read."""
+    """Views with small masks in memory, and quality of larger pictures; None where a picture cannot be read.
+
+    The small masks are those that :func:`normalise_capture` would make of the pictures, so that the capture is
+    normalised alike, and pictures are read once.
+    """
     # All are measured at one size: blur is a matter of scale.
     side = min([_PICTURE_SIDE, *(max(v.camera.width, v.camera.height) for v in views)])
 
@@ -175,11 +189,11 @@ def _loaded(views: ViewSet) -> tuple[list[View | None], list[ImageQuality | None
             rgba = view.rgba()
         except InputError as error:
             return error
-        reading = read_picture(_fitted(rgba, view, side), views.has_masks)
-        pixels = _fitted(rgba, view, _OUTLINE_SIDE)
-        camera = view.camera.resized(pixels.shape[1], pixels.shape[0])
-        small = View(view.name, camera, pixels, weight=view.weight)
-        return small, reading
+        quality = image_quality(_fitted(rgba, view, side), views.has_masks)
+        width, height = working_size(view.camera, WORKING_SIDE)
+        pixels = np.zeros((height, width, 4), np.uint8)
+        pixels[..., 3] = reduced_mask(rgba[..., 3], width, height) if views.has_masks else 255
+        return View(view.name, view.camera.resized(width, height), pixels, weight=view.weight), quality
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         loaded = list(pool.map(load, views))
@@ -202,18 +216,18 @@ def _fitted(rgba: np.ndarray, view: View, side: int) -> np.ndarray:
 
 def _judge_pictures(
     kept: ViewSet,
-    readings: Sequence[ImageQuality | None],
+    qualities: Sequence[ImageQuality | None],
     where: Sequence[int],
     checks: list[ViewCheck],
     issues: list[Issue],
 ) -> None:
-    known = [reading for reading in readings if reading is not None]
+    known = [quality for quality in qualities if quality is not None]
     # A mask that is no mask measures something else than the others.
-    odd = [kept.has_masks and reading.cover > _FULL for reading in known]
+    odd = [kept.has_masks and quality.mask_fraction > _FULL for quality in known]
     if not all(odd):
         known = [
-            replace(r, fine=np.nan, bright=np.nan, overexposed=np.nan) if o else r
-            for r, o in zip(known, odd, strict=True)
+            replace(q, laplacian=np.nan, brightness=np.nan, overexposed=np.nan) if o else q
+            for q, o in zip(known, odd, strict=True)
         ]
     similar = similar_views([view.camera for view in kept])
     sharpness, blurred = sharpness_of(known, similar)
@@ -224,8 +238,8 @@ def _judge_pictures(
             sharpness=_known(sharpness[n]),
             stops=_known(stops[n]),
             overexposed=_known(known[n].overexposed),
-            cover=known[n].cover if kept.has_masks else None,
-            cut=known[n].cut if kept.has_masks else None,
+            mask_fraction=known[n].mask_fraction if kept.has_masks else None,
+            truncated=known[n].truncated if kept.has_masks else None,
         )
     names = np.array([view.name for view in kept])
     blur = "Leave out or take again with a steadier camera."
@@ -244,10 +258,10 @@ def _judge_pictures(
 def _judge_masks(
     views: ViewSet, kept: ViewSet, where: Sequence[int], checks: Sequence[ViewCheck], issues: list[Issue]
 ) -> ViewSet:
-    """Tell of masks that cannot be right; the views with the others."""
-    empty = tuple(checks[k].name for k in where if (checks[k].cover or 0) < _EMPTY)
-    full = tuple(checks[k].name for k in where if (checks[k].cover or 0) > _FULL)
-    cut = tuple(checks[k].name for k in where if (checks[k].cut or 0) > 0.01 and checks[k].name not in full)
+    """Add issues on masks that cannot be right; the views with the others."""
+    empty = tuple(checks[k].name for k in where if (checks[k].mask_fraction or 0) < _EMPTY)
+    full = tuple(checks[k].name for k in where if (checks[k].mask_fraction or 0) > _FULL)
+    truncated = tuple(checks[k].name for k in where if (checks[k].truncated or 0) > 0.01 and checks[k].name not in full)
     if len(empty) == len(kept):
         issues.append(Issue("empty", "The masks of all views are empty. White must be the object.", empty, fatal=True))
     elif empty:
@@ -256,29 +270,27 @@ def _judge_masks(
     if full:
         text = f"The mask of {_listed(full)} covers the whole picture. Black must be what is not the object."
         issues.append(Issue("full", text, full))
-    if cut:
-        text = (
-            f"The picture's border cuts the object off in {_listed(cut)}. Step back, or give views that show all of it."
-        )
-        issues.append(Issue("cut", text, cut))
+    if truncated:
+        text = f"The picture's border cuts the object off in {_listed(truncated)}."
+        issues.append(Issue("truncated", f"{text} Step back, or give views that show all of it.", truncated))
     return replace(kept, views=tuple(view for view in kept if view.name not in {*empty, *full}))
 
 
-def _judge_outlines(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], issues: list[Issue]) -> float:
+def _judge_silhouettes(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], issues: list[Issue]) -> float:
     """Compare masks with each other; the consistency of all."""
-    rays = RaySet.of(moved, _OUTLINE_SIDE)
+    rays = RaySet.of(moved, WORKING_SIDE)
     consistency = consistency_of(rays)
     found: list[Issue] = []
     if len(moved) >= 4:
-        outlines, wrong = leave_one_out(rays)
+        scores, wrong = leave_one_out(rays)
         number = {view.name: k for k, view in enumerate(views)}
-        for n, (view, outline) in enumerate(zip(moved, outlines, strict=True)):
+        for n, (view, score) in enumerate(zip(moved, scores, strict=True)):
             k = number[view.name]
             scale = views.views[k].camera.width / view.camera.width
-            shift = (round(outline.shift[0] * scale), round(outline.shift[1] * scale))
-            checks[k] = replace(checks[k], agreement=outline.agreement, shift=shift)
+            shift = (round(score.shift[0] * scale), round(score.shift[1] * scale))
+            checks[k] = replace(checks[k], silhouette_iou=score.iou, shift=shift)
             if n in wrong:
-                found.append(_mask_caution(view.name, outline, shift))
+                found.append(_mask_issue(view.name, score, shift))
     if consistency < _CONTRADICTION:
         text = (
             f"The views contradict each other: {consistency:.2f}, where the masks of good captures reach 0.92 or more."
@@ -288,27 +300,27 @@ def _judge_outlines(views: ViewSet, moved: ViewSet, checks: list[ViewCheck], iss
     return consistency
 
 
-def _mask_caution(name: str, outline: SilhouetteScore, shift: tuple[int, int]) -> Issue:
+def _mask_issue(name: str, score: SilhouetteScore, shift: tuple[int, int]) -> Issue:
     right, down = shift
-    if outline.gain > 0.02:
+    if score.gain > 0.02:
         move = " and ".join(
             f"{abs(v)} pixels {words[v > 0]}"
             for v, words in ((right, ("left", "right")), (down, ("up", "down")))
             if v != 0
         )
         what = f"it would fit about {move}" if move else "it lies elsewhere"
-    elif outline.false_positive > outline.missing:
-        what = f"{100 * outline.false_positive:.0f} % of it lies where other views see nothing"
+    elif score.false_positive > score.missing:
+        what = f"{100 * score.false_positive:.0f} % of it lies where other views see nothing"
     else:
         what = "it lacks parts that all other views show"
     text = f"The mask or the pose of {name} contradicts the other views: {what}. Correct it or leave the view out."
     return Issue("mask", text, (name,))
 
 
-def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterable[Issue]:
-    reason = f"that way the masks fit one solid ({mended:.2f} instead of {given:.2f})"
-    for how in sorted({(turn.mirrored, turn.quarters) for turn in found}):
-        names = tuple(turn.name for turn in found if (turn.mirrored, turn.quarters) == how)
+def _turn_issues(turns: Sequence[Turn], as_stored: float, corrected: float) -> Iterable[Issue]:
+    reason = f"that way the masks fit one solid ({corrected:.2f} instead of {as_stored:.2f})"
+    for how in sorted({(turn.mirrored, turn.quarters) for turn in turns}):
+        names = tuple(turn.name for turn in turns if (turn.mirrored, turn.quarters) == how)
         mirrored, quarters = how
         if mirrored:
             edge = "left to right" if quarters == 0 else "top to bottom"
@@ -321,7 +333,7 @@ def _turn_cautions(found: Sequence[Turn], given: float, mended: float) -> Iterab
             yield Issue("turned", f"{text} Turn the pictures with their masks, and leave the cameras.", names)
 
 
-def _coverage_cautions(coverage: Coverage, kept: ViewSet) -> Iterable[Issue]:
+def _coverage_issues(coverage: Coverage, kept: ViewSet) -> Iterable[Issue]:
     if coverage.outward > 0.5:
         text = "Most cameras look away from their common middle. An object is photographed from around it, looking in."
         yield Issue("outward", text)

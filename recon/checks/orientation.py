@@ -15,20 +15,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from recon.checks.silhouettes import silhouette
-from recon.views.normalise import look_at_point
+from recon.views.normalise import WORKING_SIDE, framing_transform, look_at_point
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import vote_inside
 from scene.camera import Camera, normalising_transform
 from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
+from scene.voxels import voxel_centres
 
-_SIDE = 128
 _RESOLUTION = 40
 _HALF = 0.66
 """Half side of the cube that is looked at; the object has radius 0.6."""
 _DENIED = (0.05, 0.15, 0.25, 0.35, 0.45)
-"""Shares of the views that may deny a voxel of the hull: the more of them lie wrongly, the more must be forgiven."""
+"""Fractions of the views that may deny a voxel of the hull: the more of them lie wrongly, the more must be forgiven."""
 _FEWEST = 6
 """Views below which a majority tells nothing."""
 _ROUNDS = 12
@@ -37,10 +37,10 @@ _HINT = 0.03
 _CLEAR = 0.1
 """By how much one at least must fit better in the end: a symmetric object fits as well either way."""
 _AS_GOOD, _FOR_GAIN = 0.05, 0.35
-"""How much worse a picture that was put right may fit than one in ten of those that lie rightly, and by what share of
-its gain more than that: some views always fit badly, as do those from above."""
+"""How much worse a picture that was put right may fit than one in ten of those that lie rightly, and by what fraction
+of its gain more than that: some views always fit badly, as do those from above."""
 _SOUND = 0.72
-"""Mean agreement to be reached in the end: what contradicts itself in other ways has no majority to be held against."""
+"""Mean IoU to be reached in the end: what contradicts itself in other ways has no majority to be held against."""
 _RARER = 0.03
 """By how much better than a turned one a mirrored picture must fit: it is the rarer mistake."""
 
@@ -53,14 +53,14 @@ class Turn:
         name: of the view.
         quarters: quarter turns, counter-clockwise as one looks at the picture.
         mirrored: whether it is mirrored left to right before that.
-        agreement: intersection over union of its mask, put right, and the outline of what the other views leave.
+        iou: intersection over union of its mask, put right, and the silhouette of what the other views leave.
         gain: how much less that is as stored.
     """
 
     name: str
     quarters: int
     mirrored: bool = False
-    agreement: float = 1.0
+    iou: float = 1.0
     gain: float = 1.0
 
 
@@ -87,7 +87,7 @@ def find_turned(views: ViewSet, *, quarters: bool = False) -> tuple[Turn, ...]:
         if not doubtful.any():
             break
         chosen = np.where(doubtful, 0, chosen)
-        table = ways.agreements(chosen)
+        table = ways.ious(chosen)
     wrong = chosen != 0
     if 2 * wrong.sum() >= len(views) or _mean(table, chosen) < _SOUND or not _clear(table, chosen)[wrong].all():
         return ()
@@ -166,13 +166,11 @@ class _Ways:
         """Cut the masks of a normalised object, and find where its voxels lie in them."""
         turns = (2, 1, 3) if quarters else (2,)
         kinds = ((0, False), *((turn, False) for turn in turns), (0, True), (2, True))
-        axis = (np.arange(_RESOLUTION) + 0.5) / _RESOLUTION * 2 * _HALF - _HALF
-        points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+        points = voxel_centres(_RESOLUTION, _HALF).reshape(-1, 3)
         voxels = np.full((len(rays), len(points)), -1, np.int32)
         for k, camera in enumerate(rays.cameras):
             pixels, depth = camera.project(points)
-            with np.errstate(invalid="ignore"):
-                within = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < (camera.width, camera.height)).all(axis=1)
+            within = camera.shows(pixels, depth)
             x, y = pixels[within].astype(np.int32).T
             voxels[k, within] = y * camera.width + x
         sees = np.array([np.ones(len(points), bool) if rays.shows_all(k) else voxels[k] >= 0 for k in range(len(rays))])
@@ -180,32 +178,32 @@ class _Ways:
         masks = tuple(tuple(put_right(mask, *kind) for kind in kinds) for mask in stored)
         return cls(kinds, masks, voxels, sees, rays.cameras)
 
-    def agreements(self, chosen: Int[np.ndarray, "v"]) -> Float[np.ndarray, "v w"]:
-        """Of each view in each way the agreement with the hull of the others in their chosen ways.
+    def ious(self, chosen: Int[np.ndarray, "v"]) -> Float[np.ndarray, "v w"]:
+        """IoU of each view in each way with the hull of the others in their chosen ways.
 
         The hull forgives as many denials as make the chosen ways agree best.
         """
         # Outside of the picture, where the index is -1, there is no mask.
         covers = [np.append(self.masks[k][way], False)[self.voxels[k]] for k, way in enumerate(chosen)]
         denies = self.sees & ~np.array(covers)
-        tables = (self._against_hull(denies, share) for share in _DENIED)
+        tables = (self._against_hull(denies, fraction) for fraction in _DENIED)
         return max(tables, key=lambda table: _mean(table, chosen))
 
-    def _against_hull(self, denies: Bool[np.ndarray, "v n"], share: float) -> Float[np.ndarray, "v w"]:
+    def _against_hull(self, denies: Bool[np.ndarray, "v n"], fraction: float) -> Float[np.ndarray, "v w"]:
         denied, seen = denies.sum(axis=0, dtype=np.int32), self.sees.sum(axis=0, dtype=np.int32)
         table = np.zeros((len(denies), len(self.kinds)))
         for k, camera in enumerate(self.cameras):
             others = seen - self.sees[k]
-            solid = (denied - denies[k] <= share * others) & (others > len(denies) // 3)
-            outline = silhouette(solid.reshape((_RESOLUTION,) * 3), _HALF, camera)
-            table[k] = [(mask & outline).sum() / max(int((mask | outline).sum()), 1) for mask in self.masks[k]]
+            solid = (denied - denies[k] <= fraction * others) & (others > len(denies) // 3)
+            shape = silhouette(solid.reshape((_RESOLUTION,) * 3), _HALF, camera)
+            table[k] = [(mask & shape).sum() / max(int((mask | shape).sum()), 1) for mask in self.masks[k]]
         return table
 
 
 def _search(ways: _Ways) -> tuple[Int[np.ndarray, "v"], Float[np.ndarray, "v w"]]:
-    """The way of each view in which all agree best, found by changes that make them agree better; with agreements."""
+    """The way of each view in which all agree best, found by changes that make them agree better; with IoUs."""
     chosen = np.zeros(len(ways.cameras), np.int64)
-    table = ways.agreements(chosen)
+    table = ways.ious(chosen)
     handicap = np.array([_RARER if mirrored else 0.0 for _, mirrored in ways.kinds])
     for _ in range(_ROUNDS):
         scores = table - handicap
@@ -226,7 +224,7 @@ def _search(ways: _Ways) -> tuple[Int[np.ndarray, "v"], Float[np.ndarray, "v w"]
 
 
 def _improved(ways: _Ways, trial: Int[np.ndarray, "v"], mean: float) -> Float[np.ndarray, "v w"] | None:
-    table = ways.agreements(trial)
+    table = ways.ious(trial)
     return table if _mean(table, trial) > mean else None
 
 
@@ -250,13 +248,11 @@ def _mean(table: Float[np.ndarray, "v w"], chosen: Sequence[int] | Int[np.ndarra
 
 def _framed(views: ViewSet) -> RaySet:
     """The views with what half of them agree on in the bounding sphere: all agree on too little if some lie wrongly."""
-    centre = look_at_point([view.camera for view in views])
-    reach = float(np.median([np.linalg.norm(view.camera.centre - centre) for view in views]))
-    matrix = np.eye(4) / (0.6 * reach)
-    matrix[:3, 3], matrix[3, 3] = -centre / (0.6 * reach), 1.0
+    cameras = [view.camera for view in views]
+    matrix = framing_transform(cameras, look_at_point(cameras))
     count = 40
     for radius in (0.9, 0.6):
-        inside = vote_inside(RaySet.of(views.transformed(matrix), _SIDE), count, 1.0)
+        inside = vote_inside(RaySet.of(views.transformed(matrix), WORKING_SIDE), count, 1.0)
         middles = (np.argwhere(inside >= 0.5 * inside.max()) + 0.5) / count * 2 - 1
         matrix = normalising_transform(np.concatenate([middles - 1 / count, middles + 1 / count]), radius) @ matrix
-    return RaySet.of(views.transformed(matrix), _SIDE)
+    return RaySet.of(views.transformed(matrix), WORKING_SIDE)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from recon.views.ray_set import RaySet
-from recon.views.visual_hull import silhouette_iou, vote_inside
+from recon.views.visual_hull import cube_points, silhouette_iou, vote_inside
 from scene.camera import Camera
 
 _LEVELS = (0.95, 0.85, 0.7)
@@ -19,17 +19,17 @@ _HALF = 0.66
 
 @dataclass(frozen=True)
 class SilhouetteScore:
-    """A mask against the outline of what the other views leave, both as seen by this view.
+    """A mask against the silhouette of what the other views leave, both as seen by this view.
 
     Args:
-        agreement: intersection over union.
-        false_positive: share of the mask that lies outside of the outline: other views say that nothing is there.
-        missing: what the outline has beyond the mask, as a share of the mask.
+        iou: intersection over union.
+        false_positive: fraction of the mask outside of the silhouette: other views say that nothing is there.
+        missing: what the silhouette has beyond the mask, as a fraction of the mask.
         shift: where the mask would fit best, pixels to the right and down.
-        gain: by how much the agreement would grow there.
+        gain: by how much the IoU would grow there.
     """
 
-    agreement: float
+    iou: float
     false_positive: float
     missing: float
     shift: tuple[int, int]
@@ -38,7 +38,7 @@ class SilhouetteScore:
 
 @dataclass(frozen=True, eq=False)
 class _Votes:
-    """What each view says of each voxel: that it sees it, and that it sees it empty; with the views' masks."""
+    """What each view says of each voxel: that it has a vote, and that it votes against it; with the views' masks."""
 
     sees: Bool[np.ndarray, "v n"]
     denies: Bool[np.ndarray, "v n"]
@@ -65,7 +65,7 @@ def _slack(count: int) -> int:
 
 
 def consistency_of(rays: RaySet) -> float:
-    """How well all masks fit one solid, in [0, 1]: the best agreement of a soft hull's outlines with the masks."""
+    """How well all masks fit one solid, in [0, 1]: the best IoU of a soft hull's silhouettes with the masks."""
     inside = torch.from_numpy(vote_inside(rays, 48, _HALF))
     return max(silhouette_iou(rays, inside, level, _HALF) for level in _LEVELS)
 
@@ -83,9 +83,9 @@ def leave_one_out(rays: RaySet, resolution: int = 64) -> tuple[list[SilhouetteSc
     """
     votes = _votes(rays, resolution)
     every = list(range(len(rays)))
-    first = _outlines(votes, every)
-    outlines, kept, wrong = first, every, list[int]()
-    while suspects := _suspects(votes, outlines):
+    first = _scores(votes, every)
+    scores, kept, wrong = first, every, list[int]()
+    while suspects := _suspects(votes, scores):
         if len(rays) >= 12:
             wrong = suspects
             break
@@ -93,38 +93,36 @@ def leave_one_out(rays: RaySet, resolution: int = 64) -> tuple[list[SilhouetteSc
             break
         trials = []
         for k in suspects[:4]:
-            trial = _outlines(votes, [j for j in kept if j != k])
-            trials.append((sum(o.false_positive + o.gain for o in trial.values()) / len(trial), k, trial))
-        _, worst, outlines = min(trials, key=lambda trial: trial[:2])
+            trial = _scores(votes, [j for j in kept if j != k])
+            trials.append((sum(s.false_positive + s.gain for s in trial.values()) / len(trial), k, trial))
+        _, worst, scores = min(trials, key=lambda trial: trial[:2])
         wrong.append(worst)
         kept = [j for j in kept if j != worst]
     return [first[k] for k in every], wrong
 
 
-def _suspects(votes: _Votes, outlines: dict[int, SilhouetteScore]) -> list[int]:
+def _suspects(votes: _Votes, scores: dict[int, SilhouetteScore]) -> list[int]:
     """Views that contradict the others, worst first.
 
     The thresholds lie between what is found on real captures and on the same with one mask displaced, grown or cut.
     """
-    false_positive = float(np.median([o.false_positive for o in outlines.values()]))
-    missing = float(np.median([o.missing for o in outlines.values()]))
-    top = max(o.gain for o in outlines.values())
-    scores = {}
-    for k, o in outlines.items():
-        displaced = o.gain / max(0.02, 0.5 * top) if max(map(abs, o.shift)) > 1 else 0.0
-        cut = (o.missing - missing) / 0.2
+    false_positive = float(np.median([s.false_positive for s in scores.values()]))
+    missing = float(np.median([s.missing for s in scores.values()]))
+    top = max(s.gain for s in scores.values())
+    doubts = {}
+    for k, s in scores.items():
+        displaced = s.gain / max(0.02, 0.5 * top) if max(map(abs, s.shift)) > 1 else 0.0
+        grown = s.false_positive / (0.055 + 2 * false_positive)
+        cut = (s.missing - missing) / 0.2
         # A view from where no other stands rightly takes away what the others could not see.
-        if (
-            cut > 1 >= max(displaced, o.false_positive / (0.055 + 2 * false_positive))
-            and _lost(votes, list(outlines), k) < 0.04
-        ):
+        if cut > 1 >= max(displaced, grown) and _lost(votes, list(scores), k) < 0.04:
             cut = 0.0
-        scores[k] = max(displaced, o.false_positive / (0.055 + 2 * false_positive), cut)
-    return sorted((k for k in scores if scores[k] > 1), key=lambda k: -scores[k])
+        doubts[k] = max(displaced, grown, cut)
+    return sorted((k for k in doubts if doubts[k] > 1), key=lambda k: -doubts[k])
 
 
 def _lost(votes: _Votes, members: list[int], k: int) -> float:
-    """Mean share of the other masks that nothing explains any more once view ``k`` has taken away what it denies."""
+    """Mean fraction of the other masks that nothing explains any more once view ``k`` has taken away what it denies."""
     others = [j for j in members if j != k]
     denied, seen = votes.counts(others)
     slack, lost = _slack(len(others)), []
@@ -138,18 +136,17 @@ def _lost(votes: _Votes, members: list[int], k: int) -> float:
 
 
 def _votes(rays: RaySet, resolution: int) -> _Votes:
-    axis = (torch.arange(resolution) + 0.5) / resolution * 2 * _HALF - _HALF
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    points = cube_points(resolution, _HALF)
     sees, denies = (np.zeros((len(rays), len(points)), bool) for _ in range(2))
     for k in range(len(rays)):
-        cover, seen = rays.sample_alpha(k, points)
-        sees[k] = True if rays.shows_all(k) else (seen > 0).numpy()
+        cover, voted = rays.votes(k, points)
+        sees[k] = (voted > 0).numpy()
         denies[k] = sees[k] & (cover < 0.5).numpy()
     masks = tuple((alpha >= 0.5).numpy() for alpha in rays.alpha)
     return _Votes(sees, denies, masks, rays.cameras, resolution)
 
 
-def _outlines(votes: _Votes, members: list[int]) -> dict[int, SilhouetteScore]:
+def _scores(votes: _Votes, members: list[int]) -> dict[int, SilhouetteScore]:
     """Each member against the hull of the other members."""
     denied, seen = votes.counts(members)
     slack = _slack(len(members))
@@ -178,28 +175,25 @@ def silhouette(solid: Bool[np.ndarray, "r r r"], half: float, camera: Camera) ->
     corners = np.stack(np.meshgrid(*[(0.25, 0.75)] * 3, indexing="ij"), axis=-1).reshape(1, 8, 3)
     points = (np.argwhere(solid & ~buried)[:, None] + corners).reshape(-1, 3) * voxel - half
     pixels, depth = camera.project(points)
-    size = np.array([camera.width, camera.height])
-    with np.errstate(invalid="ignore"):
-        inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < size).all(axis=1)
-    x, y = np.floor(pixels[inside]).astype(np.int64).T
+    x, y = np.floor(pixels[camera.shows(pixels, depth)]).astype(np.int64).T
     drawn = np.zeros((camera.height, camera.width), bool)
     drawn[y, x] = True
     return drawn
 
 
-def compare(mask: Bool[np.ndarray, "h w"], outline: Bool[np.ndarray, "h w"]) -> SilhouetteScore:
-    """A mask against an outline, in place and where it would fit best (within an eighth of the picture)."""
-    area, both = max(int(mask.sum()), 1), int((mask & outline).sum())
-    either = max(int((mask | outline).sum()), 1)
+def compare(mask: Bool[np.ndarray, "h w"], drawn: Bool[np.ndarray, "h w"]) -> SilhouetteScore:
+    """A mask against a silhouette, in place and where it would fit best (within an eighth of the picture)."""
+    area, both = max(int(mask.sum()), 1), int((mask & drawn).sum())
+    either = max(int((mask | drawn).sum()), 1)
     size = (2 * mask.shape[0], 2 * mask.shape[1])  # padded, so that nothing wraps round
-    overlap = np.fft.irfft2(np.fft.rfft2(outline, size) * np.conj(np.fft.rfft2(mask, size)), size)
-    reach = max(2, max(mask.shape) // 8)
-    near = np.roll(overlap, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    overlap = np.fft.irfft2(np.fft.rfft2(drawn, size) * np.conj(np.fft.rfft2(mask, size)), size)
+    margin = max(2, max(mask.shape) // 8)
+    near = np.roll(overlap, (margin, margin), (0, 1))[: 2 * margin + 1, : 2 * margin + 1]
     down, right = (int(v) for v in np.unravel_index(int(near.argmax()), near.shape))
     best = float(near.max())
-    moved = best / max(int(mask.sum()) + int(outline.sum()) - best, 1.0)
+    moved = best / max(int(mask.sum()) + int(drawn.sum()) - best, 1.0)
     gain = moved - both / either
-    shift = (right - reach, down - reach) if gain > 1e-6 else (0, 0)
+    shift = (right - margin, down - margin) if gain > 1e-6 else (0, 0)
     return SilhouetteScore(
-        both / either, int((mask & ~outline).sum()) / area, int((outline & ~mask).sum()) / area, shift, max(gain, 0.0)
+        both / either, int((mask & ~drawn).sum()) / area, int((drawn & ~mask).sum()) / area, shift, max(gain, 0.0)
     )

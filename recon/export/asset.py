@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from recon.mesh.marching_cubes import Faces, MeshHealth, Vertices, mesh_health, remove_unreferenced_vertices
+from recon.mesh.health import MeshHealth, mesh_health
+from recon.mesh.topology import remove_unreferenced_vertices
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import Mat4, apply_transform, gltf_from_world
 from scene.errors import InputError
+from scene.mesh import Faces, Vertices, area_normals
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,8 @@ def to_asset_frame(
             leads back into that world.
 
     Raises:
-        InputError: the mesh has no extent or no triangle with an area, or the extras cannot be written as JSON.
+        InputError: the mesh has no extent, no triangle with an area, or numbers that are not finite; or the extras
+            cannot be written as JSON.
     """
     extras = dict(extras or {})
     _require_json(extras, "extras")
@@ -98,9 +101,12 @@ def to_asset_frame(
     faces = mesh.faces[_has_area(vertices, mesh.faces)]
     if not len(faces):
         raise InputError("a mesh without a triangle that has an area cannot be exported")
+    length = np.linalg.norm(turned, axis=1, keepdims=True)
+    if not (np.isfinite(mesh.uv).all() and np.isfinite(length).all() and (length > 0).all()):
+        raise InputError("a mesh with normals or texture coordinates that are no numbers cannot be exported")
     return Asset(
         vertices,
-        (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32),
+        (turned / length).astype(np.float32),
         mesh.uv.astype(np.float32),
         faces.astype(np.int64),
         mesh.texture,
@@ -155,8 +161,7 @@ def health_line(health: MeshHealth) -> str:
 
 def _has_area(position: Float[np.ndarray, "v 3"], faces: Faces) -> np.ndarray:
     """Faces that single precision still sees as triangles; collapsed ones are reported by validators."""
-    a, b, c = (position[faces[:, k]].astype(np.float64) for k in range(3))
-    return np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-14
+    return np.linalg.norm(area_normals(position.astype(np.float64), faces), axis=1) > 1e-14
 
 
 def _without_noise(matrix: Mat4) -> Mat4:

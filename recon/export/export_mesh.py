@@ -1,4 +1,4 @@
-"""Export of assets: the format by the file's ending, checked after writing, and as small as a profile asks."""
+"""Export of assets: the format by the file's ending, as small as a profile asks; GLBs are checked after writing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 
 from recon.export.asset import Asset, asset_health, halved, health_line, jpeg_of, to_asset_frame
 from recon.export.glb import glb_of
-from recon.export.glb_check import Finding
 from recon.export.glb_read import read_glb
-from recon.export.obj import check_obj, obj_files
-from recon.export.ply import check_ply, check_stl, ply_bytes, stl_bytes
+from recon.export.obj import obj_files
+from recon.export.ply import ply_bytes, stl_bytes
 from recon.export.usdz import usdz_bytes
-from recon.export.usdz_check import check_usdz
-from recon.export.validate import GlbReport, structure_report, validate_glb
-from recon.mesh.marching_cubes import MeshHealth
+from recon.export.validate import GlbReport, validate_glb
+from recon.mesh.health import MeshHealth
 from recon.profiles import BUDGETED, FORMATS, Format, LimitCheck, Profile, limit_checks, packings
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
@@ -26,38 +24,27 @@ from scene.errors import InputError, ViewloomError
 from scene.files import written_aside
 
 _Build = Callable[[Asset, bytes, str], dict[str, bytes]]
-_Check = Callable[[dict[str, bytes]], list[Finding]]
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """How a format is written and checked: files by name, the one that was asked for first.
+    """How a format is written: files by name, the one that was asked for first.
 
     Args:
         build: from the asset, its texture and the file's name without ending.
-        check: what always runs; None for GLB, which the Khronos validator looks at too.
         has_texture: whether the texture goes into the files.
     """
 
     build: _Build
-    check: _Check | None
     has_texture: bool
 
 
 _WRITERS: Mapping[Format, _Writer] = {
-    "glb": _Writer(lambda asset, jpeg, name: {f"{name}.glb": glb_of(asset, jpeg)}, None, True),
-    "obj": _Writer(obj_files, check_obj, True),
-    "ply": _Writer(
-        lambda asset, jpeg, name: {f"{name}.ply": ply_bytes(asset)}, lambda files: check_ply(*_one(files)), False
-    ),
-    "stl": _Writer(
-        lambda asset, jpeg, name: {f"{name}.stl": stl_bytes(asset)}, lambda files: check_stl(*_one(files)), False
-    ),
-    "usdz": _Writer(
-        lambda asset, jpeg, name: {f"{name}.usdz": usdz_bytes(asset, jpeg)},
-        lambda files: check_usdz(_one(files)[0]),
-        True,
-    ),
+    "glb": _Writer(lambda asset, jpeg, name: {f"{name}.glb": glb_of(asset, jpeg)}, True),
+    "obj": _Writer(obj_files, True),
+    "ply": _Writer(lambda asset, jpeg, name: {f"{name}.ply": ply_bytes(asset)}, False),
+    "stl": _Writer(lambda asset, jpeg, name: {f"{name}.stl": stl_bytes(asset)}, False),
+    "usdz": _Writer(lambda asset, jpeg, name: {f"{name}.usdz": usdz_bytes(asset, jpeg)}, True),
 }
 
 
@@ -69,7 +56,7 @@ class Exported:
         path: the file that was asked for.
         files: that file and those that belong to it.
         size: bytes of all of them.
-        report: what the checks found.
+        report: what the check of a GLB found; None for other formats.
         health: of the mesh.
         limits: those of the profile, if there is one, and whether they are kept.
         jpeg_quality: what the texture was packed with; None where there is none or it was kept as it stood in a file.
@@ -79,7 +66,7 @@ class Exported:
     path: Path
     files: tuple[Path, ...]
     size: int
-    report: GlbReport
+    report: GlbReport | None
     health: MeshHealth
     limits: tuple[LimitCheck, ...]
     jpeg_quality: int | None
@@ -90,18 +77,15 @@ class Exported:
         """A sentence for each limit that is not kept."""
         return tuple(f"{self.path.name} has {check}" for check in self.limits if not check.held)
 
-    def facts(self) -> dict[str, Any]:
-        """Plain values for a job's summary."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a job's summary; ``check`` is there for GLBs only."""
+        report = self.report
+        check = {} if report is None else {"check": report.to_dict()}
         return {
             "file": self.path.name,
             "files": [path.name for path in self.files],
             "bytes": self.size,
-            "check": {
-                "tool": self.report.tool,
-                "errors": self.report.errors,
-                "warnings": self.report.warnings,
-                "messages": list(self.report.messages),
-            },
+            **check,
             "jpeg_quality": self.jpeg_quality,
             "texture": self.texture,
             "limits": {
@@ -142,11 +126,11 @@ def export_mesh(
     may_shrink: bool = True,
     khronos: bool | None = None,
 ) -> Exported:
-    """Write a mesh in the format of the path's ending, check the file, and compare it with a profile.
+    """Write a mesh in the format of the path's ending, check it if it is a GLB, and compare it with a profile.
 
     What is too large for its profile is packed again with a lower JPEG quality, then with a smaller texture; what is
     too large even then is written all the same, and ``broken_limits`` says so. Files appear when all of them are
-    complete and sound, or not at all.
+    complete (and sound, if it is a GLB), or not at all.
 
     Args:
         path: the file; OBJ puts its material and texture beside it.
@@ -160,7 +144,7 @@ def export_mesh(
     Raises:
         InputError: the ending is unknown, or the mesh or the extras cannot be written.
         OutputError: the folder cannot be written, or the disk is full; what was there before is still there.
-        ViewloomError: the file that was written is not sound.
+        ViewloomError: the GLB that was written is not sound.
     """
     format = format_of(path)
     writer = _WRITERS[format]
@@ -207,7 +191,7 @@ def export_glb(source: Path, path: Path, *, profile: Profile | None = None, khro
     Raises:
         InputError: the GLB cannot be read, or the ending is unknown.
         OutputError: the file cannot be written.
-        ViewloomError: the file that was written is not sound.
+        ViewloomError: the GLB that was written is not sound.
     """
     format_of(path)
     asset = read_glb(source)
@@ -216,20 +200,18 @@ def export_glb(source: Path, path: Path, *, profile: Profile | None = None, khro
     return export_mesh(path, asset, profile=profile, khronos=khronos)
 
 
-def _write_checked(path: Path, format: Format, files: Mapping[str, bytes], khronos: bool | None) -> GlbReport:
-    """Write files aside, check them, and rename them when all are sound; the first is the one asked for."""
+def _write_checked(path: Path, format: Format, files: Mapping[str, bytes], khronos: bool | None) -> GlbReport | None:
+    """Write files aside, the one that was asked for first, and rename them when all are complete, a GLB if it is sound.
+
+    The other formats are written from the same numbers, which were checked when the asset was placed.
+    """
+    report = None
     with contextlib.ExitStack() as stack:
         aside = [stack.enter_context(written_aside(path.parent / name)) for name in files]
         for partial, data in zip(aside, files.values(), strict=True):
             partial.write_bytes(data)
-        check = _WRITERS[format].check
-        report = validate_glb(aside[0], khronos=khronos) if check is None else structure_report(check(dict(files)))
-        if not report.clean:
-            raise ViewloomError(f"the exported file is not sound: {'; '.join(report.messages[:3])}", where=path)
+        if format == "glb":
+            report = validate_glb(aside[0], khronos=khronos)
+            if not report.clean:
+                raise ViewloomError(f"the exported file is not sound: {'; '.join(report.messages[:3])}", where=path)
     return report
-
-
-def _one(files: dict[str, bytes]) -> tuple[bytes, str]:
-    """Content and name of a file that stands alone."""
-    ((name, data),) = files.items()
-    return data, name

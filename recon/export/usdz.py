@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import struct
 import tempfile
 import zipfile
@@ -164,14 +163,6 @@ def Xform "object" (
     }}
 }}
 """
-
-
-def usda_facts(data: bytes) -> dict[str, np.ndarray]:
-    """Matrices that stand in the custom data of a USDZ with a text layer, by name."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        text = archive.read(archive.namelist()[0]).decode("utf-8", "replace")
-    found = re.findall(r"^ +double\[\] (\w+) = \[((?:[^,\]]+, ){15}[^,\]]+)\]$", text, re.MULTILINE)
-    return {name: np.array(numbers.split(", "), np.float64).reshape(4, 4) for name, numbers in found}
 
 
 def _usdc(text: str) -> bytes:

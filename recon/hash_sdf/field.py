@@ -34,10 +34,10 @@ class HashField(nn.Module):
         centre: of the sphere; by default the middle of the box.
         start: signed distances at voxel centres of the box to begin with, axes (x, y, z), positive outside.
         hidden: width of the hidden layers.
-        features: what the distance network hands to the colour network.
+        features: width of what the distance network hands to the colour network.
         directional: let colour depend on the viewing direction. Highlights of generated views contradict each other.
         first_levels: levels that are active from the beginning.
-        level_share: share of the run after which each further level joins.
+        level_interval: fraction of the run after which each further level joins.
     """
 
     low: Tensor
@@ -58,7 +58,7 @@ class HashField(nn.Module):
         features: int = 15,
         directional: bool = False,
         first_levels: int = 4,
-        level_share: float = 0.05,
+        level_interval: float = 0.05,
     ) -> None:
         super().__init__()
         if not bool((high > low).all()):
@@ -68,15 +68,15 @@ class HashField(nn.Module):
         self.register_buffer("centre", (low + high).float() / 2 if centre is None else centre.float().clone())
         self.register_buffer("start", None if start is None else start.float()[None, None].contiguous())
         self.extent = float((high - low).max())
-        self.directional, self.first_levels, self.level_share = directional, first_levels, level_share
+        self.directional, self.first_levels, self.level_interval = directional, first_levels, level_interval
         self.grid = HashGrid(layout)
-        self.enter = nn.Linear(3 + self.grid.width, hidden)
-        self.leave = nn.Linear(hidden, 1 + features)
+        self.sdf_hidden = nn.Linear(3 + self.grid.width, hidden)
+        self.sdf_out = nn.Linear(hidden, 1 + features)
         seen = 3 + SH_TERMS if directional else 0
-        self.paint = nn.Sequential(
+        self.colour_mlp = nn.Sequential(
             nn.Linear(3 + features + seen, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.colour = nn.Linear(hidden, 3)
+        self.colour_out = nn.Linear(hidden, 3)
         self._initialise(0.4 * self.extent if radius is None else radius)
 
     @property
@@ -84,16 +84,17 @@ class HashField(nn.Module):
         """Side of the finest active cell, world units."""
         return self.extent / self.grid.finest_active
 
-    def set_progress(self, share: float) -> None:
-        """Activate the levels that belong to this share of the run, 0 to 1."""
-        joined = math.floor(share / self.level_share + 1e-6) if self.level_share > 0 else self.grid.layout.levels
+    def set_progress(self, progress: float) -> None:
+        """Activate the levels that belong to this fraction of the run, 0 to 1."""
+        every = self.level_interval
+        joined = math.floor(progress / every + 1e-6) if every > 0 else self.grid.layout.levels
         self.grid.active_levels = min(self.first_levels + joined, self.grid.layout.levels)
 
     def set_mean_colour(self, colour: Float[Tensor, "3"]) -> None:
         """Begin with this sRGB colour everywhere."""
         with torch.no_grad():
-            self.colour.bias.copy_(torch.logit(colour.clamp(0.02, 0.98)))
-            self.colour.weight.mul_(0.1)
+            self.colour_out.bias.copy_(torch.logit(colour.clamp(0.02, 0.98)))
+            self.colour_out.weight.mul_(0.1)
 
     def parameter_groups(self, step: float) -> list[dict[str, Any]]:
         """Groups for an optimiser of Adam's kind.
@@ -101,7 +102,9 @@ class HashField(nn.Module):
         Args:
             step: of the networks. Each point touches few rows of the table, so these move ten times as far.
         """
-        networks = [p for part in (self.enter, self.leave, self.paint, self.colour) for p in part.parameters()]
+        networks = [
+            p for part in (self.sdf_hidden, self.sdf_out, self.colour_mlp, self.colour_out) for p in part.parameters()
+        ]
         return [
             {"name": "table", "params": [self.grid.table], "lr": 10 * step},
             {"name": "networks", "params": networks, "lr": step},
@@ -117,8 +120,8 @@ class HashField(nn.Module):
         return torch.cat([self._distance(part) for part in flat.split(size)]).reshape(points.shape[:-1])
 
     def sdf_and_features(self, points: Float[Tensor, "*n 3"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n f"]]:
-        """Signed distance at world points, and what the colour network is told."""
-        out = self.leave(self._hidden(points))
+        """Signed distance at world points, and the features that go into the colour network."""
+        out = self.sdf_out(self._hidden(points))
         return self._started(points, out[..., 0]), out[..., 1:]
 
     def gradient(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
@@ -156,12 +159,12 @@ class HashField(nn.Module):
             normals: unit normals; by default from the gradient. Unused unless directional.
             features: those of :meth:`sdf_and_features`, if they are known already.
         """
-        told = [self._local(points), self.sdf_and_features(points)[1] if features is None else features]
+        inputs = [self._local(points), self.sdf_and_features(points)[1] if features is None else features]
         if self.directional:
             if normals is None:
                 normals = F.normalize(self.gradient(points), dim=-1)
-            told += [normals, spherical_harmonics(-normals if directions is None else directions)]
-        return torch.sigmoid(self.colour(self.paint(torch.cat(told, -1))))
+            inputs += [normals, spherical_harmonics(-normals if directions is None else directions)]
+        return torch.sigmoid(self.colour_out(self.colour_mlp(torch.cat(inputs, -1))))
 
     @torch.no_grad()
     def dense(self, shape: tuple[int, int, int], chunk: int = 1 << 16) -> Float[Tensor, "x y z"]:
@@ -183,12 +186,12 @@ class HashField(nn.Module):
         return (points - self.centre) * (2 / self.extent)
 
     def _distance(self, points: Tensor) -> Tensor:
-        out = F.linear(self._hidden(points), self.leave.weight[:1], self.leave.bias[:1])[..., 0]
+        out = F.linear(self._hidden(points), self.sdf_out.weight[:1], self.sdf_out.bias[:1])[..., 0]
         return self._started(points, out)
 
     def _hidden(self, points: Tensor) -> Tensor:
         encoded = self.grid((points - self.low) / self.extent)
-        return F.softplus(self.enter(torch.cat([self._local(points), encoded], -1)), beta=100)
+        return F.softplus(self.sdf_hidden(torch.cat([self._local(points), encoded], -1)), beta=100)
 
     def _started(self, points: Tensor, out: Tensor) -> Tensor:
         out = out * (self.extent / 2)
@@ -207,21 +210,23 @@ class HashField(nn.Module):
     @torch.no_grad()
     def _initialise(self, radius: float) -> None:
         """A sphere: directions spread evenly, since the sum of ``relu(d . x)`` over them is |x| times a constant."""
-        hidden = self.enter.out_features
-        nn.init.zeros_(self.enter.weight)
-        nn.init.zeros_(self.enter.bias)
-        nn.init.zeros_(self.leave.bias)
-        nn.init.normal_(self.leave.weight, std=math.sqrt(1 / hidden))
+        hidden = self.sdf_hidden.out_features
+        nn.init.zeros_(self.sdf_hidden.weight)
+        nn.init.zeros_(self.sdf_hidden.bias)
+        nn.init.zeros_(self.sdf_out.bias)
+        nn.init.normal_(self.sdf_out.weight, std=math.sqrt(1 / hidden))
         directions = _even_directions(hidden)
         weight = math.sqrt(math.pi / hidden)
-        self.enter.weight[:, :3] = directions * (4 / (hidden * weight))
+        self.sdf_hidden.weight[:, :3] = directions * (4 / (hidden * weight))
         if self.start is None:
-            self.leave.weight[0] = weight
+            self.sdf_out.weight[0] = weight
             # The softplus is a little above the relu everywhere: the surface is put where it belongs.
-            there = F.softplus(F.linear(directions * (2 * radius / self.extent), self.enter.weight[:, :3]), beta=100)
-            self.leave.bias[0] = -(there @ self.leave.weight[0]).mean()
+            there = F.softplus(
+                F.linear(directions * (2 * radius / self.extent), self.sdf_hidden.weight[:, :3]), beta=100
+            )
+            self.sdf_out.bias[0] = -(there @ self.sdf_out.weight[0]).mean()
         else:
-            self.leave.weight[0] = 0
+            self.sdf_out.weight[0] = 0
 
 
 def _even_directions(count: int) -> Float[Tensor, "n 3"]:

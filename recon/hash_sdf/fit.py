@@ -16,6 +16,7 @@ from recon.hash_sdf.ray_intervals import interval_ends
 from recon.neus import neus_alpha
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull
@@ -175,5 +176,5 @@ def _surface(field: HashField, hull: Hull, settings: FitSettings, last: dict[str
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     with torch.no_grad():
         colour = torch.stack([field.rgb(plane) for plane in points])
-    facts: dict[str, object] = {f"loss_{k}": round(v, 5) for k, v in last.items()}
-    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), settings.half_extent, facts)
+    report = SurfaceReport(losses={name: round(value, 5) for name, value in last.items()})
+    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), settings.half_extent, report)

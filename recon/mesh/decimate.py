@@ -6,10 +6,6 @@ import fast_simplification
 import numpy as np
 
 from recon.mesh.topology import (
-    Faces,
-    OtherFaces,
-    OtherVertices,
-    Vertices,
     contract_short_edges,
     drop_doubles,
     edges_of,
@@ -19,11 +15,12 @@ from recon.mesh.topology import (
     remove_unreferenced_vertices,
     spread_touching,
 )
+from scene.mesh import Faces, OtherFaces, OtherVertices, Vertices
 
 _AGGRESSIVENESS = (3.0, 5.0, 7.0)
 """How fast the decimator's error bound grows. Slow growth gives half the error of its default, but may stop early."""
 _CRUMB = 0.001
-"""Share of the largest component's area below which a component is what parting has split off."""
+"""Fraction of the largest component's area below which a component is what parting has split off."""
 
 
 def decimate(vertices: Vertices, faces: Faces, target: int) -> tuple[OtherVertices, OtherFaces]:

@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from recon.mesh.marching_cubes import Faces, OtherFaces, OtherVertices, Vertices
 from scene.camera import OBJECT_RADIUS, orbit_camera
 from scene.errors import InputError
-from scene.mesh import ColouredMesh
-from scene.raycast import mesh_caster
+from scene.mesh import ColouredMesh, Faces, OtherFaces, OtherVertices, Vertices, area_normals, face_normals
+from scene.raycast import mesh_caster, unoccluded
 from scene.render import MeshRenderer
 from scene.voxels import carve_solid, sphere_cameras
 
@@ -47,7 +46,7 @@ def sample_surface(
 ) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "n"]]:
     """Points drawn evenly by area, and the faces they lie on."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    area = np.linalg.norm(area_normals(vertices, faces), axis=1)  # twice the area
     if not area.sum() > 0:
         raise InputError("a mesh without area cannot be measured")
     rng = np.random.default_rng(seed)
@@ -134,7 +133,7 @@ def compare_meshes(
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """Scores of a surface in the true one's own frame; lengths are shares of the true mesh's longest side.
+    """Scores of a surface in the true one's own frame; lengths are fractions of the true mesh's longest side.
 
     Args:
         accuracy: mean distance from the surface to the true one.
@@ -178,7 +177,7 @@ def compare_surfaces(
     seen = seen_from_outside(back_points, true, true_faces)
     back_points, back_face = back_points[seen][:samples], back_face[seen][:samples]
     there, back = distance_to_mesh(there_points, true, true_faces), distance_to_mesh(back_points, mine, faces)
-    normals = [_face_normals(v, f) for v, f in ((mine, faces), (true, true_faces))]
+    normals = [face_normals(v, f) for v, f in ((mine, faces), (true, true_faces))]
     true_index = cKDTree(back_points).query(there_points)[1]
     my_index = cKDTree(there_points).query(back_points)[1]
     cosine = [
@@ -206,10 +205,7 @@ def seen_from_outside(
     seen = np.zeros(len(points), bool)
     for camera in sphere_cameras(cameras, 8, 2.5):
         index = np.nonzero(~seen)[0]
-        towards = points[index] - camera.centre
-        length = np.linalg.norm(towards, axis=1)
-        hits = caster.cast(np.broadcast_to(camera.centre, towards.shape), towards / length[:, None])
-        seen[index] = hits.distance > length - 2e-3
+        seen[index] = unoccluded(caster, camera.centre, points[index], absolute=2e-3)
     return seen
 
 
@@ -234,12 +230,6 @@ def _thinned(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "n 3"]:
     total = np.zeros((len(count), 3))
     np.add.at(total, cube.reshape(-1), points)
     return total / count[:, None]
-
-
-def _face_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
 
 
 def _f_score(there: np.ndarray, back: np.ndarray, threshold: float) -> float:

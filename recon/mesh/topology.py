@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from scipy import sparse
 
-Vertices = Float[np.ndarray, "v 3"]
-Faces = Int[np.ndarray, "f 3"]
-OtherVertices = Float[np.ndarray, "w 3"]
-OtherFaces = Int[np.ndarray, "g 3"]
+from scene.mesh import Faces, OtherFaces, OtherVertices, Vertices, area_normals
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +109,13 @@ def face_components(faces: Faces, count: int) -> Int[np.ndarray, "f"]:
     return np.unique(label[faces[:, 0]], return_inverse=True)[1]
 
 
-def remove_small_components(vertices: Vertices, faces: Faces, share: float = 0.02) -> tuple[OtherVertices, OtherFaces]:
-    """Keep the connected components with at least ``share`` of the largest one's area, and the vertices they use."""
+def remove_small_components(
+    vertices: Vertices, faces: Faces, fraction: float = 0.02
+) -> tuple[OtherVertices, OtherFaces]:
+    """Keep the connected components with at least ``fraction`` of the largest one's area, and the vertices they use."""
     label = face_components(faces, len(vertices))
     area = np.bincount(label, np.linalg.norm(area_normals(vertices, faces), axis=1))
-    return remove_unreferenced_vertices(vertices, faces[area[label] >= share * area.max()])
-
-
-def area_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
-    """Normals of faces, as long as twice their areas."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    return np.cross(b - a, c - a)
+    return remove_unreferenced_vertices(vertices, faces[area[label] >= fraction * area.max()])
 
 
 def connected_components(links: list[Int[np.ndarray, "_ 2"]], count: int) -> Int[np.ndarray, "n"]:
@@ -161,12 +154,12 @@ def part_touching_sheets(vertices: Vertices, faces: Faces) -> tuple[OtherVertice
     return vertices[faces.reshape(-1)[corner]], vertex_of.reshape(count, 3)
 
 
-def spread_touching(vertices: Vertices, faces: Faces, share: float = 0.02) -> Vertices:
+def spread_touching(vertices: Vertices, faces: Faces, fraction: float = 0.02) -> Vertices:
     """Move vertices of equal position apart, each towards its own neighbours, so that merging would not join them.
 
     Args:
         vertices, faces: a mesh after :func:`part_touching_sheets`.
-        share: how far they move, as part of the way to the mean of the neighbours.
+        fraction: how far they move, as part of the way to the mean of the neighbours.
     """
     _, index, uses = np.unique(vertices, axis=0, return_inverse=True, return_counts=True)
     moved = np.nonzero(uses[index.reshape(-1)] > 1)[0]
@@ -180,7 +173,7 @@ def spread_touching(vertices: Vertices, faces: Faces, share: float = 0.02) -> Ve
             np.add.at(total, faces[rows, k], vertices[faces[rows, (k + other) % 3]])
             np.add.at(degree, faces[rows, k], 1)
     out = vertices.copy()
-    out[moved] += share * (total[moved] / degree[moved, None] - out[moved])
+    out[moved] += fraction * (total[moved] / degree[moved, None] - out[moved])
     return out
 
 

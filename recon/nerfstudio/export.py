@@ -16,7 +16,9 @@ import yaml
 
 from recon.export.glb import write_glb
 from recon.hash_sdf.field import HashField
-from recon.mesh.marching_cubes import decimate, extract_mesh, remove_small_components, taubin
+from recon.mesh.decimate import decimate
+from recon.mesh.marching_cubes import extract_mesh, taubin
+from recon.mesh.topology import remove_small_components
 from recon.settings import GlbSettings
 from recon.surface import Surface
 from recon.texture.bake import bake
@@ -82,7 +84,7 @@ def field_surface(field: HashField, resolution: int, colour_resolution: int = 96
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     with torch.no_grad():
         colour = torch.stack([field.rgb(plane) for plane in points])
-    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), half, {})
+    return Surface.cube(sdf.cpu().numpy(), colour.cpu().numpy(), half)
 
 
 def parsed_views(parser: Any) -> ViewSet:

@@ -32,7 +32,7 @@ class DecayConfig(SchedulerConfig):
 
     _target: type = field(default_factory=lambda: Decay)
     final: float = 0.1
-    """Share of the step that is left at the end."""
+    """Fraction of the step that is left at the end."""
     steps: int = _STEPS
     """When the end is; afterwards the step stays."""
 
@@ -48,12 +48,12 @@ class Decay(Scheduler):
 
 
 def _optimisers(steps: int) -> dict[str, dict[str, object]]:
-    rates = {"table": 1e-2, "networks": 1e-3, "sharpness": 1e-3}
+    rates = {"table": 1e-2, "networks": 1e-3, "variance": 1e-3}
     return {
         name: {
             "optimizer": AdamOptimizerConfig(lr=rate, eps=1e-15),
-            # The sharpness has a long way to go, and nothing to settle on.
-            "scheduler": None if name == "sharpness" else DecayConfig(steps=steps),
+            # The variance has a long way to go, and nothing to settle on.
+            "scheduler": None if name == "variance" else DecayConfig(steps=steps),
         }
         for name, rate in rates.items()
     }

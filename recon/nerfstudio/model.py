@@ -40,13 +40,13 @@ class HashSurfaceModelConfig(ModelConfig):
     log2_size: int = 17
     """Binary logarithm of the rows of a level."""
     radius: float = 0.4
-    """Radius of the first sphere, as a share of the box's longest side."""
+    """Radius of the first sphere, as a fraction of the box's longest side."""
     directional: bool = False
     """Let colour depend on the viewing direction."""
     probes: int = 64
-    """Even samples along a ray that decide where its sections go."""
-    sections: int = 48
-    """Sections along a ray."""
+    """Even samples along a ray that decide where its intervals go."""
+    intervals: int = 48
+    """Intervals along a ray."""
     background: Literal["random", "white", "black"] = "random"
     """What pictures are laid on while training; white otherwise, where it is random."""
     mask_weight: float = 1.0
@@ -55,14 +55,14 @@ class HashSurfaceModelConfig(ModelConfig):
     """Weight that keeps distances distances."""
     curvature: float = 5e-4
     """Weight against curvature at the start of the run; it fades until the end."""
-    sharpness: float = 0.3
-    """p at the start; the inverse deviation of the density is exp(10 p), per world unit."""
+    variance: float = 0.3
+    """p at the start; the inverse deviation inv_s of the density is exp(10 p), per world unit, as in NeuS."""
     eval_num_rays_per_chunk: int = 4096
     """Rays in one go when whole pictures are drawn."""
 
 
 class HashSurfaceModel(Model):
-    """A hash field over the scene box, drawn with NeuS weights."""
+    """A hash field over the scene box, rendered with NeuS weights."""
 
     config: HashSurfaceModelConfig
 
@@ -78,19 +78,19 @@ class HashSurfaceModel(Model):
             radius=settings.radius * float((high - low).max()),
             directional=settings.directional,
         )
-        self.sharpness_log = Parameter(torch.tensor(settings.sharpness))
+        self.variance = Parameter(torch.tensor(settings.variance))
         self.collider = AABBBoxCollider(self.scene_box)
-        self.share = 0.0
+        self.progress = 0.0
 
     @property
-    def sharpness(self) -> Tensor:
-        """Inverse deviation of the density."""
-        return torch.exp(10 * self.sharpness_log).clamp(1e-6, 1e6)
+    def inv_s(self) -> Tensor:
+        """Inverse deviation of the density, per world unit."""
+        return torch.exp(10 * self.variance).clamp(1e-6, 1e6)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Parameters by the optimiser that moves them."""
         groups = {group["name"]: list(group["params"]) for group in self.field.parameter_groups(1.0)}
-        return groups | {"sharpness": [self.sharpness_log]}
+        return groups | {"variance": [self.variance]}
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -100,8 +100,8 @@ class HashSurfaceModel(Model):
         steps = trainer.config.max_num_iterations if trainer is not None else 1
 
         def progress(step: int) -> None:
-            self.share = min(1.0, step / max(1, steps - 1))
-            self.field.set_progress(self.share)
+            self.progress = min(1.0, step / max(1, steps - 1))
+            self.field.set_progress(self.progress)
 
         return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], progress, update_every_num_iters=1)]
 
@@ -115,18 +115,15 @@ class HashSurfaceModel(Model):
             directions,
             near,
             far,
-            self.sharpness.detach(),
+            self.inv_s.detach(),
             probes=self.config.probes,
-            count=self.config.sections,
+            count=self.config.intervals,
             jitter=self.training,
         )
         length = ends.diff(dim=-1)
         at_ends = self.field.sdf(origins[:, None] + directions[:, None] * ends[..., None])
         alpha = neus_alpha(
-            (at_ends[:, 1:] + at_ends[:, :-1]) / 2,
-            at_ends.diff(dim=-1) / length.clamp(min=1e-6),
-            length,
-            self.sharpness,
+            (at_ends[:, 1:] + at_ends[:, :-1]) / 2, at_ends.diff(dim=-1) / length.clamp(min=1e-6), length, self.inv_s
         )
         weights = render_weights(alpha)
         middle = (ends[:, 1:] + ends[:, :-1]) / 2
@@ -157,14 +154,14 @@ class HashSurfaceModel(Model):
         if self.training:
             off = (outputs["gradient"].square().sum(-1) + 1e-12).sqrt() - 1
             losses["eikonal"] = self.config.eikonal * off.square().mean()
-            fade = self.config.curvature * (1 - self.share)
+            fade = self.config.curvature * (1 - self.progress)
             losses["curvature"] = fade * outputs["laplacian"].abs().mean() * self.field.extent / 2
         return losses
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """PSNR of the rays, and how sharp the surface is."""
+        """PSNR of the rays, and the inverse deviation of the density."""
         error = (outputs["rgb"] - self._on_background(batch["image"].to(self.device), outputs)).square().mean()
-        return {"psnr": -10 * torch.log10(error.clamp(min=1e-10)).detach(), "sharpness": self.sharpness.detach()}
+        return {"psnr": -10 * torch.log10(error.clamp(min=1e-10)).detach(), "inv_s": self.inv_s.detach()}
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

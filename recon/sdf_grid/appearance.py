@@ -15,6 +15,7 @@ from scipy import ndimage, sparse
 from recon.sdf_grid import kernels
 from recon.sdf_grid.narrow_band import NarrowBandSDF
 from recon.specular import TERMS, SpecularSH, harmonics, reflected
+from recon.surface_report import SurfaceReport
 from recon.views.pixel_sampler import Pixels
 
 _SAMPLES = 40_000
@@ -94,10 +95,8 @@ class AppearanceFit:
         pixels, inside = self.pixels, self.pixels.inside
         view, x, y = pixels.view[inside], pixels.x[inside], pixels.y[inside]
         out = np.zeros((len(inside), 5), np.float32)
-        sharpness, length, reach = np.float32(4.0), np.float32(0.7), np.float32(2.0)
-        kernels.render_rays(
-            band.grid, band.index, band.colour, band.light, self.cameras, view, x, y, sharpness, length, reach, out
-        )
+        sampling = kernels.Sampling(np.float32(4.0), np.float32(0.7), np.float32(2.0))
+        kernels.render_rays(band.field, kernels.Rays(self.cameras, view, x, y), sampling, out)
         hit = np.nonzero(out[:, 3] > 0.9)[0]
         row = self.cameras[view[hit]].astype(np.float64)
         local = np.stack(
@@ -115,17 +114,14 @@ class AppearanceFit:
         rgba[inside[hit], :3] -= self.found.specular.at(direction).astype(np.float32)
         return replace(pixels, rgba=rgba)
 
-    @property
-    def facts(self) -> dict[str, object]:
-        """How strong the specular part is, and how far the exposures differ."""
+    def described(self, report: SurfaceReport) -> SurfaceReport:
+        """The report with how strong the specular part is, and how far the exposures differ."""
         if self.found is None:
-            return {}
+            return report
         exposure = self.found.exposure.mean(axis=1)
+        low, high = (round(float(value), 3) for value in (exposure.min(), exposure.max()))
         strength = float(np.sqrt(np.square(self.found.specular.coefficients).sum(axis=0).mean()))
-        return {
-            "gloss": round(strength, 4),
-            "exposures": [round(float(g), 3) for g in (exposure.min(), exposure.max())],
-        }
+        return replace(report, specular=round(strength, 4), exposures=(low, high))
 
 
 def _normals(grid: Float[np.ndarray, "x y z"], places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

@@ -17,7 +17,7 @@ from recon.sdf_grid.kernels import LANES
 @numba.njit(parallel=True, cache=True)
 @no_type_check
 def find_neighbours(index, cells, out):  # pragma: no cover - compiled
-    """NarrowBandSDF slots of the six neighbours of each cell (the last slot if outside the band): -x +x -y +y -z +z."""
+    """Band slots of the six neighbours of each cell (the last slot if outside the band): -x +x -y +y -z +z."""
     for s in numba.prange(cells.shape[0]):
         i, j, k = cells[s, 0], cells[s, 1], cells[s, 2]
         out[s, 0], out[s, 1] = index[i - 1, j, k], index[i + 1, j, k]
@@ -27,18 +27,18 @@ def find_neighbours(index, cells, out):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def add_regularity(grid, cells, near, eikonal, smooth, slope, bend, grad):  # pragma: no cover - compiled
+def add_regularity(grid, cells, near, eikonal, laplacian, slope, bend, grad):  # pragma: no cover - compiled
     """Add gradients of the eikonal and thin-plate energies (means over the band) to one lane.
 
     Args:
-        grid: as in :func:`fit_step`.
+        grid: as in :class:`recon.sdf_grid.kernels.Field`.
         cells: [slots 3] voxel of each slot; none on the grid's border. near: [slots 6] see :func:`find_neighbours`.
-        eikonal, smooth: weights.
+        eikonal, laplacian: weights.
         slope: [slots + 1, 3], bend: [slots + 1]: scratch; the last slot stays 0.
         grad: [slots + 1], added to.
     """
     count = cells.shape[0]
-    e, b = np.float32(2 * eikonal / count), np.float32(2 * smooth / count)
+    e, b = np.float32(2 * eikonal / count), np.float32(2 * laplacian / count)
     slope[count, 0], slope[count, 1], slope[count, 2], bend[count] = 0, 0, 0, 0
     for s in numba.prange(count):
         i, j, k = cells[s, 0], cells[s, 1], cells[s, 2]
@@ -102,7 +102,7 @@ def move_band(grid, cells, gradient, moments, step, rate, floor, limit):  # prag
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def add_flatness(near, colour, weight, edge, grad_colour):  # pragma: no cover - compiled
+def add_albedo_tv(near, colour, weight, edge, grad_colour):  # pragma: no cover - compiled
     """Add the gradient of an edge-keeping smoothness of the band's colours (mean over the band) to one lane.
 
     Args:

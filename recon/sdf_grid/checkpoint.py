@@ -19,7 +19,7 @@ from recon.views.ray_set import RaySet
 from scene.files import written_aside
 from scene.voxel_grid import VoxelGrid
 
-_VERSION = 1
+_VERSION = 2
 """Of the states; raised when a fit goes on differently from the same state."""
 
 
@@ -96,7 +96,7 @@ class FitState:
         digest: str,
     ) -> FitState:
         """The state of a running fit."""
-        names = ("grid", "colour", "moments_sdf", "moments_colour", "light", "moments_light")
+        names = ("grid", "colour", "moments_sdf", "moments_colour", "shading", "moments_shading")
         plain = {
             "low": band.box.low.tolist(),
             "voxel": band.box.voxel,

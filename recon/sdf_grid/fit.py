@@ -19,6 +19,7 @@ from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.sdf_grid.supervision import LevelSupervision
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.voxel_grid import VoxelGrid
@@ -47,7 +48,7 @@ def fit_narrow_band(
         checkpoint: file to continue from if it exists and to write now and then.
 
     Returns:
-        The surface, whose facts hold losses, maps and shading.
+        The surface, whose report holds losses, maps and shading.
     """
     digest = fit_digest(rays, settings, prior, start.maps.arrays if start.maps is not None else ())
     pixels = Pixels.of(rays)
@@ -85,12 +86,14 @@ def fit_narrow_band(
                 on_step(done + step + 1, total)
         band.refresh()
     assert band is not None
-    of_maps = {} if start.maps is None else start.maps.facts
-    surface = band_surface(band, {**{f"loss_{k}": round(v, 5) for k, v in losses.items()}, **of_maps})
-    if level_fit.appearance is None or level_fit.appearance.found is None:
-        return surface
-    facts = {**surface.facts, **level_fit.appearance.facts}
-    return replace(surface, specular=level_fit.appearance.found.specular, facts=facts)
+    report = SurfaceReport(
+        losses={name: round(value, 5) for name, value in losses.items()},
+        maps=None if start.maps is None else start.maps.report,
+    )
+    appearance = level_fit.appearance
+    if appearance is None or appearance.found is None:
+        return band_surface(band, report)
+    return replace(band_surface(band, appearance.described(report)), specular=appearance.found.specular)
 
 
 def _truncation(settings: FitSettings, level: int) -> float:
@@ -144,7 +147,7 @@ def next_band(
         nearest = np.clip(nearest, 0, np.array(last.box.shape)[:, None] - 1)
         band.colour[:-1] = last.dense_colour()[tuple(nearest)]
     band.colour[-1] = last.colour[-1]
-    band.light = last.light.copy()
+    band.shading = last.shading.copy()
     return band
 
 
@@ -172,8 +175,9 @@ class LevelFit:
     ) -> None:
         self.band, self.pixels, self.cameras, self.level = band, pixels, cameras, level
         self.settings = settings.filled(masked=backdrop is None)
-        self.smooth, self.flat = float(self.settings.laplacian_weight or 0), float(self.settings.albedo_tv_weight or 0)
-        self.light_step = float(self.settings.shading_lr or 0)
+        self.laplacian_weight = float(self.settings.laplacian_weight or 0)
+        self.albedo_tv_weight = float(self.settings.albedo_tv_weight or 0)
+        self.shading_lr = float(self.settings.shading_lr or 0)
         self.backdrop, self.supervision = backdrop, supervision
         # The first level is too coarse to tell what is reflected.
         view_dependent = settings.view_dependence and level > 0 and backdrop is None
@@ -196,34 +200,30 @@ class LevelFit:
         soft, sharp = _inv_s(settings, self.level)
         index = pixels.draw(settings.rays, rng)
         rgba = pixels.rgba[index]
+        inv_s = math.exp(math.log(soft) * (1 - progress) + math.log(sharp) * progress)
         kernels.fit_step(
-            band.grid,
-            band.index,
-            band.colour,
-            self.cameras,
-            pixels.view[index],
-            pixels.x[index],
-            pixels.y[index],
-            rgba[:, :3],
-            rgba[:, 3],
-            pixels.weight[index],
-            self.white if self.backdrop is None else self.backdrop[index].astype(np.float32),
-            rng.random(len(index), dtype=np.float32),
-            np.float32(math.exp(math.log(soft) * (1 - progress) + math.log(sharp) * progress)),
-            np.float32(0.5 if last else 0.7),
-            np.float32(_truncation(settings, self.level)),
-            np.float32(settings.mask_weight if self.backdrop is None else -1),
-            np.float32(limits[0]),
-            np.float32(limits[1]),
-            band.light,
-            band.grad_sdf,
-            band.grad_colour,
-            band.grad_light,
-            self.grad_backdrop,
+            band.field,
+            kernels.Rays(self.cameras, pixels.view[index], pixels.x[index], pixels.y[index]),
+            kernels.Sampling(
+                np.float32(inv_s), np.float32(0.5 if last else 0.7), np.float32(_truncation(settings, self.level))
+            ),
+            kernels.Target(
+                rgba[:, :3],
+                rgba[:, 3],
+                pixels.weight[index],
+                self.white if self.backdrop is None else self.backdrop[index].astype(np.float32),
+                rng.random(len(index), dtype=np.float32),
+            ),
+            kernels.Loss(
+                np.float32(settings.mask_weight if self.backdrop is None else -1),
+                np.float32(limits[0]),
+                np.float32(limits[1]),
+            ),
+            kernels.Gradients(band.grad_sdf, band.grad_colour, band.grad_shading, self.grad_backdrop),
             self.error,
         )
         if step % 2 == 0:  # every second step with twice the weight: half the time
-            band.regularise(2 * settings.eikonal_weight, 2 * self.smooth, 2 * self.flat)
+            band.regularise(2 * settings.eikonal_weight, 2 * self.laplacian_weight, 2 * self.albedo_tv_weight)
         if self.supervision is not None:
             if step % _REFRESH == 0:
                 self.supervision.locate_normals(band, step)
@@ -232,8 +232,8 @@ class LevelFit:
         fall = 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * max(0.0, (progress - 0.25) / 0.75)))
         rate = settings.sdf_lr * (0.5 if last and self.level else 1.0) * fall
         band.step(rate, settings.colour_lr * fall, blur=settings.blur)
-        if self.light_step > 0:
-            band.step_light(self.light_step * fall)
+        if self.shading_lr > 0:
+            band.step_shading(self.shading_lr * fall)
         return self._losses(rgba[:, 3] > 0.5), self._limits(rgba[:, 3] > 0.5, limits)
 
     def _losses(self, front: np.ndarray) -> dict[str, float]:
@@ -251,16 +251,16 @@ class LevelFit:
         return 0.9 * limits[0] + 0.1 * colour, 0.9 * limits[1] + 0.1 * mask
 
 
-def band_surface(band: NarrowBandSDF, facts: dict[str, object]) -> Surface:
+def band_surface(band: NarrowBandSDF, report: SurfaceReport) -> Surface:
     """What a band has learned; its shading is part of the colours."""
     slope = np.stack(np.gradient(band.grid), -1)
     normal = slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
-    colour = np.clip(band.dense_colour() * (1 + normal @ band.light)[..., None], 0, 1)
-    light = [round(float(v), 4) for v in band.light]
+    colour = np.clip(band.dense_colour() * (1 + normal @ band.shading)[..., None], 0, 1)
+    shading = tuple(round(float(v), 4) for v in band.shading)
     return Surface(
         (band.grid * band.box.voxel).astype(np.float32),
         colour.astype(np.float32),
         band.box.low,
         band.box.voxel,
-        {**facts, "light": light},
+        replace(report, shading=shading),
     )

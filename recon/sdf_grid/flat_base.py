@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from recon.mesh.marching_cubes import extract_mesh, vertex_normals
-from recon.mesh.topology import Faces, Vertices
+from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
-from scene.raycast import mesh_caster
+from scene.mesh import Faces, Vertices, vertex_normals
+from scene.raycast import mesh_caster, unoccluded
 from scene.viewset import ViewSet
 
 _FACING = 0.15
@@ -42,7 +42,7 @@ def with_flat_base(surface: Surface, views: ViewSet, measured: Float[np.ndarray,
     cut = np.maximum(surface.sdf, (level - z).astype(np.float32))
     if not bool((cut < 0).any()):
         return surface
-    return replace(surface, sdf=cut, facts={**surface.facts, "base": "cut flat below what views see"})
+    return replace(surface, sdf=cut, report=replace(surface.report, flat_base=True))
 
 
 def _seen(surface: Surface, vertices: Vertices, faces: Faces, views: ViewSet) -> Float[np.ndarray, "n 3"]:
@@ -60,8 +60,5 @@ def _seen(surface: Surface, vertices: Vertices, faces: Faces, views: ViewSet) ->
             continue
         # From just above the surface outwards, so that it does not hide itself.
         start = points[index] + normals[index] * 1.5 * surface.voxel
-        away = view.camera.centre - start
-        length = np.linalg.norm(away, axis=1)
-        hits = caster.cast(start, away / length[:, None])
-        seen[index[hits.distance > length]] = True
+        seen[index[unoccluded(caster, start, view.camera.centre)]] = True
     return points[seen]

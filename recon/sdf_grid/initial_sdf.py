@@ -49,9 +49,9 @@ class InitialSDF:
     def distances(self, box: VoxelGrid) -> Float[np.ndarray, "x y z"]:
         """Signed distance to the carved hull, in voxels of the box."""
         inside = self._inside(box, 0.0)
-        if not (inside >= self.hull.vote).any():  # too coarse for a thin thing
-            inside = np.where(inside >= inside.max(), self.hull.vote, inside)
-        distance = signed_distance(inside, self.hull.vote, box.shape[0] / 2)
+        if not (inside >= self.hull.threshold).any():  # too coarse for a thin thing
+            inside = np.where(inside >= inside.max(), self.hull.threshold, inside)
+        distance = signed_distance(inside, self.hull.threshold, box.shape[0] / 2)
         return distance if self.maps is None else self.maps.carved(distance, box)
 
     @cached_property
@@ -60,7 +60,7 @@ class InitialSDF:
         half = self.settings.half_extent
         voxel = 2 * half / self.hull.sdf.shape[0]
         cube = VoxelGrid(np.full(3, -half), voxel, self.hull.sdf.shape)
-        wide = self._inside(cube, math.sqrt(0.75) * voxel) >= self.hull.vote
+        wide = self._inside(cube, math.sqrt(0.75) * voxel) >= self.hull.threshold
         solid = np.argwhere(wide | (self.hull.sdf < voxel))
         low, high = cube.low + solid.min(0) * voxel, cube.low + (solid.max(0) + 1) * voxel
         if self.prior is None:

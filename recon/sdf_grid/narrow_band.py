@@ -1,4 +1,4 @@
-"""A signed distance grid of which only a band about the surface is learned: memory and time follow the surface."""
+"""A signed distance grid of which only a narrow band is learned: memory and time follow the surface."""
 
 from __future__ import annotations
 
@@ -23,10 +23,22 @@ def camera_rows(cameras: tuple[Camera, ...], box: VoxelGrid) -> Float[np.ndarray
 
 @dataclass(eq=False)
 class NarrowBandSDF:
-    """Distances (voxels, positive outside) and colours about the surface, with their Adam moments.
+    """Distances (voxels, positive outside) and albedo about the surface, with their Adam moments.
 
-    ``refresh`` must be called when the surface has moved; it keeps what was learned near the surface and completes the
-    distances elsewhere.
+    :meth:`refresh` must be called when the surface has moved; it keeps what was learned near the surface and completes
+    the distances elsewhere.
+
+    Args:
+        box: the grid.
+        grid: signed distance at voxel centres, voxels.
+        width: half the width of the band, voxels: voxels nearer to the surface than this have a slot.
+
+    Attributes:
+        index: slot of each voxel; those outside the band have the last slot, whose gradients are not used.
+        cells: voxel of each slot; near: slots of its six neighbours.
+        colour: albedo of each slot, sRGB.
+        shading: colours are albedo times ``1 + shading . normal`` (Lambertian light from all sides).
+        steps: that were taken; mean_square: running mean of the squared gradients of the distances.
     """
 
     box: VoxelGrid
@@ -41,9 +53,9 @@ class NarrowBandSDF:
     grad_sdf: Float[np.ndarray, "l t"] = field(init=False)
     grad_colour: Float[np.ndarray, "l t 3"] = field(init=False)
     steps: int = 0
-    light: Float[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3, np.float32))
-    grad_light: Float[np.ndarray, "l 3"] = field(default_factory=lambda: np.zeros((kernels.LANES, 3), np.float32))
-    moments_light: Float[np.ndarray, "3 2"] = field(default_factory=lambda: np.zeros((3, 2)))
+    shading: Float[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3, np.float32))
+    grad_shading: Float[np.ndarray, "l 3"] = field(default_factory=lambda: np.zeros((kernels.LANES, 3), np.float32))
+    moments_shading: Float[np.ndarray, "3 2"] = field(default_factory=lambda: np.zeros((3, 2)))
     mean_square: float = 0.0
 
     def __post_init__(self) -> None:
@@ -70,6 +82,11 @@ class NarrowBandSDF:
         self._bend = np.zeros(len(self.cells) + 1, np.float32)
         self._total = np.zeros(len(self.cells) + 1, np.float32)
 
+    @property
+    def field(self) -> kernels.Field:
+        """As the kernels take it."""
+        return kernels.Field(self.grid, self.index, self.colour, self.shading)
+
     def refresh(self) -> None:
         """Complete distances away from the surface, and move the band with it."""
         old_index, old_colour = self.index, self.colour
@@ -87,14 +104,14 @@ class NarrowBandSDF:
         self.moments_sdf[known] = old_sdf[before[known]]
         self.moments_colour[known] = old_moments[before[known]]
 
-    def regularise(self, eikonal: float, smooth: float, flat: float = 0.0) -> None:
-        """Add the gradients of eikonal and thin-plate energies, and of the colours' total variation."""
+    def regularise(self, eikonal: float, laplacian: float, albedo_tv: float = 0.0) -> None:
+        """Add weighted gradients of eikonal and thin-plate energies and of the albedo's total variation."""
         if not len(self.cells):  # the surface is lost
             return
-        if flat > 0:
-            band_kernels.add_flatness(self.near, self.colour, flat, np.float32(0.02), self.grad_colour[0])
+        if albedo_tv > 0:
+            band_kernels.add_albedo_tv(self.near, self.colour, albedo_tv, np.float32(0.02), self.grad_colour[0])
         band_kernels.add_regularity(
-            self.grid, self.cells, self.near, eikonal, smooth, self._slope, self._bend, self.grad_sdf[0]
+            self.grid, self.cells, self.near, eikonal, laplacian, self._slope, self._bend, self.grad_sdf[0]
         )
 
     def step(self, rate_sdf: float, rate_colour: float, *, blur: int = 0, floor: float = 1.0) -> None:
@@ -104,7 +121,7 @@ class NarrowBandSDF:
             rate_sdf: typical change of a distance, voxels.
             rate_colour: typical change of a colour.
             blur: passes of blur over the distances' gradient, so that neighbours move together.
-            floor: share of the mean second moment in every voxel's own.
+            floor: fraction of the mean second moment that every voxel's own has at least.
         """
         self.steps += 1
         self.grad_sdf[:, -1] = 0
@@ -132,18 +149,18 @@ class NarrowBandSDF:
             self.cells, self.colour, self.grad_colour, self.moments_colour, self.steps, np.float32(rate_colour)
         )
 
-    def step_light(self, rate: float) -> None:
-        """One Adam step of the light."""
-        gradient = self.grad_light.sum(axis=0).astype(np.float64)
-        self.grad_light[:] = 0
-        first, second = self.moments_light[:, 0], self.moments_light[:, 1]
+    def step_shading(self, rate: float) -> None:
+        """One Adam step of the Lambertian shading."""
+        gradient = self.grad_shading.sum(axis=0).astype(np.float64)
+        self.grad_shading[:] = 0
+        first, second = self.moments_shading[:, 0], self.moments_shading[:, 1]
         first += 0.1 * (gradient - first)
         second += 0.05 * (gradient**2 - second)
         step = rate * (first / (1 - 0.9**self.steps)) / (np.sqrt(second / (1 - 0.95**self.steps)) + 1e-12)
-        self.light -= step.astype(np.float32)
-        size = float(np.linalg.norm(self.light))
+        self.shading -= step.astype(np.float32)
+        size = float(np.linalg.norm(self.shading))
         if size > 0.6:  # never dark enough to hide a colour
-            self.light *= np.float32(0.6 / size)
+            self.shading *= np.float32(0.6 / size)
 
     def dense_colour(self) -> Float[np.ndarray, "x y z 3"]:
         """Colour of every voxel; those outside the band take the nearest one's."""

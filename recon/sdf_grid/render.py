@@ -10,7 +10,7 @@ from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows
 from recon.surface import Surface
 from scene.camera import Camera
 
-_SHARP = np.float32(6.0)
+_SAMPLING = kernels.Sampling(np.float32(6.0), np.float32(0.5), np.float32(2.0))
 
 
 def render_surface(surface: Surface, cameras: list[Camera]) -> list[Float[np.ndarray, "_ _ 4"]]:
@@ -29,17 +29,14 @@ def render_surface(surface: Surface, cameras: list[Camera]) -> list[Float[np.nda
         px, py = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
         out = np.zeros((px.size, 5), np.float32)
         kernels.render_rays(
-            band.grid,
-            band.index,
-            band.colour,
-            np.zeros(3, np.float32),
-            rows,
-            np.full(px.size, n, np.int32),
-            px.reshape(-1).astype(np.float32),
-            py.reshape(-1).astype(np.float32),
-            _SHARP,
-            np.float32(0.5),
-            np.float32(2.0),
+            band.field,  # whose shading is none: the surface's colours hold it
+            kernels.Rays(
+                rows,
+                np.full(px.size, n, np.int32),
+                px.reshape(-1).astype(np.float32),
+                py.reshape(-1).astype(np.float32),
+            ),
+            _SAMPLING,
             out,
         )
         rgba = np.concatenate([out[:, :3] / np.maximum(out[:, 3:4], 1e-3), out[:, 3:4]], 1)

@@ -1,8 +1,8 @@
-"""Depth and normal maps as guides of a fit: they open what outlines do not show, and hold the surface in its place.
+"""Depth and normal supervision of a fit: maps open what silhouettes do not show, and hold the surface in its place.
 
 Depth maps vote on which voxels of the hull are empty, so that a fit starts with its hollows open; then their points
-and the normals pull at the distances, beside the colours. Maps are measurements: those that contradict the others or
-the outlines as a whole are left out, and single values count less the more they differ from the surface.
+and the normals add losses beside that of the colours. Maps are measurements: those that contradict the others or the
+silhouettes as a whole are left out, and single values count less the more they differ from the surface.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy import ndimage
 from recon.sdf_grid import kernels, supervision_kernels
 from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
+from recon.surface_report import MapReport
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull
 from scene.camera import Camera
@@ -25,7 +26,7 @@ from scene.viewset import ViewSet
 from scene.voxel_grid import VoxelGrid
 
 _TOLERANCE = 0.05
-"""Share of the object's longest side within which two depth maps agree."""
+"""Fraction of the object's longest side within which two depth maps agree."""
 _PROBES = 400
 """Points of each map that are looked up in the others."""
 _NEIGHBOURS = 12
@@ -115,16 +116,14 @@ class SupervisionMaps:
         return [empty if a is None else a for pair in both for a in pair]
 
     @property
-    def facts(self) -> dict[str, object]:
+    def report(self) -> MapReport:
         """How many maps there are, and which were left out."""
         depths = sum(m.depth is not None for m in self.maps)
-        normals = sum(m.normal is not None for m in self.maps)
-        facts: dict[str, object] = {"depth_maps": depths, "normal_maps": normals}
-        return {**facts, "depth_maps_left_out": list(self.left_out)} if self.left_out else facts
+        return MapReport(depths, sum(m.normal is not None for m in self.maps), self.left_out)
 
     def measured(self) -> Float[np.ndarray, "n 3"] | None:
         """What the depth maps show, world frame; None if less than half of the views have one."""
-        points = [guide.points() for guide in self.maps if guide.depth is not None]
+        points = [m.points() for m in self.maps if m.depth is not None]
         return np.concatenate(points) if 2 * len(points) >= self.views else None
 
     def carved(self, distance: Float[np.ndarray, "x y z"], box: VoxelGrid) -> Float[np.ndarray, "x y z"]:
@@ -137,11 +136,11 @@ class SupervisionMaps:
         solid = distance < 0
         votes = np.zeros(box.shape, np.float32)
         margin = np.float32(max(1.5, 2.5 * self.noise / box.voxel))
-        for guide in self.maps:
-            if guide.depth is not None:
-                row = camera_rows((guide.camera,), box)[0]
-                depth = (guide.depth / box.voxel).astype(np.float32)
-                supervision_kernels.vote_free(depth, row, np.float32(guide.weight), margin, solid, votes)
+        for view_map in self.maps:
+            if view_map.depth is not None:
+                row = camera_rows((view_map.camera,), box)[0]
+                depth = (view_map.depth / box.voxel).astype(np.float32)
+                supervision_kernels.vote_free(depth, row, np.float32(view_map.weight), margin, solid, votes)
         # Single voxels are noise; and what is empty is open to the outside, or no camera could have seen it.
         trust = float(np.mean([m.weight for m in self.maps if m.depth is not None] or [1.0]))
         rest = ndimage.binary_fill_holes(solid & (ndimage.gaussian_filter(votes, 0.7) <= 0.5 * trust))
@@ -154,44 +153,44 @@ class SupervisionMaps:
         return redistanced(np.maximum(distance, of_empty).astype(np.float32))
 
     def at(self, box: VoxelGrid, settings: FitSettings, level: int) -> LevelSupervision:
-        """The guides of a level of the fit."""
+        """The supervision of a level of the fit."""
         return LevelSupervision(self, box, settings, level)
 
 
 class LevelSupervision:
-    """What pulls at the distances of one level.
+    """Losses of points and normals at one level of the fit.
 
     All draws depend on the step alone, so that a fit can go on from any state.
     """
 
-    def __init__(self, guides: SupervisionMaps, box: VoxelGrid, settings: FitSettings, level: int) -> None:
+    def __init__(self, maps: SupervisionMaps, box: VoxelGrid, settings: FitSettings, level: int) -> None:
         self.settings, self.level, self.count = settings, level, settings.rays
-        self.soft = np.float32(max(1.0, guides.noise / box.voxel))
-        points = [box.to_grid(m.points()) for m in guides.maps]
+        self.soft = np.float32(max(1.0, maps.noise / box.voxel))
+        points = [box.to_grid(m.points()) for m in maps.maps]
         shuffle = np.random.default_rng([settings.seed, level, 2]).permutation(sum(len(p) for p in points))
         self.points = np.concatenate(points).astype(np.float32)[shuffle]
-        confidence = np.concatenate([np.full(len(p), m.weight) for p, m in zip(points, guides.maps, strict=True)])
-        # A map pulls with the same force however many there are, and a noisy one (of more than a voxel) with less.
-        share = sum(m.depth is not None for m in guides.maps) / guides.views
-        share /= 1 + (guides.noise / box.voxel) ** 2
-        self.weight = (settings.depth_weight * share / self.count * confidence).astype(np.float32)[shuffle]
-        self._with_normals([m for m in guides.maps if m.normal is not None], box, guides.views)
+        confidence = np.concatenate([np.full(len(p), m.weight) for p, m in zip(points, maps.maps, strict=True)])
+        # A map weighs the same however many there are, and a noisy one (of more than a voxel) less.
+        fraction = sum(m.depth is not None for m in maps.maps) / maps.views
+        fraction /= 1 + (maps.noise / box.voxel) ** 2
+        self.weight = (settings.depth_weight * fraction / self.count * confidence).astype(np.float32)[shuffle]
+        self._with_normals([m for m in maps.maps if m.normal is not None], box, maps.views)
 
     def _with_normals(self, maps: Sequence[SupervisionMap], box: VoxelGrid, views: int) -> None:
         self.cameras = camera_rows(tuple(m.camera for m in maps), box)
         view, x, y, normal, weight = [], [], [], [], []
-        for k, guide in enumerate(maps):
-            assert guide.normal is not None
-            row, column = np.nonzero(np.abs(guide.normal).sum(-1) > 0)
-            direction = guide.camera.rays(np.stack([column, row], -1) + 0.5)[1]
-            towards = np.einsum("nc,nc->n", direction, guide.normal[row, column]) < 0
+        for k, view_map in enumerate(maps):
+            assert view_map.normal is not None
+            row, column = np.nonzero(np.abs(view_map.normal).sum(-1) > 0)
+            direction = view_map.camera.rays(np.stack([column, row], -1) + 0.5)[1]
+            towards = np.einsum("nc,nc->n", direction, view_map.normal[row, column]) < 0
             row, column = row[towards], column[towards]
             view.append(np.full(len(row), k, np.int32))
             x.append(column + 0.5)
             y.append(row + 0.5)
-            normal.append(guide.normal[row, column])
+            normal.append(view_map.normal[row, column])
             weight.append(
-                np.full(len(row), guide.weight * self.settings.normal_weight * len(maps) / views / self.count)
+                np.full(len(row), view_map.weight * self.settings.normal_weight * len(maps) / views / self.count)
             )
         self.view = np.concatenate(view) if view else np.zeros(0, np.int32)
         self.x, self.y, self.normal_weight = (
@@ -214,10 +213,8 @@ class LevelSupervision:
         drawn = rng.permutation(len(self.view))[: _DRAWN * self.count]
         view, x, y = self.view[drawn], self.x[drawn], self.y[drawn]
         out = np.zeros((len(drawn), 5), np.float32)
-        sharpness, length, reach = np.float32(3.0), np.float32(0.5), np.float32(2.0)
-        kernels.render_rays(
-            band.grid, band.index, band.colour, band.light, self.cameras, view, x, y, sharpness, length, reach, out
-        )
+        sampling = kernels.Sampling(np.float32(3.0), np.float32(0.5), np.float32(2.0))
+        kernels.render_rays(band.field, kernels.Rays(self.cameras, view, x, y), sampling, out)
         seen = out[:, 3] > 0.5
         self.drawn = drawn[seen]
         row = self.cameras[view[seen]]
@@ -291,8 +288,8 @@ def _agreement(
     """
     support, conflict = np.zeros((len(maps), len(maps))), np.zeros((len(maps), len(maps)))
     differences = [np.zeros(0)]
-    for k, guide in enumerate(maps):
-        points = guide.points()
+    for k, view_map in enumerate(maps):
+        points = view_map.points()
         points = points[:: max(1, len(points) // _PROBES)]
         at = ((points / half + 1) / 2 * hull.sdf.shape[0] - 0.5).T
         outside = ndimage.map_coordinates(hull.sdf, at, order=1, mode="nearest") > tolerance
@@ -311,15 +308,15 @@ def _agreement(
 
 
 def _ahead(
-    guide: SupervisionMap, points: Float[np.ndarray, "n 3"]
+    view_map: SupervisionMap, points: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """How far behind points a map sees (world units; minus infinity if it does not know), and its rows and columns."""
-    assert guide.depth is not None
-    pixels, z = guide.camera.project(points)
-    inside = (z > 1e-6) & (pixels >= 0).all(-1) & (pixels < [guide.camera.width, guide.camera.height]).all(-1)
+    assert view_map.depth is not None
+    pixels, z = view_map.camera.project(points)
+    inside = (z > 1e-6) & (pixels >= 0).all(-1) & (pixels < [view_map.camera.width, view_map.camera.height]).all(-1)
     column, row = np.where(inside[:, None], pixels, 0).astype(int).T
-    seen = np.where(inside, guide.depth[row, column], 0)
-    distance = np.linalg.norm(points - guide.camera.centre, axis=-1)
+    seen = np.where(inside, view_map.depth[row, column], 0)
+    distance = np.linalg.norm(points - view_map.camera.centre, axis=-1)
     return np.where(seen > 0, seen - distance, -np.inf), row, column
 
 
@@ -330,11 +327,11 @@ def _without_outliers(maps: Sequence[SupervisionMap], tolerance: float) -> tuple
     """
     balance = [None if m.depth is None else np.zeros(m.depth.shape, np.float32) for m in maps]
     centres = np.array([m.camera.centre for m in maps])
-    for k, guide in enumerate(maps):
+    for k, view_map in enumerate(maps):
         mine = balance[k]
-        if guide.depth is None or mine is None:
+        if view_map.depth is None or mine is None:
             continue
-        points, own = guide.points(), np.zeros(np.count_nonzero(guide.depth > 0), np.float32)
+        points, own = view_map.points(), np.zeros(np.count_nonzero(view_map.depth > 0), np.float32)
         for j in np.linalg.norm(centres - centres[k], axis=1).argsort()[1 : _NEIGHBOURS + 1]:
             other = balance[j]
             if other is None:
@@ -343,7 +340,7 @@ def _without_outliers(maps: Sequence[SupervisionMap], tolerance: float) -> tuple
             vote = np.where(np.abs(ahead) < tolerance, 1, np.where(ahead >= tolerance, -1, 0)).astype(np.float32)
             own += vote
             np.add.at(other, (row, column), vote)
-        mine[guide.depth > 0] += own
+        mine[view_map.depth > 0] += own
     return tuple(
         m if b is None else replace(m, depth=_without(m.depth, ndimage.gaussian_filter(b, 1.0) < -1e-3))
         for m, b in zip(maps, balance, strict=True)
@@ -362,10 +359,10 @@ def _contradicting(support: Float[np.ndarray, "m m"], conflict: Float[np.ndarray
     wrong: set[int] = set()
     while left:
         good, bad = agree[np.ix_(left, left)].sum(1), differ[np.ix_(left, left)].sum(1)
-        share = good / np.maximum(good + bad, 1)
-        share[bad == 0] = 1
-        worst = int(share.argmin())
-        if share[worst] >= 0.5:
+        agreeing = good / np.maximum(good + bad, 1)
+        agreeing[bad == 0] = 1
+        worst = int(agreeing.argmin())
+        if agreeing[worst] >= 0.5:
             break
         wrong.add(left.pop(worst))
     return wrong

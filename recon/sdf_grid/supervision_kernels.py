@@ -1,4 +1,4 @@
-"""Compiled inner loops that pull a signed distance band towards measured points and normals, and carve free space.
+"""Compiled inner loops that supervise a narrow-band SDF by measured points and normals, and carve free space.
 
 Grid coordinates, lanes and slots as in :mod:`recon.sdf_grid.kernels`; no function has annotations, for the reason given
 there.
@@ -11,7 +11,7 @@ from typing import no_type_check
 import numba
 import numpy as np
 
-from recon.sdf_grid.kernels import LANES, _ahead, _spread, _value
+from recon.sdf_grid.kernels import LANES, ahead_of_depth, interpolate, scatter_value
 
 
 @numba.njit(inline="always", fastmath=True)
@@ -42,6 +42,23 @@ def _slope(grid, x, y, z):  # pragma: no cover - compiled
     return n0, n1, n2
 
 
+@numba.njit(inline="always", fastmath=True)
+@no_type_check
+def _scatter_slope(index, x, y, z, e0, e1, e2, out):  # pragma: no cover - compiled
+    """The adjoint of :func:`_slope`: add a gradient with respect to the slope to the eight corners' band slots."""
+    i, j, k = int(x), int(y), int(z)
+    u, v, q = x - i, y - j, z - k
+    for di in range(2):
+        wu = u if di else 1 - u
+        for dj in range(2):
+            wv = v if dj else 1 - v
+            for dk in range(2):
+                wq = q if dk else 1 - q
+                out[index[i + di, j + dj, k + dk]] += (
+                    wv * wq * (e0 if di else -e0) + wu * wq * (e1 if dj else -e1) + wu * wv * (e2 if dk else -e2)
+                )
+
+
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
 def add_depth_loss(grid, index, points, weight, soft, grad_sdf):  # pragma: no cover - compiled
@@ -62,12 +79,12 @@ def add_depth_loss(grid, index, points, weight, soft, grad_sdf):  # pragma: no c
         for r in range(lane * count // LANES, (lane + 1) * count // LANES):
             x, y, z = points[r, 0], points[r, 1], points[r, 2]
             if _within(x, y, z, grid.shape):
-                f = _value(grid, x, y, z)
+                f = interpolate(grid, x, y, z)
                 n0, n1, n2 = _slope(grid, x, y, z)
                 back = f / max(n0 * n0 + n1 * n1 + n2 * n2, np.float32(0.25))
                 x, y, z = x - back * n0, y - back * n1, z - back * n2
                 if _within(x, y, z, grid.shape):
-                    _spread(index, x, y, z, weight[r] * f / (1 + (f / soft) * (f / soft)), out)
+                    scatter_value(index, x, y, z, weight[r] * f / (1 + (f / soft) * (f / soft)), out)
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
@@ -87,23 +104,11 @@ def add_normal_loss(grid, index, points, normals, weight, soft, grad_sdf):  # pr
             x, y, z = points[r, 0], points[r, 1], points[r, 2]
             if not _within(x, y, z, grid.shape):
                 continue
-            i, j, k = int(x), int(y), int(z)
-            u, v, q = x - i, y - j, z - k
             e0, e1, e2 = _slope(grid, x, y, z)
             e0, e1, e2 = e0 - normals[r, 0], e1 - normals[r, 1], e2 - normals[r, 2]
             scale = weight[r] / (1 + (e0 * e0 + e1 * e1 + e2 * e2) / (soft * soft))
             e0, e1, e2 = scale * e0, scale * e1, scale * e2
-            for di in range(2):
-                wu = u if di else 1 - u
-                for dj in range(2):
-                    wv = v if dj else 1 - v
-                    for dk in range(2):
-                        wq = q if dk else 1 - q
-                        out[index[i + di, j + dj, k + dk]] += (
-                            wv * wq * (e0 if di else -e0)
-                            + wu * wq * (e1 if dj else -e1)
-                            + wu * wv * (e2 if dk else -e2)
-                        )
+            _scatter_slope(index, x, y, z, e0, e1, e2, out)
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
@@ -126,7 +131,7 @@ def vote_free(depth, cam, weight, margin, wanted, votes):  # pragma: no cover - 
             for k in range(n2):
                 if not wanted[i, j, k]:
                     continue
-                seen, ahead = _ahead(depth, cam, i, j, k)
+                seen, ahead = ahead_of_depth(depth, cam, i, j, k)
                 if seen > 0:
                     if ahead > margin:
                         votes[i, j, k] += 2 * weight

@@ -10,15 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage, sparse
 
-from recon.mesh.marching_cubes import vertex_normals
-from recon.mesh.topology import Faces, Vertices, edges_of
+from recon.mesh.topology import edges_of
 from recon.specular import SpecularSH
 from recon.texture.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
-from recon.texture.picture import Picture, read_picture
-from recon.texture.rasterise import rasterise as rasterise
-from recon.texture.unwrap import unwrap as unwrap
-from recon.texture.visibility import HIDDEN, WHOLE, look, subdivided, visible
-from scene.mesh import ColouredMesh, sample_image
+from recon.texture.projected_view import ProjectedView, read_view
+from recon.texture.rasterise import rasterise
+from recon.texture.unwrap import unwrap
+from recon.texture.visibility import HIDDEN, WHOLE, compute_visibility, subdivided, visible
+from scene.mesh import ColouredMesh, Faces, Vertices, vertex_normals
 from scene.raycast import RayCaster, mesh_caster
 from scene.view import View
 from scene.viewset import ViewSet
@@ -72,7 +71,7 @@ def bake(
     surface: ColourModel,
     side: int = 1024,
     *,
-    sharpness: float = 4.0,
+    cosine_power: float = 4.0,
     match_brightness: bool = True,
     specular: SpecularSH | None = None,
 ) -> TexturedMesh:
@@ -87,7 +86,7 @@ def bake(
         views: pictures, used at full size.
         surface: its colour is the fallback.
         side: texture side in pixels.
-        sharpness: power of the cosine between normal and view in a view's weight.
+        cosine_power: power of the cosine between normal and view in a view's weight.
         match_brightness: make up for different exposure and white balance of the views.
         specular: what the views show reflected; it is taken off.
     """
@@ -104,7 +103,7 @@ def bake(
     row, column = row[order], column[order]
     texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
     colours = _texel_colours(
-        texels, points, fine, views, surface, mesh_caster(vertices, faces), sharpness, match_brightness, specular
+        texels, points, fine, views, surface, mesh_caster(vertices, faces), cosine_power, match_brightness, specular
     )
     texture = np.zeros((side, side, 3), np.float32)
     texture[row, column] = colours
@@ -126,28 +125,31 @@ class _Texels:
 
     face: Int[np.ndarray, "n"]
     corners: Int[np.ndarray, "n 3"]
-    share: Float[np.ndarray, "n 3"]
+    barycentric: Float[np.ndarray, "n 3"]
     place: Float[np.ndarray, "n 3"]
 
     @classmethod
     def of(
         cls, face: Int[np.ndarray, "n"], weight: Float[np.ndarray, "n 2"], vertices: Vertices, faces: Faces
     ) -> _Texels:
-        share = np.stack([1 - weight.sum(-1), weight[:, 0], weight[:, 1]], -1).astype(np.float32)
+        barycentric = np.stack([1 - weight.sum(-1), weight[:, 0], weight[:, 1]], -1).astype(np.float32)
         corners = faces[face].astype(np.int32)
-        return cls(face.astype(np.int32), corners, share, _mixed(vertices.astype(np.float32), corners, share))
+        place = _interpolated(vertices.astype(np.float32), corners, barycentric)
+        return cls(face.astype(np.int32), corners, barycentric, place)
 
     def on(self, faces: Bool[np.ndarray, "f"]) -> Int[np.ndarray, "m"]:
         """Which texels lie on the marked faces."""
         return np.nonzero(np.repeat(faces, np.bincount(self.face, minlength=len(faces))))[0]
 
     def __getitem__(self, index: Int[np.ndarray, "m"]) -> _Texels:
-        return _Texels(self.face[index], self.corners[index], self.share[index], self.place[index])
+        return _Texels(self.face[index], self.corners[index], self.barycentric[index], self.place[index])
 
 
-def _mixed(values: np.ndarray, corners: Int[np.ndarray, "n 3"], share: Float[np.ndarray, "n 3"]) -> np.ndarray:
+def _interpolated(
+    values: np.ndarray, corners: Int[np.ndarray, "n 3"], barycentric: Float[np.ndarray, "n 3"]
+) -> np.ndarray:
     """Values of vertices, interpolated within faces."""
-    weights = share.T if values.ndim == 1 else share.T[..., None]
+    weights = barycentric.T if values.ndim == 1 else barycentric.T[..., None]
     out = values[corners[:, 0]] * weights[0]
     for k in (1, 2):
         out += values[corners[:, k]] * weights[k]
@@ -161,41 +163,43 @@ def _texel_colours(
     views: ViewSet,
     surface: ColourModel,
     caster: RayCaster,
-    sharpness: float,
+    cosine_power: float,
     match_brightness: bool,
     specular: SpecularSH | None,
 ) -> Float[np.ndarray, "n 3"]:
-    def read(view: View) -> Picture:
-        return read_picture(view, views.has_masks, caster)
+    def read(view: View) -> ProjectedView:
+        return read_view(view, views.has_masks, caster)
 
-    def read_small(view: View) -> Picture:
+    def read_small(view: View) -> ProjectedView:
         return replace(read(view), sharp=np.zeros((1, 1, 3), np.uint8))
 
     # Large captures are read twice rather than held.
     held = sum(view.camera.width * view.camera.height for view in views) <= _HELD_PIXELS
     with ThreadPoolExecutor(2) as pool:  # decoding and filtering leave the interpreter's lock alone
-        pictures = list(pool.map(read if held else read_small, views))
+        projected = list(pool.map(read if held else read_small, views))
     normals = vertex_normals(vertices, faces)
-    sight = look(vertices, faces, normals, pictures, [view.weight for view in views], caster, sharpness)
-    gains = view_gains(sight) if match_brightness else np.ones((len(pictures), 3))
-    reflected = np.zeros((len(pictures), 1, 3), np.float32)
+    confidence = [view.weight for view in views]
+    visibility = compute_visibility(vertices, faces, normals, projected, confidence, caster, cosine_power)
+    gains = view_gains(visibility) if match_brightness else np.ones((len(projected), 3))
+    reflected = np.zeros((len(projected), 1, 3), np.float32)
     if specular is not None:
-        reflected = np.stack([specular.seen_from(p.camera, vertices, normals) for p in pictures]).astype(np.float32)
-    sight = replace(sight, colour=(sight.colour / gains[:, None] - reflected).astype(np.float32))
+        reflected = np.stack([specular.seen_from(p.camera, vertices, normals) for p in projected]).astype(np.float32)
+    visibility = replace(visibility, colour=(visibility.colour / gains[:, None] - reflected).astype(np.float32))
     edges = edges_of(faces)
-    joints = _joints(edges.ends, len(vertices))
-    trust = view_trust(sight, joints)
-    chosen = choose_views(sight, trust, faces, edges.pairs())
-    offsets = smooth_offsets(sight, trust, joints)
-    mix = detail_weights(sight, trust, faces, chosen, offsets, joints)
+    adjacency = _adjacency(edges.ends, len(vertices))
+    trust = view_trust(visibility, adjacency)
+    chosen = choose_views(visibility, trust, faces, edges.pairs())
+    offsets = smooth_offsets(visibility, trust, adjacency)
+    mix = detail_weights(visibility, trust, faces, chosen, offsets, adjacency)
     offsets -= reflected
     total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
     for k, view in enumerate(views):
-        picture = pictures[k] if held else read(view)
-        _add_view(texels, faces, picture, mix[k], sight.extent[k], gains[k], offsets[k], caster, total, colour)
+        source = projected[k] if held else read(view)
+        _add_view(texels, faces, source, mix[k], visibility.extent[k], gains[k], offsets[k], caster, total, colour)
     found = total > 0
     colour[found] /= total[found, None]
-    believed = np.where(found, _mixed((sight.weight * trust).sum(axis=0), texels.corners, texels.share), 0)[:, None]
+    trusted = _interpolated((visibility.weight * trust).sum(axis=0), texels.corners, texels.barycentric)
+    believed = np.where(found, trusted, 0)[:, None]
     model = surface.colours_at(texels.place.astype(np.float64))
     return (believed * colour + _MODEL_WEIGHT * model) / (believed + _MODEL_WEIGHT)
 
@@ -203,7 +207,7 @@ def _texel_colours(
 def _add_view(
     texels: _Texels,
     faces: Faces,
-    picture: Picture,
+    view: ProjectedView,
     weight: Float[np.ndarray, "v"],
     extent: UInt8[np.ndarray, "f"],
     gain: Float[np.ndarray, "3"],
@@ -217,83 +221,16 @@ def _add_view(
     part = texels[index]
     doubtful = (extent != WHOLE)[part.face]
     if doubtful.any():
-        free = np.nonzero(~doubtful | visible(picture.camera, part.place, doubtful, caster))[0]
+        free = np.nonzero(~doubtful | visible(view.camera, part.place, doubtful, caster))[0]
         index, part = index[free], part[free]
-    share = _mixed(weight, part.corners, part.share)
-    pixels, _ = picture.camera.project(part.place)
-    found = picture.sharp_at(pixels) / gain.astype(np.float32) + _mixed(offset, part.corners, part.share)
-    total[index] += share
-    colour[index] += share[:, None] * found
+    mix = _interpolated(weight, part.corners, part.barycentric)
+    pixels, _ = view.camera.project(part.place)
+    found = view.sharp_at(pixels) / gain.astype(np.float32) + _interpolated(offset, part.corners, part.barycentric)
+    total[index] += mix
+    colour[index] += mix[:, None] * found
 
 
-def _joints(ends: Int[np.ndarray, "e 2"], count: int) -> sparse.csr_array:
+def _adjacency(ends: Int[np.ndarray, "e 2"], count: int) -> sparse.csr_array:
     """Which vertices share an edge, each with itself, as ones."""
     one, other = np.concatenate([ends, ends[:, ::-1], np.repeat(np.arange(count), 2).reshape(-1, 2)]).T
     return sparse.csr_array((np.ones(len(one), np.float32), (one, other)), shape=(count, count))
-
-
-def project_colours(
-    points: Float[np.ndarray, "n 3"],
-    normals: Float[np.ndarray, "n 3"],
-    views: ViewSet,
-    caster: RayCaster,
-    fallback: Float[np.ndarray, "n 3"],
-    *,
-    best: int = 3,
-    sharpness: float = 4.0,
-) -> Float[np.ndarray, "n 3"]:
-    """Colours of surface points from the views that see them.
-
-    A view counts by its confidence and by how squarely it looks at the point, if nothing is in between and the pixel
-    lies well inside the mask. The fallback has a small weight everywhere, so that it fades in where views look askance.
-    """
-    top_weight = np.zeros((best, len(points)))
-    top_colour = np.zeros((best, len(points), 3), np.float32)
-    for view in views:
-        colour, weight = _seen_by(view, points, normals, caster, sharpness, views.has_masks)
-        for k in range(best):
-            swap = weight > top_weight[k]
-            top_weight[k][swap], weight[swap] = weight[swap], top_weight[k][swap].copy()
-            kept = top_colour[k][swap].copy()
-            top_colour[k][swap] = colour[swap]
-            colour[swap] = kept
-    base = 0.03
-    total = top_weight.sum(axis=0)[:, None] + base
-    return (np.einsum("kn,knc->nc", top_weight, top_colour) + base * fallback) / total
-
-
-def _seen_by(
-    view: View, points: np.ndarray, normals: np.ndarray, caster: RayCaster, sharpness: float, masked: bool
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
-    camera = view.camera
-    pixels, depth = camera.project(points)
-    towards = camera.centre - points
-    distance = np.linalg.norm(towards, axis=1)
-    cosine = np.einsum("nc,nc->n", towards, normals) / np.maximum(distance, 1e-9)
-    scaled = pixels / (camera.width, camera.height)
-    candidate = (cosine > 0.1) & (depth > 0) & (scaled >= 0).all(-1) & (scaled < 1).all(-1)
-    colour, weight = np.zeros((len(points), 3), np.float32), np.zeros(len(points))
-    index = np.nonzero(candidate)[0]
-    if not len(index):
-        return colour, weight
-    hits = caster.cast(np.broadcast_to(camera.centre, (len(index), 3)), -towards[index] / distance[index, None])
-    index = index[hits.distance > distance[index] * (1 - 0.005) - 0.005]
-    rgba = view.rgba()
-    # Premultiplied, so that what lies behind the mask (a background, or black) does not mix into the rim.
-    alpha = sample_image(rgba[..., 3:], scaled[index].astype(np.float32))
-    shown = np.round(rgba[..., :3] * (rgba[..., 3:] / 255)).astype(np.uint8)
-    values = sample_image(shown, scaled[index].astype(np.float32)) / np.maximum(alpha, 1 / 255)
-    weight[index] = view.weight * cosine[index] ** sharpness
-    if masked:
-        weight[index] *= sample_image(_core(rgba)[..., None], scaled[index].astype(np.float32))[:, 0]
-    colour[index] = np.minimum(values, 1)
-    return colour, weight
-
-
-def _core(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w"]:
-    """The mask less a rim, where pixels are mixed with the background."""
-    solid: Bool[np.ndarray, "h w"] = rgba[..., 3] >= 250
-    rim = max(1, round(min(rgba.shape[:2]) / 150))
-    core = ndimage.binary_erosion(np.pad(solid, rim), iterations=rim)[rim:-rim, rim:-rim]
-    # Things thinner than the rim keep what they have.
-    return np.where(core, 255, np.where(rgba[..., 3] >= 128, 40, 0)).astype(np.uint8)

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from recon.mesh.topology import Faces
 from recon.texture.visibility import HIDDEN, WHOLE, Visibility
+from scene.mesh import Faces
 
 _GAIN_LIMIT = (0.7, 1.4)
 _CANDIDATES = 12
@@ -18,14 +18,14 @@ _NEUTRAL = 0.012
 """Gains that all differ less than this from 1 are noise, and are left out."""
 
 
-def view_gains(sight: Visibility, samples: int = 6000) -> Float[np.ndarray, "views 3"]:
+def view_gains(visibility: Visibility, samples: int = 6000) -> Float[np.ndarray, "views 3"]:
     """Factors by which each view's channels are brighter than what the other views show of the same points.
 
     Least squares on logarithms over points seen by several views, reweighted so that outliers do not count; the mean
     over the views is 1, each within 0.7 to 1.4. Views that agree get exactly 1, and so does a view without overlap.
     """
-    step = max(1, sight.weight.shape[1] // samples)
-    weight, colour = sight.weight[:, ::step].astype(np.float64), sight.colour[:, ::step].astype(np.float64)
+    step = max(1, visibility.weight.shape[1] // samples)
+    weight, colour = visibility.weight[:, ::step].astype(np.float64), visibility.colour[:, ::step].astype(np.float64)
     out = np.ones((len(weight), 3))
     for channel in range(3):
         value = colour[..., channel]
@@ -54,26 +54,26 @@ def view_gains(sight: Visibility, samples: int = 6000) -> Float[np.ndarray, "vie
     return np.clip(out, *_GAIN_LIMIT)
 
 
-def view_trust(sight: Visibility, joints: sparse.csr_array) -> Float[np.ndarray, "views v"]:
+def view_trust(visibility: Visibility, adjacency: sparse.csr_array) -> Float[np.ndarray, "views v"]:
     """How far each view may be believed at each vertex: near 0 where its colour is far from what most views show.
 
     Points that fewer than three views see leave nothing to compare. Neighbours of a vertex that is not believed are
     believed less, since whatever stood before the object has soft edges in the reduced picture.
 
     Args:
-        sight: colours, with gains taken out.
-        joints: which vertices share an edge, with ones on the diagonal.
+        visibility: colours, with gains taken out.
+        adjacency: which vertices share an edge, with ones on the diagonal.
     """
-    seen = sight.weight > 0
+    seen = visibility.weight > 0
     count = seen.sum(axis=0)
-    middle = _medians(sight.colour, seen, count)
-    off = np.abs(sight.colour - middle).max(axis=-1)
+    middle = _medians(visibility.colour, seen, count)
+    off = np.abs(visibility.colour - middle).max(axis=-1)
     spread = _medians(off[..., None], seen, count)[:, 0]
     scale = np.maximum(0.06, 2.5 * spread)
     trust = np.where(seen & (count > 2), 1 / (1 + (off / scale) ** 4), 1.0).astype(np.float32)
     doubt = 1 - trust
     for _ in range(2):
-        doubt = np.maximum(doubt, 0.8 * _largest_beside(doubt, joints))
+        doubt = np.maximum(doubt, 0.8 * _largest_beside(doubt, adjacency))
     return 1 - doubt
 
 
@@ -87,13 +87,13 @@ def _medians(
     return np.where((count > 0)[:, None], (low + np.where(np.isfinite(high), high, low)) / 2, 0.0).astype(np.float32)
 
 
-def _largest_beside(values: Float[np.ndarray, "views v"], joints: sparse.csr_array) -> Float[np.ndarray, "views v"]:
+def _largest_beside(values: Float[np.ndarray, "views v"], adjacency: sparse.csr_array) -> Float[np.ndarray, "views v"]:
     """The largest value among a vertex and its neighbours."""
-    return np.maximum.reduceat(values[:, joints.indices], joints.indptr[:-1], axis=1)
+    return np.maximum.reduceat(values[:, adjacency.indices], adjacency.indptr[:-1], axis=1)
 
 
 def choose_views(
-    sight: Visibility,
+    visibility: Visibility,
     trust: Float[np.ndarray, "views v"],
     faces: Faces,
     pairs: Int[np.ndarray, "p 2"],
@@ -107,20 +107,22 @@ def choose_views(
     differ there. Improved face by face until few change (iterated conditional modes).
 
     Args:
-        sight, trust: how well, and how believably, each view sees each vertex.
+        visibility, trust: how well, and how believably, each view sees each vertex.
         faces: over the vertices.
         pairs: neighbouring faces.
         smoothness: what it costs that neighbours take different views, if these agree.
         rounds: most passes over the faces.
     """
-    quality = np.stack([(row * believed)[faces].mean(axis=1) for row, believed in zip(sight.weight, trust)], axis=-1)
-    quality = quality * np.where(sight.extent == WHOLE, 1.0, np.where(sight.extent == HIDDEN, 0.0, 0.3)).T
+    quality = np.stack(
+        [(row * believed)[faces].mean(axis=1) for row, believed in zip(visibility.weight, trust)], axis=-1
+    )
+    quality = quality * np.where(visibility.extent == WHOLE, 1.0, np.where(visibility.extent == HIDDEN, 0.0, 0.3)).T
     rows = np.arange(len(faces))
     few = np.argsort(-quality, axis=1, kind="stable")[:, :_CANDIDATES]
     quality = quality[rows[:, None], few]
     best = quality.max(axis=1)
     cost = np.where(quality > 0, -np.log(np.maximum(quality / np.maximum(best, 1e-9)[:, None], 1e-4)), 50.0)
-    colour = sight.colour[few[:, :, None], faces[:, None]].mean(axis=2)  # [f, candidates, 3]
+    colour = visibility.colour[few[:, :, None], faces[:, None]].mean(axis=2)  # [f, candidates, 3]
     beside = np.full((len(faces), 3), -1)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.argsort(both[:, 0], kind="stable")]
@@ -135,7 +137,7 @@ def choose_views(
         for side in range(3):
             other = beside[mine, side]
             theirs = label[other]
-            differ = np.abs(colour[mine] - sight.colour[theirs[:, None], faces[mine]].mean(axis=1)[:, None]).sum(
+            differ = np.abs(colour[mine] - visibility.colour[theirs[:, None], faces[mine]].mean(axis=1)[:, None]).sum(
                 axis=-1
             )
             price = np.where(few[mine] == theirs[:, None], 0, smoothness * (1 + 6 * differ))
@@ -149,18 +151,18 @@ def choose_views(
 
 
 def smooth_offsets(
-    sight: Visibility, trust: Float[np.ndarray, "views v"], joints: sparse.csr_array, rounds: int = 24
+    visibility: Visibility, trust: Float[np.ndarray, "views v"], adjacency: sparse.csr_array, rounds: int = 24
 ) -> Float[np.ndarray, "views v 3"]:
     """What to add to each view at each vertex so that its coarse colours are the mean of all views."""
-    weight = sight.weight * trust
+    weight = visibility.weight * trust
     total = weight.sum(axis=0)
-    mean = np.einsum("kv,kvc->vc", weight, sight.colour) / np.maximum(total, 1e-9)[:, None]
+    mean = np.einsum("kv,kvc->vc", weight, visibility.colour) / np.maximum(total, 1e-9)[:, None]
     # Views that hardly see a vertex do not shape the offset there, and it is filled in from where they do.
-    hold = np.minimum(weight, 0.2) * (sight.weight > 0)
+    hold = np.minimum(weight, 0.2) * (visibility.weight > 0)
     count, views = len(mean), len(weight)
-    numerator = ((mean - sight.colour) * hold[..., None]).transpose(1, 0, 2).reshape(count, -1).astype(np.float32)
+    numerator = ((mean - visibility.colour) * hold[..., None]).transpose(1, 0, 2).reshape(count, -1).astype(np.float32)
     denominator = hold.T.astype(np.float32) + np.float32(1e-6)
-    spread = sparse.diags_array((1 / joints.sum(axis=1)).astype(np.float32)) @ joints.astype(np.float32)
+    spread = sparse.diags_array((1 / adjacency.sum(axis=1)).astype(np.float32)) @ adjacency.astype(np.float32)
     spread = sparse.csr_array(spread)
     for _ in range(rounds):
         numerator, denominator = spread @ numerator, spread @ denominator
@@ -169,12 +171,12 @@ def smooth_offsets(
 
 
 def detail_weights(
-    sight: Visibility,
+    visibility: Visibility,
     trust: Float[np.ndarray, "views v"],
     faces: Faces,
     chosen: Int[np.ndarray, "f"],
     offsets: Float[np.ndarray, "views v 3"],
-    joints: sparse.csr_array,
+    adjacency: sparse.csr_array,
     *,
     others: int = 2,
 ) -> Float[np.ndarray, "views v"]:
@@ -184,26 +186,26 @@ def detail_weights(
     is blurred), averaging would blur, and the chosen view stands alone.
 
     Args:
-        sight, trust: how well, and how believably, each view sees each vertex.
+        visibility, trust: how well, and how believably, each view sees each vertex.
         faces: over the vertices.
         chosen: the view of each face, -1 if it has none.
         offsets: what is added to the views.
-        joints: which vertices share an edge, with ones on the diagonal.
+        adjacency: which vertices share an edge, with ones on the diagonal.
         others: most views beside the chosen ones.
     """
-    mix = np.zeros_like(sight.weight)
+    mix = np.zeros_like(visibility.weight)
     seen = np.nonzero(chosen >= 0)[0]
     for k in range(3):
         np.add.at(mix, (chosen[seen], faces[seen, k]), 1)
     mix /= np.maximum(mix.sum(axis=0), 1)
-    shown = sight.colour + offsets
-    held = mix * (sight.weight > 0)
+    shown = visibility.colour + offsets
+    held = mix * (visibility.weight > 0)
     wanted = np.einsum("kv,kvc->vc", held, shown) / np.maximum(held.sum(axis=0), 1e-6)[:, None]
-    off = np.where(sight.weight > 0, np.abs(shown - wanted).max(axis=-1), 1.0)
-    degree = joints.sum(axis=1)
+    off = np.where(visibility.weight > 0, np.abs(shown - wanted).max(axis=-1), 1.0)
+    degree = adjacency.sum(axis=1)
     for _ in range(2):
-        off = (joints @ off.T / degree[:, None]).T
-    quality = sight.weight * trust
+        off = (adjacency @ off.T / degree[:, None]).T
+    quality = visibility.weight * trust
     if len(quality) > others + 1:
         least = np.partition(quality, len(quality) - others - 1, axis=0)[len(quality) - others - 1]
         quality = np.where(quality >= least, quality, 0)

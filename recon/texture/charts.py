@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from recon.mesh.topology import Faces, Vertices, area_normals, edges_of
+from recon.mesh.topology import edges_of
 from recon.texture.rasterise import covered_texels
+from scene.mesh import Faces, Vertices, area_normals
 
 _SLANT = 0.15
 """Least cosine between a face and the direction its chart is seen along: flatter faces would be squeezed to nothing."""
@@ -139,11 +140,11 @@ def _absorbed(
     both = np.concatenate([pairs, pairs[:, ::-1]])
     order = np.argsort(np.concatenate([length, length]), kind="stable")
     both = both[order]
-    for share in (2e-4, 5e-4, 1e-3, 2e-3):
+    for fraction in (2e-4, 5e-4, 1e-3, 2e-3):
         for _ in range(6):
             piece = _pieces(label, np.zeros_like(label), pairs)
             total = np.bincount(piece, area)
-            small = total < share * area.sum()
+            small = total < fraction * area.sum()
             mine, other = both.T
             use = small[piece[mine]] & (total[piece[other]] > total[piece[mine]]) & allowed[mine, label[other]]
             use &= label[mine] != label[other]

@@ -1,4 +1,4 @@
-"""Packing charts into a square: each falls onto the skyline of those before it, outline against outline."""
+"""Packing charts into a square: each falls onto the skyline of those before it, contour against contour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CELLS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Outlines:
+class ChartContours:
     """Lower and upper border of each chart in each column of cells, one chart after the other.
 
     ``low`` and ``high`` are rows of cells, from the chart's own corner; ``start`` tells where a chart's columns begin.
@@ -84,12 +84,12 @@ def _fitted(
     cells = min(side, _CELLS)
     cell = side / cells
     gap = int(np.ceil(padding / cell))
-    outlines = _outlines(charts, texels / cell)
+    contours = _contours(charts, texels / cell)
     skyline = np.full(cells, gap, np.int64)
     origin, sign = np.zeros((len(charts.size), 2)), np.ones(len(charts.size), np.int64)
-    for chart in np.lexsort((-outlines.width, -outlines.height)):
-        columns = slice(outlines.start[chart], outlines.start[chart] + outlines.width[chart])
-        low, high, height = outlines.low[columns], outlines.high[columns], outlines.height[chart]
+    for chart in np.lexsort((-contours.width, -contours.height)):
+        columns = slice(contours.start[chart], contours.start[chart] + contours.width[chart])
+        low, high, height = contours.low[columns], contours.high[columns], contours.height[chart]
         borders = [(low, high), (height - high[::-1], height - low[::-1])]
         found = [_place(skyline, below, gap) for below, _ in borders]
         turned = found[1] < found[0]
@@ -119,8 +119,8 @@ def _place(skyline: Int[np.ndarray, "s"], low: Int[np.ndarray, "w"], gap: int) -
     return float(cost[best]), int(starts[best]), int(rows[best])
 
 
-def _outlines(charts: Charts, scale: float) -> Outlines:
-    """Outlines at ``scale`` cells in a unit of length: all rows that an edge touches in a column, and no fewer."""
+def _contours(charts: Charts, scale: float) -> ChartContours:
+    """Contours at ``scale`` cells in a unit of length: all rows that an edge touches in a column, and no fewer."""
     size = np.floor(charts.size * scale).astype(np.int64) + 1
     start = np.cumsum(size[:, 0]) - size[:, 0]
     low, high = np.full(int(size[:, 0].sum()), 1 << 30, np.int64), np.zeros(int(size[:, 0].sum()), np.int64)
@@ -143,4 +143,4 @@ def _outlines(charts: Charts, scale: float) -> Outlines:
     place = start[charts.of_vertex[ends[edge, 0]]] + np.minimum(column, size[charts.of_vertex[ends[edge, 0]], 0] - 1)
     np.minimum.at(low, place, np.floor(np.minimum(*rows)).astype(np.int64))
     np.maximum.at(high, place, np.floor(np.maximum(*rows)).astype(np.int64) + 1)
-    return Outlines(np.maximum(low, 0), high, start, size[:, 0], size[:, 1])
+    return ChartContours(np.maximum(low, 0), high, start, size[:, 0], size[:, 1])

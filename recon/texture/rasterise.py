@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from recon.mesh.topology import Faces
+from scene.mesh import Faces
 
 _BATCH = 200_000
 """Texels tested at once."""

@@ -6,10 +6,10 @@ import numpy as np
 import xatlas
 from jaxtyping import Float, Int
 
-from recon.mesh.topology import Faces, Vertices
 from recon.texture.charts import ChartCutter
 from recon.texture.pack import pack_charts
 from recon.texture.rasterise import covered_texels
+from scene.mesh import Faces, Vertices
 
 _XATLAS_FACES = 20_000
 """Most faces that xatlas is given: its time grows faster than their number."""

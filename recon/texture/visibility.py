@@ -1,4 +1,4 @@
-"""What each view sees of a mesh: by one ray for each vertex and face, and how well."""
+"""Visibility: what each view sees of a mesh, by one ray for each vertex and face, and how well."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from recon.mesh.topology import Faces, Vertices, area_normals, edges_of
-from recon.texture.picture import Picture
+from recon.mesh.topology import edges_of
+from recon.texture.projected_view import ProjectedView
 from scene.camera import Camera
-from scene.raycast import RayCaster
+from scene.mesh import Faces, Vertices, face_normals
+from scene.raycast import RayCaster, unoccluded
 
 HIDDEN, PARTLY, WHOLE = 0, 1, 2
 """How much of a face a view sees."""
-_ASKANCE = 0.1
+_GRAZING = 0.1
 """Least cosine between a normal and the direction to a camera that sees the point."""
 _FINEST = 4.0
 """Times the usual view's pixels a unit of length, beyond which a view with more makes the others count no less."""
+
+_TOLERANCE = 0.002
+"""Distance before a point, as a fraction of that to the camera, within which the mesh does not hide it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,47 +40,46 @@ class Visibility:
     extent: UInt8[np.ndarray, "views f"]
 
 
-def look(
+def compute_visibility(
     vertices: Vertices,
     faces: Faces,
     normals: Vertices,
-    pictures: Sequence[Picture],
+    views: Sequence[ProjectedView],
     confidence: Sequence[float],
     caster: RayCaster,
-    sharpness: float,
+    cosine_power: float,
 ) -> Visibility:
-    """See a mesh from all views.
+    """What each of some views sees of a mesh.
 
     Args:
         vertices, faces, normals: the mesh; small faces, so that few are seen in part.
-        pictures: of the views.
+        views: with their pictures made ready.
         confidence: in [0, 1], of each view.
         caster: of the mesh.
-        sharpness: power of the cosine between normal and view.
+        cosine_power: power of the cosine between normal and view.
     """
     middles = vertices[faces].mean(axis=1)
-    flat = area_normals(vertices, faces)
-    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
-    weight = np.zeros((len(pictures), len(vertices)), np.float32)
-    colour = np.zeros((len(pictures), len(vertices), 3), np.float32)
-    extent = np.zeros((len(pictures), len(faces)), np.uint8)
+    flat = face_normals(vertices, faces)
+    weight = np.zeros((len(views), len(vertices)), np.float32)
+    colour = np.zeros((len(views), len(vertices), 3), np.float32)
+    extent = np.zeros((len(views), len(faces)), np.uint8)
     middle = vertices.mean(axis=0)
     # Pixels a unit of length at the object: a view from far away shows less.
-    focus = [p.camera.fx / max(float(np.linalg.norm(p.camera.centre - middle)), 1e-9) for p in pictures]
+    focus = [view.camera.fx / max(float(np.linalg.norm(view.camera.centre - middle)), 1e-9) for view in views]
     # A large photo beside small generated views must not leave these with the weight of what nobody sees.
     finest = min(float(np.max(focus)), _FINEST * float(np.median(focus)))
-    for k, picture in enumerate(pictures):
-        cosine, _ = _facing(picture.camera, vertices, normals)
-        seen = visible(picture.camera, vertices, cosine > _ASKANCE, caster)
-        facing, _ = _facing(picture.camera, middles, flat)
-        in_middle = visible(picture.camera, middles, facing > 0.5 * _ASKANCE, caster)
+    for k, view in enumerate(views):
+        cosine = _facing(view.camera, vertices, normals)
+        seen = visible(view.camera, vertices, cosine > _GRAZING, caster)
+        facing = _facing(view.camera, middles, flat)
+        in_middle = visible(view.camera, middles, facing > 0.5 * _GRAZING, caster)
         count = seen[faces].sum(axis=1) + in_middle
         extent[k] = np.where(count == 4, WHOLE, np.where(count == 0, HIDDEN, PARTLY))
         index = np.nonzero(seen)[0]
-        pixels, _ = picture.camera.project(vertices[index])
+        pixels, _ = view.camera.project(vertices[index])
         scale = min(1.0, focus[k] / finest) ** 2
-        weight[k, index] = confidence[k] * scale * cosine[index] ** sharpness * picture.core_at(pixels)
-        colour[k, index] = picture.soft_at(pixels)
+        weight[k, index] = confidence[k] * scale * cosine[index] ** cosine_power * view.core_at(pixels)
+        colour[k, index] = view.soft_at(pixels)
     return Visibility(weight, colour, extent)
 
 
@@ -86,25 +89,21 @@ def visible(
     """Which of the candidates lie in the picture with nothing in front of them."""
     index = np.nonzero(candidates)[0]
     pixels, depth = camera.project(points[index])
-    inside = (depth > 0) & (pixels >= 0).all(axis=-1) & (pixels < (camera.width, camera.height)).all(axis=-1)
-    index = index[inside]
+    index = index[camera.shows(pixels, depth)]
     out = np.zeros(len(points), bool)
     if not len(index):
         return out
-    away = points[index] - camera.centre
-    distance = np.linalg.norm(away, axis=1)
-    hits = caster.cast(np.broadcast_to(camera.centre, away.shape), away / distance[:, None])
-    out[index] = hits.distance > distance * (1 - 0.002)
+    out[index] = unoccluded(caster, camera.centre, points[index], relative=_TOLERANCE)
     return out
 
 
 def _facing(
     camera: Camera, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
-) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """Cosine between the normal and the direction to the camera, and the distance."""
+) -> Float[np.ndarray, "n"]:
+    """Cosine between the normal and the direction to the camera."""
     towards = camera.centre - points
     distance = np.linalg.norm(towards, axis=1)
-    return np.einsum("nc,nc->n", towards, normals) / np.maximum(distance, 1e-9), distance
+    return np.einsum("nc,nc->n", towards, normals) / np.maximum(distance, 1e-9)
 
 
 def subdivided(

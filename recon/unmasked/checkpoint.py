@@ -15,7 +15,7 @@ from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume
 from recon.views.ray_set import RaySet
 from scene.voxel_grid import VoxelGrid
 
-_VERSION = 1
+_VERSION = 2
 """Of the states; raised when a fit goes on differently from the same state."""
 
 
@@ -32,7 +32,7 @@ class SceneState:
         inner, outer: grids of the volume.
         level: of the volume.
         digest: of what the fit depends on, see :func:`scene_digest`.
-        descent: of the volume's fit, while it lasts.
+        optimizer: state of the volume's fit, while it lasts.
         band: the surface's fit, once it has begun. How it started is worked out from the volume again, which is
             smaller than what every pixel sees behind the surface.
     """
@@ -41,16 +41,16 @@ class SceneState:
     outer: Float[np.ndarray, "s s s 4"]
     level: int
     digest: str
-    descent: OptimizerState | None = None
+    optimizer: OptimizerState | None = None
     band: FitState | None = None
 
     def save(self, path: Path) -> None:
         """Write aside and rename."""
-        plain: dict[str, Any] = {"level": self.level, "digest": self.digest, "descent": None, "band": None}
+        plain: dict[str, Any] = {"level": self.level, "digest": self.digest, "optimizer": None, "band": None}
         arrays = {"inner": self.inner, "outer": self.outer}
-        if self.descent is not None:
-            plain["descent"] = {"step": self.descent.step, "rng": self.descent.rng.bit_generator.state}
-            arrays["moments_inner"], arrays["moments_outer"] = self.descent.moments
+        if self.optimizer is not None:
+            plain["optimizer"] = {"step": self.optimizer.step, "rng": self.optimizer.rng.bit_generator.state}
+            arrays["moments_inner"], arrays["moments_outer"] = self.optimizer.moments
         if self.band is not None:
             plain["band"], of_band = self.band.packed()
             arrays |= {f"band_{name}": array for name, array in of_band.items()}
@@ -63,15 +63,16 @@ class SceneState:
         if found is None:
             return None
         plain, arrays = found
-        descent = band = None
-        if plain["descent"] is not None:
+        optimizer = band = None
+        if plain["optimizer"] is not None:
             rng = np.random.default_rng()
-            rng.bit_generator.state = plain["descent"]["rng"]
-            descent = OptimizerState((arrays["moments_inner"], arrays["moments_outer"]), rng, plain["descent"]["step"])
+            rng.bit_generator.state = plain["optimizer"]["rng"]
+            moments = arrays["moments_inner"], arrays["moments_outer"]
+            optimizer = OptimizerState(moments, rng, plain["optimizer"]["step"])
         if plain["band"] is not None:
             of_band = {name[5:]: array for name, array in arrays.items() if name.startswith("band_")}
             band = FitState.unpacked(plain["band"], of_band)
-        return cls(arrays["inner"], arrays["outer"], plain["level"], plain["digest"], descent, band)
+        return cls(arrays["inner"], arrays["outer"], plain["level"], plain["digest"], optimizer, band)
 
     def volume(self, box: VoxelGrid, background: tuple[int, int]) -> RadianceVolume:
         """The volume as it was, for going on with."""

@@ -17,10 +17,11 @@ from recon.sdf_grid.fit import LevelFit, band_surface, next_band
 from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from recon.unmasked.checkpoint import SceneState, scene_digest
-from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume, fused
+from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume
 from recon.unmasked.stereo_fit import stereo_surface
-from recon.unmasked.tsdf_fusion import without_small_components
+from recon.unmasked.tsdf_fusion import fuse_depth_maps, without_small_components
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
@@ -74,8 +75,8 @@ def fit_scene(
     state = SceneState.resume(checkpoint, fit.digest) if checkpoint is not None else None
     volume = fit.volume(state)
     band, losses = fit.band(volume, None if state is None else state.band)
-    facts = {"kept": "fit", "masks": "none", **{f"loss_{k}": round(v, 5) for k, v in losses.items()}}
-    return band_surface(band, facts)
+    rounded = {name: round(value, 5) for name, value in losses.items()}
+    return band_surface(band, SurfaceReport(masked=False, losses=rounded))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ class _SceneFit:
         """Steps at each of them."""
         return list(self.settings.iterations[: len(self.coarse)])
 
-    def tell(self, done: int) -> None:
+    def report_step(self, done: int) -> None:
         if self.on_step is not None:
             self.on_step(done, sum(self.steps) + self.settings.iterations[-1])
 
@@ -113,26 +114,26 @@ class _SceneFit:
             box = VoxelGrid.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / side)
             if state is not None and level == state.level:
                 volume = state.volume(box, settings.background)
-                if state.descent is None:  # the surface has begun
+                if state.optimizer is None:  # the surface has begun
                     return volume
-                descent = state.descent
+                optimizer = state.optimizer
             else:
                 grey = self.pixels.mean_colour()
                 volume = RadianceVolume.uniform(box, grey, settings.background) if volume is None else volume.at(box)
-                descent = OptimizerState.begin(volume, [settings.seed, level, 1])
+                optimizer = OptimizerState.begin(volume, [settings.seed, level, 1])
             for _ in volume.fit(
-                self.rays, self.pixels, descent, count=settings.rays, steps=self.steps[level], rate=0.5, decay=0.1
+                self.rays, self.pixels, optimizer, count=settings.rays, steps=self.steps[level], rate=0.5, decay=0.1
             ):
-                if self.checkpoint is not None and descent.step % _SAVE == 0:
-                    SceneState(volume.inner, volume.outer, level, self.digest, descent).save(self.checkpoint)
-                self.tell(sum(self.steps[:level]) + descent.step)
+                if self.checkpoint is not None and optimizer.step % _SAVE == 0:
+                    SceneState(volume.inner, volume.outer, level, self.digest, optimizer).save(self.checkpoint)
+                self.report_step(sum(self.steps[:level]) + optimizer.step)
         assert volume is not None
         return volume
 
     def band(self, volume: RadianceVolume, state: FitState | None) -> tuple[NarrowBandSDF, dict[str, float]]:
         """Fit the surface that the volume shows, from its beginning or from a state; also returns the losses."""
         settings, last = self.settings, len(self.settings.levels) - 1
-        band = _first_band(volume, _fused(volume, self.rays), settings, self.pixels)
+        band = _first_band(volume, _volume_surface(volume, self.rays), settings, self.pixels)
         cameras = camera_rows(self.rays.cameras, band.box)
         backdrop, ahead = _backdrop(volume, self.rays, self.pixels)
         pixels = _informative(self.pixels, band, cameras, ahead)
@@ -148,24 +149,25 @@ class _SceneFit:
             losses, _ = level_fit.step(step, rng, limits)
             if (step + 1) % _REFRESH == 0:
                 band.refresh()
-                # Not after the last step: what a fit tells of its losses comes from a step after the state.
+                # Not after the last step: what a fit reports of its losses comes from a step after the state.
                 due = (step + 1) % (2 * _REFRESH) == 0 and step + 1 < settings.iterations[-1]
                 if self.checkpoint is not None and due:
                     nothing = np.zeros((0, 0, 0), np.float32)  # no level follows that would ask how this one began
                     of_band = FitState.of(band, nothing, last, step + 1, rng, limits, self.digest)
                     level = len(self.coarse) - 1
                     SceneState(volume.inner, volume.outer, level, self.digest, band=of_band).save(self.checkpoint)
-            self.tell(sum(self.steps) + step + 1)
+            self.report_step(sum(self.steps) + step + 1)
         band.refresh()
         return band, losses
 
 
-def _fused(volume: RadianceVolume, rays: RaySet) -> Float[np.ndarray, "x y z"]:
+def _volume_surface(volume: RadianceVolume, rays: RaySet) -> Float[np.ndarray, "x y z"]:
     """Signed distance (voxels) of the volume's surface as the cameras see it; what no camera sees is outside."""
-    reach = 4.0
-    mean, _ = fused(((camera, volume.depth(camera)) for camera in rays.cameras), volume.box, reach)
+    truncation = 4.0
+    depths = ((camera, volume.depth(camera)) for camera in rays.cameras)
+    mean, _ = fuse_depth_maps(depths, volume.box, truncation)
     solid = ndimage.binary_fill_holes(mean < 0)
-    mean = np.where(solid & (mean >= 0), -reach, mean)
+    mean = np.where(solid & (mean >= 0), -truncation, mean)
     mean = ndimage.gaussian_filter(mean, 0.7)
     if not (mean < 0).any():
         raise InputError(
@@ -206,20 +208,8 @@ def _informative(
 ) -> Pixels:
     """Draw mostly pixels that see the surface, and none that something in front of the box covers."""
     out = np.zeros((len(pixels.view), 5), np.float32)
-    kernels.render_rays(
-        band.grid,
-        band.index,
-        band.colour,
-        band.light,
-        cameras,
-        pixels.view,
-        pixels.x,
-        pixels.y,
-        np.float32(1.0),
-        np.float32(0.7),
-        np.float32(4.0),
-        out,
-    )
+    sampling = kernels.Sampling(np.float32(1.0), np.float32(0.7), np.float32(4.0))
+    kernels.render_rays(band.field, kernels.Rays(cameras, pixels.view, pixels.x, pixels.y), sampling, out)
     clear = ahead < 0.3
     return Pixels(
         pixels.view,

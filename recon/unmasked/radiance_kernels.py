@@ -1,4 +1,4 @@
-"""Compiled inner loops of the density phase: a radiance volume in a box, and its surroundings in a contracted grid.
+"""Compiled inner loops of a radiance volume: densities and colours of a box, and of its contracted surroundings.
 
 A density finds hollows and depth from any start, which a surface that can only creep cannot; its level set then starts
 the surface. Positions are in the box's grid coordinates (voxels); densities are per voxel.
@@ -15,7 +15,7 @@ from typing import no_type_check
 import numba
 import numpy as np
 
-from recon.sdf_grid.kernels import LANES, _ahead, _ray, _span
+from recon.sdf_grid.kernels import LANES, grid_span, pixel_ray
 
 INSIDE, OUTSIDE, LAST = 0, 1, 2
 """Where a sample is: in the box, in the surroundings, or the one that is opaque since something is always behind."""
@@ -94,7 +94,7 @@ def _march(
     """Samples of a ray: in front of the box, inside it (unless ``empty``), beyond it. Returns their number."""
     o0, o1, o2, d0, d1, d2 = ray
     side = outer.shape[0]
-    near, far = _span(o0, o1, o2, d0, d1, d2, inner.shape[0], inner.shape[1], inner.shape[2])
+    near, far = grid_span(o0, o1, o2, d0, d1, d2, inner.shape[0], inner.shape[1], inner.shape[2])
     hit = near < far
     m0, m1, m2 = frame[0] - o0, frame[1] - o1, frame[2] - o2
     closest = max(m0 * d0 + m1 * d1 + m2 * d2, np.float32(0))
@@ -102,7 +102,7 @@ def _march(
     if not hit:
         near = far = max(closest, np.float32(0.3) * distance)
     n = 0
-    light = np.float32(1)
+    transmittance = np.float32(1)
     if before > 0:
         start = np.float32(0.3) * near
         length = (near - start) / before
@@ -112,24 +112,24 @@ def _march(
             raw[n, 0], raw[n, 1], raw[n, 2], raw[n, 3] = _gather(outer, x, y, z)
             a = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * length))
             where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = OUTSIDE, x, y, z, length, a
-            light *= 1 - a
+            transmittance *= 1 - a
             n += 1
     if hit and not empty:
         t = near + jitter * step
-        while t < far and light > 1e-3 and n < alpha.shape[0] - beyond:
+        while t < far and transmittance > 1e-3 and n < alpha.shape[0] - beyond:
             x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
             raw[n, 0], raw[n, 1], raw[n, 2], raw[n, 3] = _gather(inner, x, y, z)
             a = 1 - np.float32(math.exp(-_softplus(raw[n, 0] + shift) * step))
             where[n], pos[n, 0], pos[n, 1], pos[n, 2], pos[n, 3], alpha[n] = INSIDE, x, y, z, step, a
-            light *= 1 - a
+            transmittance *= 1 - a
             n += 1
             t += step
-    if beyond > 0 and light > 1e-3:
+    if beyond > 0 and transmittance > 1e-3:
         far = max(far, np.float32(0.1) * frame[3])
         for s in range(beyond):
             # Evenly spaced in inverse distance, out to fifty times the box.
-            share = (s + jitter) / beyond
-            t = far / max(1 - share, np.float32(0.02))
+            fraction = (s + jitter) / beyond
+            t = far / max(1 - fraction, np.float32(0.02))
             nxt = far / max(1 - (s + 1 + jitter) / beyond, np.float32(0.02))
             length = max(nxt - t, np.float32(1e-3))
             # Lengths are contracted like the space that they cross.
@@ -169,13 +169,13 @@ def density_step(
         alpha = np.empty(most, np.float32)
         before_it = np.empty(most, np.float32)
         for r in range(lane * count // LANES, (lane + 1) * count // LANES):
-            ray = _ray(cams, view[r], px[r], py[r])
+            ray = pixel_ray(cams, view[r], px[r], py[r])
             n = _march(inner, outer, frame, shift, ray, step, jitter[r], before, beyond, False, where, pos, raw, alpha)
-            c0, c1, c2, light = np.float32(0), np.float32(0), np.float32(0), np.float32(1)
+            c0, c1, c2, transmittance = np.float32(0), np.float32(0), np.float32(0), np.float32(1)
             for s in range(n):
-                before_it[s] = light
-                w = alpha[s] * light
-                light *= 1 - alpha[s]
+                before_it[s] = transmittance
+                w = alpha[s] * transmittance
+                transmittance *= 1 - alpha[s]
                 c0 += w * raw[s, 1]
                 c1 += w * raw[s, 2]
                 c2 += w * raw[s, 3]
@@ -199,10 +199,12 @@ def density_step(
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def volume_step(grid, before, grads, moments, step, rate_density, rate_colour, flat):  # pragma: no cover - compiled
+def volume_step(
+    grid, before, grads, moments, step, rate_density, rate_colour, density_tv
+):  # pragma: no cover - compiled
     """Adam on a volume [x y z 4]; sums and clears the lanes. Voxels without gradient stay.
 
-    ``flat`` draws densities to their neighbours' (total variation) as these were ``before`` [x y z].
+    ``density_tv`` draws densities to their neighbours' (total variation) as these were ``before`` [x y z].
     """
     n0, n1, n2 = grid.shape[0], grid.shape[1], grid.shape[2]
     fix1, fix2 = np.float32(1 / (1 - 0.9**step)), np.float32(1 / (1 - 0.99**step))
@@ -216,14 +218,14 @@ def volume_step(grid, before, grads, moments, step, rate_density, rate_colour, f
                         grads[lane, i, j, k, c] = 0
                     if g == 0:
                         continue
-                    if c == 0 and flat > 0 and 0 < i < n0 - 1 and 0 < j < n1 - 1 and 0 < k < n2 - 1:
+                    if c == 0 and density_tv > 0 and 0 < i < n0 - 1 and 0 < j < n1 - 1 and 0 < k < n2 - 1:
                         f = before[i, j, k]
                         for axis in range(3):
                             a, b, e = int(axis == 0), int(axis == 1), int(axis == 2)
                             low = f - before[i - a, j - b, k - e]
                             high = f - before[i + a, j + b, k + e]
-                            g += flat * low / (abs(low) + np.float32(0.1))
-                            g += flat * high / (abs(high) + np.float32(0.1))
+                            g += density_tv * low / (abs(low) + np.float32(0.1))
+                            g += density_tv * high / (abs(high) + np.float32(0.1))
                     m = np.float32(0.9) * moments[i, j, k, c, 0] + np.float32(0.1) * g
                     v = np.float32(0.99) * moments[i, j, k, c, 1] + np.float32(0.01) * g * g
                     moments[i, j, k, c, 0], moments[i, j, k, c, 1] = m, v
@@ -234,30 +236,10 @@ def volume_step(grid, before, grads, moments, step, rate_density, rate_colour, f
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def fuse_depth(depth, cam, reach, total, count):  # pragma: no cover - compiled
-    """Add one view's truncated distances along its rays (voxels, positive in front) to every voxel that it sees.
-
-    Args:
-        depth: [h w] distance to the surface along each pixel's ray, voxels; infinite where nothing is, 0 if unknown.
-        cam: [16] its row of ``camera_rows``; reach: distances are cut to it, and nothing is said further behind.
-        total, count: [x y z], added to.
-    """
-    n0, n1, n2 = total.shape
-    for i in numba.prange(n0):
-        for j in range(n1):
-            for k in range(n2):
-                seen, ahead = _ahead(depth, cam, i, j, k)
-                if seen > 0 and ahead > -reach:
-                    total[i, j, k] += min(ahead, reach)
-                    count[i, j, k] += 1
-
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-@no_type_check
 def render_density(
     inner, outer, frame, shift, cams, view, px, py, step, before, beyond, empty, out
 ):  # pragma: no cover - compiled
-    """Colour, opacity of the box, distance (voxels) where half of all light is passed, and opacity before the box.
+    """Colour, opacity of the box, distance (voxels) where transmittance falls below a half, and opacity before the box.
 
     Written to ``out`` [n 6]; the distance is infinite where that is not in the box. ``empty`` leaves out what the box
     holds.
@@ -270,26 +252,26 @@ def render_density(
         raw = np.empty((most, 4), np.float32)
         alpha = np.empty(most, np.float32)
         for r in range(lane * count // 64, (lane + 1) * count // 64):
-            ray = _ray(cams, view[r], px[r], py[r])
+            ray = pixel_ray(cams, view[r], px[r], py[r])
             n = _march(
                 inner, outer, frame, shift, ray, step, np.float32(0.5), before, beyond, empty, where, pos, raw, alpha
             )
-            light, passed = np.float32(1), False
+            transmittance, passed = np.float32(1), False
             for c in range(6):
                 out[r, c] = 0
             out[r, 4] = np.float32(np.inf)
             for s in range(n):
-                w = alpha[s] * light
-                light *= 1 - alpha[s]
+                w = alpha[s] * transmittance
+                transmittance *= 1 - alpha[s]
                 for c in range(3):
                     out[r, c] += w * raw[s, c + 1]
                 if where[s] == INSIDE:
                     out[r, 3] += w
-                    if not passed and light < 0.5:
+                    if not passed and transmittance < 0.5:
                         passed = True
                         x, y, z = pos[s, 0] - ray[0], pos[s, 1] - ray[1], pos[s, 2] - ray[2]
                         out[r, 4] = math.sqrt(x * x + y * y + z * z)
                 elif s < before:
                     out[r, 5] += w
-                    if light < 0.5:
+                    if transmittance < 0.5:
                         passed = True

@@ -7,7 +7,7 @@ Source: DVGO (Sun et al. 2022) for direct voxel optimisation; mip-NeRF 360 (Barr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,7 @@ class RadianceVolume:
         self,
         rays: RaySet,
         pixels: Pixels,
-        descent: OptimizerState,
+        optimizer: OptimizerState,
         *,
         count: int,
         steps: int,
@@ -106,15 +106,15 @@ class RadianceVolume:
 
         Args:
             rays: for the cameras; pixels: what is fitted.
-            descent: how far it has come, kept up to date.
+            optimizer: how far it has come, kept up to date.
             count: rays in a step; steps: how many there are, with those that were taken before.
             rate: typical change of a raw density in a step, at first; decay: at the end, relative to that.
         """
         cameras = camera_rows(rays.cameras, self.box)
         grids = (self.inner, self.outer)
         grads = [np.zeros((kernels.LANES, *grid.shape), np.float32) for grid in grids]
-        for step in range(descent.step, steps):
-            index = pixels.draw(count, descent.rng)
+        for step in range(optimizer.step, steps):
+            index = pixels.draw(count, optimizer.rng)
             radiance_kernels.density_step(
                 *grids,
                 self.frame,
@@ -125,13 +125,13 @@ class RadianceVolume:
                 pixels.y[index],
                 pixels.rgba[index, :3],
                 pixels.weight[index],
-                descent.rng.random(len(index), dtype=np.float32),
+                optimizer.rng.random(len(index), dtype=np.float32),
                 _STEP,
                 *self.background,
                 *grads,
             )
             fall = decay ** (step / steps)
-            for grid, grad, moment in zip(grids, grads, descent.moments, strict=True):
+            for grid, grad, moment in zip(grids, grads, optimizer.moments, strict=True):
                 radiance_kernels.volume_step(
                     grid,
                     np.ascontiguousarray(grid[..., 0]),
@@ -142,7 +142,7 @@ class RadianceVolume:
                     np.float32(0.03 * fall),
                     np.float32(1e-7),
                 )
-            descent.step = step + 1
+            optimizer.step = step + 1
             yield
 
     def render(
@@ -177,22 +177,3 @@ class RadianceVolume:
         out = self.render(camera_rows((camera,), self.box), view, x.astype(np.float32), y.astype(np.float32))
         depth = np.where(out[:, 5] > 0.3, 0, out[:, 4]).reshape(camera.height, camera.width)
         return ndimage.median_filter(depth, 3).astype(np.float32)
-
-
-def fused(
-    depths: Iterable[tuple[Camera, Float[np.ndarray, "h w"]]], box: VoxelGrid, reach: float
-) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "x y z"]]:
-    """Mean truncated distance in front of what depth maps show, and how many say something.
-
-    Args:
-        depths: cameras with distances along their rays, voxels of the box; infinite where nothing is, 0 if unknown.
-        box: the grid.
-        reach: distances are cut to it, and nothing is said further behind, voxels.
-
-    Returns:
-        Mean distance in voxels, positive in front, ``reach`` where nothing is said; and counts.
-    """
-    total, count = (np.zeros(box.shape, np.float32) for _ in range(2))
-    for camera, depth in depths:
-        radiance_kernels.fuse_depth(depth, camera_rows((camera,), box)[0], np.float32(reach), total, count)
-    return np.where(count > 0, total / np.maximum(count, 1), np.float32(reach)).astype(np.float32), count

@@ -1,4 +1,4 @@
-"""A surface from posed photos without masks, by stereo: depth maps, a membrane across their gaps, and mean colours."""
+"""A surface from posed photos without masks, by stereo: depth maps, TSDF fusion across their gaps, mean colours."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from scipy import ndimage
 from recon.sdf_grid.narrow_band import redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import MapReport, SurfaceReport
 from recon.unmasked.plane_sweep import neighbours, stereo_depths
-from recon.unmasked.tsdf_fusion import membrane, without_small_components
+from recon.unmasked.tsdf_fusion import fuse_and_fill, without_small_components
 from recon.views.ray_set import RaySet
 from scene.camera import Camera
 from scene.viewset import ViewSet
@@ -23,9 +24,9 @@ _LARGER = 1.5
 _FIRST = 64
 """Side of the grid in which the surface's place is found."""
 _FEW = 0.02
-"""Share of the pixels with a depth, of the median view, below which stereo has seen nothing."""
+"""Fraction of the pixels with a depth, of the median view, below which stereo has seen nothing."""
 _OVERLAP = 0.1
-"""Share of a depth map's pixels that stereo must know to judge it; where it knows fewer, it has seen outlines only."""
+"""Fraction of a depth map's pixels that stereo must know to judge it; if it knows fewer, it has seen outlines only."""
 _CONTRADICTION = 0.05
 """Relative difference, of the median pixel, from which on a depth map is in another scale or another place."""
 
@@ -50,22 +51,22 @@ def stereo_surface(
     rays = RaySet.of(views, round(_LARGER * settings.image_side), masked=False)
     steps = len(rays) + 2
 
-    def tell(done: int, _: int) -> None:
+    def report_step(done: int, _: int) -> None:
         if on_step is not None:
             on_step(done, steps)
 
     planes = max(48, round(settings.image_side / 2))
-    depths = stereo_depths(rays, 3**0.5 * settings.half_extent, planes=planes, on_step=tell)
-    told: dict[str, object] = {}
+    depths = stereo_depths(rays, 3**0.5 * settings.half_extent, planes=planes, on_step=report_step)
+    maps: MapReport | None = None
     if settings.depth_weight > 0:
-        depths, told = _with_maps(views, rays.cameras, depths)
-    shares = [float((depth > 0).mean()) for depth in depths]
-    if np.median(shares) < _FEW:
+        depths, maps = _with_maps(views, rays.cameras, depths)
+    known = [float((depth > 0).mean()) for depth in depths]
+    if np.median(known) < _FEW:
         return None
     half = settings.half_extent
     cube = VoxelGrid.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / _FIRST)
-    rough = without_small_components(membrane(rays.cameras, depths, cube, 2 * half))
-    tell(steps - 1, steps)
+    rough = without_small_components(fuse_and_fill(rays.cameras, depths, cube, 2 * half))
+    report_step(steps - 1, steps)
     if not (rough < 0).any():
         return None
     found = np.argwhere(rough < 0)
@@ -75,17 +76,18 @@ def stereo_surface(
     where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
     local = (where - cube.low[:, None, None, None]) / cube.voxel - 0.5
     start = ndimage.map_coordinates(rough, local, order=1, mode="nearest")
-    field = without_small_components(membrane(rays.cameras, depths, box, 2 * half, start))
-    tell(steps, steps)
-    facts = {"kept": "stereo", "masks": "none", "known": round(float(np.mean(shares)), 4), **told}
+    field = without_small_components(fuse_and_fill(rays.cameras, depths, box, 2 * half, start))
+    report_step(steps, steps)
+    fraction = round(float(np.mean(known)), 4)
+    report = SurfaceReport("stereo", masked=False, maps=maps, depth_fraction=fraction)
     distance = redistanced(field) * np.float32(box.voxel)
-    return Surface(distance.astype(np.float32), _colours(rays, depths, box), box.low, box.voxel, facts)
+    return Surface(distance.astype(np.float32), _colours(rays, depths, box), box.low, box.voxel, report)
 
 
 def _with_maps(
     views: ViewSet, cameras: Sequence[Camera], depths: Sequence[Float[np.ndarray, "_ _"]]
-) -> tuple[list[Float[np.ndarray, "_ _"]], dict[str, object]]:
-    """Depths with those of the views' maps where there are none; and how many maps there are, and which are not used.
+) -> tuple[list[Float[np.ndarray, "_ _"]], MapReport | None]:
+    """Depths with those of the views' maps where there are none; and how many maps are used, and which are not.
 
     A map is left out if both other maps and stereo contradict it. Where it and stereo differ, and other maps confirm
     it, stereo has seen the outlines of something plain.
@@ -109,8 +111,7 @@ def _with_maps(
         used += 1
         first, second = (measured, depth) if differs or not judges else (depth, measured)
         out.append(np.where(first > 0, first, second))
-    told: dict[str, object] = {"depth_maps": used} if used or wrong else {}
-    return out, {**told, "depth_maps_left_out": wrong} if wrong else told
+    return out, MapReport(used, left_out=tuple(wrong)) if used or wrong else None
 
 
 def _at_size(measured: Float[np.ndarray, "_ _"] | None, camera: Camera) -> Float[np.ndarray, "h w"] | None:
@@ -137,7 +138,7 @@ def _confirmed_by_maps(
         if depth is None:
             continue
         pixels, ahead = other.project(points)
-        inside = (ahead > 0) & (pixels >= 0).all(axis=1) & (pixels < (other.width, other.height)).all(axis=1)
+        inside = other.shows(pixels, ahead)
         u, v = pixels[inside].astype(int).T
         found, ahead = depth[v, u], ahead[inside]
         agreeing += int(((found > 0) & (np.abs(found / ahead - 1) < _CONTRADICTION / 2)).sum())

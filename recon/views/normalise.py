@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,15 +14,27 @@ from scene.camera import OBJECT_RADIUS, Camera, Mat4, normalising_transform
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
+WORKING_SIDE = 128
+"""Longest side, pixels, of the masks in which an object is looked for."""
 
-def normalise_capture(views: ViewSet, max_side: int = 128) -> tuple[ViewSet, Mat4]:
+
+class NormalisedCapture(NamedTuple):
+    """A capture in the normalised world.
+
+    Args:
+        views: the moved views.
+        matrix: the similarity from the capture's world to the normalised one.
+    """
+
+    views: ViewSet
+    matrix: Mat4
+
+
+def normalise_capture(views: ViewSet, max_side: int = WORKING_SIDE) -> NormalisedCapture:
     """Move and scale a masked capture so that its object is centred in the bounding sphere.
 
     The object is found by a visual hull, first in a wide cube about the point that the cameras look at, then again in
     the box of what was found.
-
-    Returns:
-        The moved views, and the similarity from the capture's world to the normalised one.
 
     Raises:
         InputError: fewer than two views, no masks, or cameras that see no common region.
@@ -27,11 +42,9 @@ def normalise_capture(views: ViewSet, max_side: int = 128) -> tuple[ViewSet, Mat
     if len(views) < 2:
         raise InputError("a capture needs at least two views")
     centre = look_at_point([view.camera for view in views])
-    reach = float(np.median([np.linalg.norm(view.camera.centre - centre) for view in views]))
-    matrix = np.eye(4) / (0.6 * reach)
-    matrix[:3, 3], matrix[3, 3] = -centre / (0.6 * reach), 1.0
+    matrix = framing_transform([view.camera for view in views], centre)
     for resolution in (48, 64):
-        moved = transformed(views, matrix)
+        moved = views.transformed(matrix)
         rays = RaySet.of(moved, max_side)
         inside = vote_inside(rays, resolution, 1.0)
         solid = inside >= min(0.9, float(inside.max()) * 0.95)
@@ -46,10 +59,10 @@ def normalise_capture(views: ViewSet, max_side: int = 128) -> tuple[ViewSet, Mat
             if resolution == 64
             else normalising_transform(corners, 0.9) @ matrix
         )
-    return transformed(views, matrix), matrix
+    return NormalisedCapture(views.transformed(matrix), matrix)
 
 
-def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float] | None = None) -> tuple[ViewSet, Mat4]:
+def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float] | None = None) -> NormalisedCapture:
     """Move and scale a capture without masks so that its region of interest is the bounding sphere.
 
     Args:
@@ -57,17 +70,14 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
         region: centre and radius, capture's world. By default what the capture's file says, else a sphere about the
             point that the cameras look at, a little larger than most pictures show: parts of objects reach out.
 
-    Returns:
-        The moved views, and the similarity from the capture's world to the normalised one.
-
     Raises:
         InputError: fewer than two views, or cameras that look in the same direction.
     """
     if len(views) < 2:
         raise InputError("a capture needs at least two views")
-    told = views.metadata.get("region")
-    if region is None and isinstance(told, dict):
-        region = np.array(told["centre"], float), float(told["radius"])
+    stated = views.metadata.get("region")
+    if region is None and isinstance(stated, dict):
+        region = np.array(stated["centre"], float), float(stated["radius"])
     if region is None:
         centre = look_at_point([view.camera for view in views])
         distances = [float(np.linalg.norm(view.camera.centre - centre)) for view in views]
@@ -82,10 +92,21 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
     matrix = np.eye(4) * (OBJECT_RADIUS / radius)
     matrix[:3, 3] = -centre * OBJECT_RADIUS / radius
     matrix[3, 3] = 1
-    return transformed(views, matrix), matrix
+    return NormalisedCapture(views.transformed(matrix), matrix)
 
 
-def look_at_point(cameras: list[Camera]) -> Float[np.ndarray, "3"]:
+def framing_transform(cameras: Sequence[Camera], centre: Float[np.ndarray, "3"]) -> Mat4:
+    """A rough similarity to begin with: ``centre`` comes to the origin, 0.6 of the cameras' median distance to 1.
+
+    An object that fills its pictures then lies well within the cube ``[-1, 1]^3``.
+    """
+    half = 0.6 * float(np.median([np.linalg.norm(camera.centre - centre) for camera in cameras]))
+    matrix = np.eye(4) / half
+    matrix[:3, 3], matrix[3, 3] = -centre / half, 1.0
+    return matrix
+
+
+def look_at_point(cameras: Sequence[Camera]) -> Float[np.ndarray, "3"]:
     """The point nearest to all optical axes (least squares).
 
     Raises:
@@ -99,8 +120,3 @@ def look_at_point(cameras: list[Camera]) -> Float[np.ndarray, "3"]:
     if np.linalg.cond(total) > 1e8:
         raise InputError("all cameras look in the same direction", fix="A surface needs views from around the object.")
     return np.linalg.solve(total, right)
-
-
-def transformed(views: ViewSet, matrix: Mat4) -> ViewSet:
-    """The views after a similarity of their world: cameras and points move, depths follow its scale."""
-    return views.transformed(matrix)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -47,12 +47,10 @@ class RaySet:
         for view in views:
             rgba = view.rgba()
             camera = view.camera
-            longest = max(camera.width, camera.height)
-            if longest > max_side:
-                camera = camera.resized(
-                    max(1, round(camera.width * max_side / longest)), max(1, round(camera.height * max_side / longest))
-                )
-                rgba = _reduced(rgba, camera.width, camera.height)
+            size = working_size(camera, max_side)
+            if size != (camera.width, camera.height):
+                camera = camera.resized(*size)
+                rgba = _reduced(rgba, *size)
             values = torch.from_numpy(rgba.astype(np.float32) / 255)
             if not masked:
                 values[..., 3] = 1.0
@@ -111,6 +109,15 @@ class RaySet:
         seen = (depth > 0) & (grid.abs() <= 1).all(-1)
         return torch.where(seen, cover, 0.0), seen.float()
 
+    def votes(self, k: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """What view ``k`` says of points in a visual hull: its mask there, and whether it has a vote at all (0 or 1).
+
+        A view whose mask ends inside the picture shows the whole object, so it votes against all that lies beside the
+        picture; a view that cuts the object off votes only on what it sees.
+        """
+        cover, seen = self.sample_alpha(k, points)
+        return cover, torch.ones_like(seen) if self.shows_all(k) else seen
+
     def shows_all(self, k: int) -> bool:
         """Whether view ``k`` has the whole object in its picture: the mask is not empty and touches no border."""
         solid = self.alpha[k] > 0.5
@@ -128,6 +135,22 @@ class RaySet:
 
     def _tensor(self, values: np.ndarray) -> Float[Tensor, "n 3"]:
         return torch.from_numpy(np.ascontiguousarray(values)).float().reshape(-1, 3).to(self.weight.device)
+
+
+def working_size(camera: Camera, max_side: int) -> tuple[int, int]:
+    """Width and height of a picture reduced so that its longer side is at most ``max_side`` pixels."""
+    longest = max(camera.width, camera.height)
+    if longest <= max_side:
+        return camera.width, camera.height
+    return max(1, round(camera.width * max_side / longest)), max(1, round(camera.height * max_side / longest))
+
+
+def reduced_mask(mask: UInt8[np.ndarray, "h w"], width: int, height: int) -> UInt8[np.ndarray, "_ _"]:
+    """A mask at a smaller size: the alpha that :meth:`RaySet.of` makes of it."""
+    if (width, height) == mask.shape[::-1]:
+        return mask
+    plane = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.clip(np.round(np.asarray(plane)), 0, 255).astype(np.uint8)
 
 
 def _reduced(rgba: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -21,15 +21,15 @@ def upright_transform(cameras: Sequence[Camera], centre: Float[np.ndarray, "3"])
         InputError: the cameras stand at the centre.
     """
     up, _ = estimated_up(list(cameras))
-    reach = float(np.median([np.linalg.norm(camera.centre - centre) for camera in cameras]))
-    if reach < 1e-9:
+    distance = float(np.median([np.linalg.norm(camera.centre - centre) for camera in cameras]))
+    if distance < 1e-9:
         raise InputError("the cameras stand at the point they look at")
     front = cameras[0].centre - centre
     front = front - up * (up @ front)
-    if np.linalg.norm(front) < 1e-6 * reach:  # the first camera looks straight down: any azimuth will do
+    if np.linalg.norm(front) < 1e-6 * distance:  # the first camera looks straight down: any azimuth will do
         front = np.cross(up, np.eye(3)[int(np.argmin(np.abs(up)))])
     front /= np.linalg.norm(front)
     matrix = np.eye(4)
-    matrix[:3, :3] = DEFAULT_RADIUS / reach * np.stack([front, np.cross(up, front), up])
+    matrix[:3, :3] = DEFAULT_RADIUS / distance * np.stack([front, np.cross(up, front), up])
     matrix[:3, 3] = -matrix[:3, :3] @ centre
     return matrix

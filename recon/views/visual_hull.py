@@ -22,25 +22,30 @@ class Hull:
     """A voted hull.
 
     Args:
-        inside: share of the (weighted) masks that say inside, per voxel; axes (x, y, z).
+        inside: fraction of the (weighted) masks that say inside, per voxel; axes (x, y, z).
         sdf: signed distance to the chosen level of ``inside``, positive outside, world units.
-        vote: the chosen level.
-        agreement: mean weighted IoU of the hull's outlines with the masks; 1 means that the masks fit one solid.
+        threshold: the chosen level.
+        silhouette_iou: mean weighted IoU of the hull's silhouettes with the masks; 1 if the masks fit one solid.
     """
 
     inside: Float[np.ndarray, "r r r"]
     sdf: Float[np.ndarray, "r r r"]
-    vote: float
-    agreement: float
+    threshold: float
+    silhouette_iou: float
+
+
+def cube_points(resolution: int, half: float, device: torch.device = torch.device("cpu")) -> Float[Tensor, "n 3"]:
+    """Voxel centres of the cube ``[-half, half]^3``, z running fastest."""
+    axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 * half - half
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
 def vote_inside(
     rays: RaySet, resolution: int, half: float, prior: Float[Tensor, "p p p"] | None = None, prior_weight: float = 0.0
 ) -> Float[np.ndarray, "r r r"]:
-    """Share of views whose mask covers each voxel, weighted by the views' confidence.
+    """Fraction of the views that vote on a voxel whose mask covers it, weighted by the views' confidence.
 
-    A view whose mask ends inside the picture shows the whole object, so it votes against all that lies beside the
-    picture; a view that cuts the object off votes only on what it sees. A voxel that no view votes on is outside.
+    Who votes on what: see :meth:`recon.views.ray_set.RaySet.votes`. A voxel that no view votes on is outside.
 
     Args:
         rays: the views.
@@ -49,15 +54,12 @@ def vote_inside(
         prior: an occupancy estimate over the same cube that votes like ``prior_weight`` times all views together.
     """
     device = rays.weight.device
-    axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 * half - half
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    points = cube_points(resolution, half, device)
     total, votes = torch.zeros(len(points), device=device), torch.zeros(len(points), device=device)
     for k in range(len(rays)):
-        cover, seen = rays.sample_alpha(k, points)
-        if rays.shows_all(k):
-            seen = torch.ones_like(seen)
-        votes += rays.weight[k] * cover * seen
-        total += rays.weight[k] * seen
+        cover, voted = rays.votes(k, points)
+        votes += rays.weight[k] * cover * voted
+        total += rays.weight[k] * voted
     inside = torch.where(total > 0, votes / total.clamp(min=1e-6), 0.0)
     if prior is not None and prior_weight > 0:
         wide = F.interpolate(
@@ -92,25 +94,25 @@ def visual_hull(
     resolution: int,
     half: float,
     *,
-    vote: float | None = None,
+    threshold: float | None = None,
     prior: Float[Tensor, "p p p"] | None = None,
     prior_weight: float = 0.0,
 ) -> Hull:
-    """The hull whose outlines match the masks best.
+    """The hull whose silhouettes match the masks best.
 
     Args:
         rays: the views.
         resolution: voxels along each side.
         half: half side of the cube.
-        vote: share of the masks that must cover a voxel; by default several are tried on a coarse grid. Masks that fit
-            one solid choose nearly 1, contradicting ones less.
+        threshold: fraction of the masks that must cover a voxel; by default several are tried on a coarse grid. Masks
+            that fit one solid choose nearly 1, contradicting ones less.
         prior, prior_weight: as in :func:`vote_inside`.
 
     Raises:
         InputError: no voxel is inside.
     """
     coarse = vote_inside(rays, min(48, resolution), half, prior, prior_weight)
-    levels = [vote] if vote is not None else [0.99, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5]
+    levels = [threshold] if threshold is not None else [0.99, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5]
     scores = [silhouette_iou(rays, torch.from_numpy(coarse), level, half) for level in levels]
     best = int(np.argmax(scores))
     inside = vote_inside(rays, resolution, half, prior, prior_weight)
@@ -120,29 +122,29 @@ def visual_hull(
 def silhouette_iou(
     rays: RaySet, inside: Float[Tensor, "x y z"], level: float, extent: float | VoxelGrid, size: int = 48
 ) -> float:
-    """Weighted mean IoU between the outlines of a level set and the masks, at ``size`` pixels.
+    """Weighted mean IoU between the silhouettes of a level set and the masks, at ``size`` pixels.
 
     Args:
         rays: the views.
         inside: the grid; at or above ``level`` is inside.
         level: see there.
         extent: the grid's box, or half the side of a cube about the origin.
-        size: longest side of the compared outlines.
+        size: longest side of the compared silhouettes.
     """
     device = rays.weight.device
     solid = (inside.to(device) >= level).float()[None, None]
     half = np.full(3, extent) if isinstance(extent, float) else (extent.high - extent.low) / 2
     middle = np.zeros(3) if isinstance(extent, float) else (extent.low + extent.high) / 2
-    reach, centre = (torch.from_numpy(v).float().to(device) for v in (half, middle))
+    extents, centre = (torch.from_numpy(v).float().to(device) for v in (half, middle))
     steps = 2 * max(inside.shape)
     spread = (torch.arange(steps, device=device) + 0.5) / steps
     total = weight = 0.0
     for k in range(len(rays)):
         origin, direction, mask = rays.small(k, size)
-        near, far = ray_box_span(origin - centre, direction, -reach, reach)
+        near, far = ray_box_span(origin - centre, direction, -extents, extents)
         t = near[:, None] + (far - near).clamp(min=0)[:, None] * spread
         points = (origin - centre)[:, None] + direction[:, None] * t[..., None]
-        values = F.grid_sample(solid, (points / reach).flip(-1)[None, None], align_corners=False)[0, 0, 0]
+        values = F.grid_sample(solid, (points / extents).flip(-1)[None, None], align_corners=False)[0, 0, 0]
         found = (values.amax(-1) > 0.5) & (far > near)
         either = float((found | mask).sum())
         total += float(rays.weight[k]) * (float((found & mask).sum()) / either if either else 1.0)

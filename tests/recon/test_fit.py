@@ -12,12 +12,15 @@ import torch
 
 from pipeline.training.procedural import Part, box, moved
 from recon.fit import fit_surface, hull_surface, prior_surface
-from recon.mesh.marching_cubes import extract_mesh, mesh_health, remove_small_components, signed_volume
+from recon.mesh.health import mesh_health
+from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_meshes
+from recon.mesh.topology import remove_small_components
 from recon.settings import FitSettings
 from recon.surface import Surface
 from scene.camera import OBJECT_RADIUS, orbit_camera
 from scene.errors import InputError, SettingsError
+from scene.mesh import signed_volume
 from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras, voxel_centres
 
@@ -71,12 +74,15 @@ def test_colours_are_where_they_were_seen(fitted: Surface) -> None:
     assert np.median(colours[vertices[:, 0] < -0.1], axis=0) == pytest.approx([0.1, 0.1, 0.9], abs=0.12)
 
 
-def test_the_facts_tell_how_it_went(fitted: Surface) -> None:
-    assert fitted.facts["kept"] == "fit"
-    assert {"vote", "mask_agreement", "fit_outline_iou", "hull_outline_iou", "loss_colour", "loss_mask"} <= {
-        *fitted.facts
-    }
-    assert min(float(str(fitted.facts[key])) for key in ("mask_agreement", "fit_outline_iou")) > 0.9
+def test_the_report_says_how_it_went(fitted: Surface) -> None:
+    report = fitted.report
+    assert (report.kept, report.fell_back, report.masked) == ("fit", False, True)
+    assert {"colour", "mask"} == {*report.losses}
+    assert report.hull_threshold is not None
+    for score in (report.mask_consistency, report.fit_silhouette_iou, report.hull_silhouette_iou):
+        assert score is not None
+        assert score > 0.9
+    assert len(report.shading) == 3
     assert fitted.colour.shape == (*fitted.sdf.shape, 3)
     assert 0.8 * 32**3 < fitted.sdf.size < 6 * 32**3
 
@@ -88,7 +94,7 @@ def test_the_same_seed_gives_the_same_surface(ball_views: ViewSet) -> None:
     other = fit_surface(ball_views, replace(SHORT, seed=1))
     assert (first.sdf == again.sdf).all()
     assert (first.colour == again.colour).all()
-    assert first.facts == again.facts
+    assert first.report == again.report
     assert (first.sdf != other.sdf).any()
 
 
@@ -108,23 +114,25 @@ def test_thin_parts_survive_at_their_size_and_place(part: Part, shoot: Callable[
     assert vertices.min(axis=0) == pytest.approx(part[0].min(axis=0), abs=1.6 * VOXEL)
     assert vertices.max(axis=0) == pytest.approx(part[0].max(axis=0), abs=1.6 * VOXEL)
     assert mesh_health(vertices, faces).components == 1
-    better = float(str(surface.facts["fit_outline_iou"])) > float(str(surface.facts["hull_outline_iou"])) - 0.03
-    assert better == (surface.facts["kept"] == "fit")
+    scores = surface.report.fit_silhouette_iou, surface.report.hull_silhouette_iou
+    assert scores[0] is not None
+    assert scores[1] is not None
+    assert (scores[0] > scores[1] - 0.03) is not surface.report.fell_back
 
 
 def test_a_fit_that_loses_the_object_gives_back_the_hull(ball_views: ViewSet) -> None:
     wild = fit_surface(ball_views, replace(SHORT, sdf_lr=200.0, iterations=(6, 6)))
     hull = hull_surface(ball_views, SHORT)
-    assert wild.facts["kept"] == "hull"
+    assert (wild.report.kept, wild.report.fell_back) == ("hull", True)
     assert mesh_health(*extract_mesh(wild)).volume == pytest.approx(mesh_health(*extract_mesh(hull)).volume, rel=0.1)
-    assert hull.facts["vote"] == wild.facts["vote"]
+    assert hull.report.hull_threshold == wild.report.hull_threshold
 
 
 def test_the_chosen_vote_is_used(ball_views: ViewSet) -> None:
     volumes = []
     for vote in (0.5, 0.99):
         surface = hull_surface(ball_views, replace(TINY, hull_threshold=vote))
-        assert surface.facts["vote"] == vote
+        assert surface.report.hull_threshold == vote
         volumes.append(signed_volume(*extract_mesh(surface)))
     assert volumes[0] > 1.1 * volumes[1]
 
@@ -136,15 +144,15 @@ def test_views_without_confidence_do_not_count(ball_views: ViewSet) -> None:
     doubts = [replace(view, name=f"no {view.name}", pixels=wrong, weight=0.0) for view in ball_views]
     surface = fit_surface(ViewSet((*ball_views.views, *doubts), True), TINY)
     vertices, _ = extract_mesh(surface)
-    assert surface.facts["kept"] == "fit"
+    assert surface.report.kept == "fit"
     assert np.linalg.norm(vertices, axis=1).mean() == pytest.approx(0.5, abs=0.4 * VOXEL)
     assert np.median(surface.colours_at(vertices), axis=0) * 255 == pytest.approx((200, 60, 20), abs=25)
 
 
 def test_progress_is_told_at_every_step(ball_views: ViewSet) -> None:
-    told: list[tuple[int, int]] = []
-    fit_surface(ball_views, SHORT, on_step=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    reported: list[tuple[int, int]] = []
+    fit_surface(ball_views, SHORT, on_step=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_prior_votes_over_the_object_cube(shoot: Callable[..., ViewSet]) -> None:
@@ -217,7 +225,7 @@ def test_a_coarse_volume_becomes_a_surface_at_its_place_and_in_its_colours() -> 
     assert np.linalg.norm(vertices - centre, axis=1) == pytest.approx(0.3, abs=VOXEL)
     assert mesh_health(vertices, faces).watertight
     assert surface.colours_at(vertices) == pytest.approx(vertices / (2 * OBJECT_RADIUS) + 0.5, abs=0.04)
-    assert surface.facts["kept"] == "coarse volume"
+    assert (surface.report.kept, surface.report.fell_back) == ("coarse volume", True)
 
 
 def test_a_faint_coarse_volume_is_cut_at_half_of_its_most() -> None:

@@ -172,6 +172,26 @@ def test_unproject_inverts_project_before_and_behind_the_camera(camera: Camera, 
         assert camera.unproject(*camera.project(points)) == pytest.approx(points, abs=1e-8)
 
 
+@given(cameras(), st.floats(-0.3, 1.3), st.floats(-0.3, 1.3))
+def test_a_camera_shows_what_is_before_it_and_within_its_borders(camera: Camera, across: float, down: float) -> None:
+    pixel = np.array([across * camera.width, down * camera.height])
+    expected = 0 <= across < 1 and 0 <= down < 1
+    for depth, before in ((2.0, True), (-2.0, False)):
+        shown = camera.shows(pixel, np.array(depth))
+        assert bool(shown) == (expected and before)
+
+
+def test_what_has_no_pixel_is_not_shown() -> None:
+    camera = orbit_camera(0.3, 0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert camera.shows(np.array([[np.nan, 1], [np.inf, 1], [4, 4]]), np.array([1.0, 0.0, 1.0])).tolist() == [
+            False,
+            False,
+            True,
+        ]
+
+
 @given(cameras(), clouds)
 def test_rays_pass_through_the_points_whose_pixels_they_start_from(camera: Camera, cloud: np.ndarray) -> None:
     points = in_front(camera, cloud)

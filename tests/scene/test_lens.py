@@ -56,14 +56,14 @@ def test_distortion_is_opencvs(lens: Lens) -> None:
 @given(lenses, st.floats(-0.6, 0.6), st.floats(-0.6, 0.6))
 def test_undistort_is_the_inverse(lens: Lens, x: float, y: float) -> None:
     point = np.array([[x, y]])
-    if math.hypot(x, y) < 0.9 * lens.reach:
+    if math.hypot(x, y) < 0.9 * lens.max_radius:
         assert lens.undistort(lens.distort(point)) == pytest.approx(point, abs=1e-7)
 
 
 def test_where_no_image_can_be_there_is_no_inverse() -> None:
     """r - r^3 is at most 0.385, at r = 0.577."""
     lens = Lens(k1=-1.0)
-    assert lens.reach == pytest.approx(1 / math.sqrt(3), abs=2e-3)
+    assert lens.max_radius == pytest.approx(1 / math.sqrt(3), abs=2e-3)
     assert np.isnan(lens.undistort(np.array([[0.5, 0.0]]))).all()
     assert np.isfinite(lens.undistort(np.array([[0.3, 0.0]]))).all()
 

@@ -1,8 +1,7 @@
-"""Depth, normal and point files: what other programs write, and what is refused."""
+"""Depth and normal files: what other programs write, and what is refused."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image
 
 from scene.errors import InputError
 from scene.maps import load_depth, load_normals, load_stored, picture_head, save_array
-from scene.points import read_points, write_points
 
 SIZE = (8, 6)
 DEPTH = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
@@ -139,50 +137,3 @@ def test_stored_pixels_and_heads(tmp_path: Path, orientation: int) -> None:
     assert head.turned == (orientation > 1)
     assert head.upright == ((6, 8) if orientation > 4 else SIZE)
     assert not head.has_alpha
-
-
-# --- points -------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(*[st.floats(-1e6, 1e6)] * 3), max_size=8))
-def test_points_survive_a_round_trip(shelf: Path, rows: list[tuple[float, float, float]]) -> None:
-    points = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    write_points(shelf / "p.ply", points)
-    assert np.array_equal(read_points(shelf / "p.ply"), points)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_points_of_other_programs(tmp_path: Path, order: str) -> None:
-    """Floats among colours, big or little endian, faces after them."""
-    name = {"<": "binary_little_endian", ">": "binary_big_endian"}[order]
-    head = f"ply\nformat {name} 1.0\ncomment x\nelement vertex 2\nproperty float x\nproperty uchar red\n"
-    head += "property float y\nproperty double z\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
-    body = b"".join(struct.pack(order + "fBfd", k, 7, k + 1, k + 2) for k in range(2)) + b"faces"
-    (tmp_path / "p.ply").write_bytes(head.encode() + body)
-    assert read_points(tmp_path / "p.ply").tolist() == [[0, 1, 2], [1, 2, 3]]
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "is not a PLY file"),
-        (b"ply\nformat ascii 1.0\n", "is not a PLY file"),
-        (b"ply\nend_header\n", "cannot be read as points"),
-        (b"ply\nformat ascii 1.0\nelement face 1\nend_header\n", "first element is not vertex"),
-        (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n", "cannot be read as points"),
-    ],
-)
-def test_files_that_are_no_points(tmp_path: Path, data: bytes, message: str) -> None:
-    (tmp_path / "p.ply").write_bytes(data)
-    with pytest.raises(InputError, match=message):
-        read_points(tmp_path / "p.ply")
-
-
-def test_truncated_points_at_every_byte(tmp_path: Path) -> None:
-    path = tmp_path / "p.ply"
-    write_points(path, np.ones((3, 3)))
-    data = path.read_bytes()
-    for cut in range(len(data)):
-        path.write_bytes(data[:cut])
-        with pytest.raises(InputError, match=r"p\.ply: (is truncated|is not a PLY|cannot be read)"):
-            read_points(path)

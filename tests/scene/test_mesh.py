@@ -6,14 +6,16 @@ import math
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.transform import Rotation
 
-from pipeline.training.procedural import Pattern, Recolour
+from pipeline.training.procedural import Pattern, Recolour, box, moved
 from scene.camera import OBJECT_RADIUS
 from scene.errors import InputError
-from scene.mesh import ColouredMesh, sample_image
+from scene.mesh import ColouredMesh, area_normals, face_normals, sample_image, signed_volume, vertex_normals
 
 TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
 FACE = np.array([[0, 1, 2]], np.int32)
@@ -25,7 +27,6 @@ STRIPES = Pattern("stripes", (0.0, 0.0, 0.0), 2.0, ((1.0, 0.0, 0.0), (0.0, 1.0, 
 
 def test_barycentric_weights_belong_to_the_corners_in_order() -> None:
     mesh = ColouredMesh(TRIANGLE, FACE, vertex_colours=RGB)
-    assert mesh.points_at(AT, BARY) == pytest.approx(np.array([*TRIANGLE, [0.25, 0.5, 0]]))
     assert mesh.colours_at(AT, BARY) == pytest.approx(np.array([*(RGB / 255), [0.25, 0.25, 0.5]]))
 
 
@@ -96,3 +97,40 @@ def test_normalised_fits_the_sphere_and_keeps_single_precision() -> None:
 def test_inconsistent_meshes_are_refused(changes: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ColouredMesh(**{"vertices": TRIANGLE, "faces": FACE, **changes})
+
+
+@given(arrays(np.float64, (3, 3), elements=st.floats(-2, 2)))
+def test_area_normals_are_square_to_the_sides_and_as_long_as_twice_the_area(corners: np.ndarray) -> None:
+    (normal,) = area_normals(corners, FACE)
+    sides = corners - np.roll(corners, 1, axis=0)
+    assert sides @ normal == pytest.approx(0, abs=1e-9)
+    lengths = np.sort(np.linalg.norm(sides, axis=1))
+    # Heron's formula.
+    half = lengths.sum() / 2
+    area = math.sqrt(max(0.0, half * np.prod(half - lengths)))
+    assert np.linalg.norm(normal) == pytest.approx(2 * area, abs=1e-6)
+
+
+def test_normals_of_a_ball_point_away_from_its_middle() -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
+    vertices, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
+    assert face_normals(vertices, faces) == pytest.approx(vertices[faces].mean(axis=1) / 0.5, abs=0.02)
+    assert vertex_normals(vertices, faces) == pytest.approx(vertices / 0.5, abs=0.01)
+
+
+def test_normals_are_weighted_by_area_and_never_zero() -> None:
+    vertices = np.array([[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 1], [9, 9, 9.0]])
+    normals = vertex_normals(vertices, np.array([[0, 1, 2], [0, 2, 3]]))
+    assert normals[0] == pytest.approx(np.array([3, 0, 9]) / math.hypot(3, 9))
+    assert normals[1] == pytest.approx([0, 0, 1])
+    assert normals[4].tolist() == [0, 0, 1]
+    assert np.linalg.norm(vertex_normals(vertices * 1e-4, np.array([[0, 1, 2]])), axis=1) == pytest.approx(1)
+
+
+@given(st.tuples(*[st.floats(0.1, 2)] * 3), st.tuples(*[st.floats(-3, 3)] * 3), st.tuples(*[st.floats(-3, 3)] * 3))
+def test_volume_does_not_depend_on_place_and_heading(
+    size: tuple[float, float, float], turn: tuple[float, float, float], offset: tuple[float, float, float]
+) -> None:
+    vertices, faces = moved(box(size), offset, Rotation.from_rotvec(turn).as_matrix())
+    assert signed_volume(vertices, faces) == pytest.approx(8 * math.prod(size))
+    assert signed_volume(vertices, faces[:, ::-1]) == pytest.approx(-8 * math.prod(size))

@@ -7,7 +7,7 @@ import pytest
 
 from scene import raycast
 from scene.errors import MissingBackendError
-from scene.raycast import EmbreeCaster, Hits, Open3DCaster, RayCaster, mesh_caster
+from scene.raycast import EmbreeCaster, Hits, Open3DCaster, RayCaster, mesh_caster, unoccluded
 
 
 def reference_hits(vertices: np.ndarray, faces: np.ndarray, origins: np.ndarray, directions: np.ndarray) -> Hits:
@@ -71,3 +71,38 @@ def test_without_a_caster_the_error_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr(raycast, "optional_module", lambda name: None)
     with pytest.raises(MissingBackendError, match="pip install embreex"):
         mesh_caster(*soup(1))
+
+
+SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32), np.array([[0, 1, 2], [0, 2, 3]])
+
+
+def test_what_a_wall_stands_before_is_hidden(caster_kind: type[RayCaster]) -> None:
+    caster = caster_kind(*SQUARE)
+    ends = np.array([[0.1, 0.2, -1], [0.1, 0.2, 0.5], [3.0, 0, -1], [0.3, -0.1, -0.01]])
+    eye = np.array([0.0, 0, 2])
+    assert unoccluded(caster, eye, ends).tolist() == [False, True, True, False]
+    # The other way round it is the same, and one end may be a single point.
+    assert unoccluded(caster, ends, eye).tolist() == [False, True, True, False]
+    assert unoccluded(caster, np.broadcast_to(eye, (4, 3)), ends).tolist() == [False, True, True, False]
+
+
+def test_tolerances_let_points_on_the_surface_be_seen(caster_kind: type[RayCaster]) -> None:
+    caster = caster_kind(*SQUARE)
+    rng = np.random.default_rng(0)
+    on = np.concatenate([rng.uniform(-0.9, 0.9, (500, 2)), np.zeros((500, 1))], axis=1)
+    eye = np.array([0.3, 0.4, 2.0])
+    assert unoccluded(caster, eye, on, relative=1e-3).all()
+    assert unoccluded(caster, eye, on, absolute=2e-3).all()
+    behind = on - [0, 0, 0.1]
+    assert not unoccluded(caster, eye, behind, absolute=2e-3).any()
+    assert unoccluded(caster, eye, behind, absolute=0.3).all()
+    assert unoccluded(caster, eye, behind, relative=0.1).all()
+
+
+def test_points_agree_with_the_reference(caster_kind: type[RayCaster]) -> None:
+    vertices, faces = soup(40)
+    start, end = np.random.default_rng(5).uniform(-2, 2, (2, 600, 3))
+    truth = reference_hits(vertices, faces, start, end - start).distance > 1
+    found = unoccluded(caster_kind(vertices, faces), start, end)
+    assert (found == truth).mean() > 0.99
+    assert 0.1 < truth.mean() < 0.95

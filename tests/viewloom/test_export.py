@@ -11,8 +11,8 @@ import trimesh
 
 from recon.export.glb import write_glb
 from recon.export.glb_read import read_glb
-from recon.mesh.marching_cubes import vertex_normals
 from recon.texture.bake import TexturedMesh
+from scene.mesh import vertex_normals
 from viewloom.cli import main
 
 

@@ -63,8 +63,8 @@ def _row(view: ViewCheck) -> str:
             (view.sharpness, ".2f", 9),
             (view.stops, "+.1f", 5),
             (view.overexposed, ".0%", 11),
-            (view.cover, ".1%", 6),
-            (view.agreement, ".2f", 5),
+            (view.mask_fraction, ".1%", 6),
+            (view.silhouette_iou, ".2f", 5),
         )
     ]
     return f"{view.name:<16}  {'  '.join(numbers)}  {view.shift or '-'}"

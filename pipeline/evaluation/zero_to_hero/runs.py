@@ -30,8 +30,9 @@ from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.samples import heldout_mesh, source_view, to_bytes
 from recon.fit import fit_surface
-from recon.mesh.marching_cubes import extract_mesh, remove_small_components, taubin
+from recon.mesh.marching_cubes import extract_mesh, taubin
 from recon.mesh.metrics import compare_meshes
+from recon.mesh.topology import remove_small_components
 from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.errors import InputError
 from scene.render import MeshRenderer

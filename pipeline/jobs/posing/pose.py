@@ -20,6 +20,7 @@ from recon.views.upright import upright_transform
 from scene.camera import Mat4, apply_transform
 from scene.errors import InputError, OutputError
 from scene.files import reading, write_bytes, write_text
+from scene.ply import encode_ply
 
 _CAPTURE_VERSION = 1
 """Raised when the code that writes the capture changes its result."""
@@ -229,10 +230,7 @@ def points_ply(points: np.ndarray, colours: np.ndarray) -> bytes:
     )
     rows["x"], rows["y"], rows["z"] = points.T
     rows["red"], rows["green"], rows["blue"] = colours.T
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    header += [f"property float {name}" for name in ("x", "y", "z")]
-    header += [f"property uchar {name}" for name in ("red", "green", "blue")]
-    return ("\n".join([*header, "end_header"]) + "\n").encode("ascii") + rows.tobytes()
+    return encode_ply(rows)
 
 
 def _own_capture(out: Path) -> dict[str, Any] | None:

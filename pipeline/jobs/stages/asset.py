@@ -19,11 +19,14 @@ from recon.export.asset import to_asset_frame
 from recon.export.export_mesh import Exported, export_mesh
 from recon.export.usdz import has_usd
 from recon.export.validate import find_khronos_validator
-from recon.mesh.marching_cubes import MeshHealth, asset_mesh
+from recon.mesh.health import MeshHealth
+from recon.mesh.marching_cubes import asset_mesh
 from recon.settings import GlbSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from recon.texture.bake import TexturedMesh, bake
 from scene.camera import orbit_camera
+from scene.errors import ViewloomError
 from scene.render import UNLIT, MeshRenderer, over_white
 
 
@@ -39,7 +42,7 @@ class AssetReport:
         surface: how the surface was fitted.
         validator: what checked the GLB.
         validator_errors, validator_warnings: what that found.
-        files: of every format, the GLB first; see :meth:`recon.export.export_mesh.Exported.facts`.
+        files: of every format, the GLB first; see :meth:`recon.export.export_mesh.Exported.to_dict`.
         broken_limits: a sentence for each budget that is not kept.
     """
 
@@ -47,7 +50,7 @@ class AssetReport:
     health: MeshHealth
     profile: str
     bytes: int
-    surface: dict[str, Any]
+    surface: SurfaceReport
     validator: str
     validator_errors: int
     validator_warnings: int
@@ -58,16 +61,18 @@ class AssetReport:
     def of(cls, exported: list[Exported], surface: Surface, profile: str) -> AssetReport:
         """The report on exported files, the GLB first."""
         glb = exported[0]
+        if glb.report is None:
+            raise ViewloomError(f"{glb.path.name} was written without a check")
         return cls(
             str(glb),
             glb.health,
             profile,
             glb.size,
-            surface.facts,
+            surface.report,
             glb.report.tool,
             glb.report.errors,
             glb.report.warnings,
-            tuple(one.facts() for one in exported),
+            tuple(one.to_dict() for one in exported),
             tuple(text for one in exported for text in one.broken_limits),
         )
 
@@ -78,11 +83,12 @@ class AssetReport:
         health = content.pop("health")
         files, broken = tuple(content.pop("files")), tuple(content.pop("broken_limits"))
         health = MeshHealth(**{**health, "size": tuple(health["size"])})
-        return cls(health=health, files=files, broken_limits=broken, **content)
+        surface = SurfaceReport.from_dict(content.pop("surface"))
+        return cls(health=health, surface=surface, files=files, broken_limits=broken, **content)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "surface": self.surface.to_dict()}
 
     @property
     def published(self) -> list[str]:
@@ -93,9 +99,8 @@ class AssetReport:
     def notes(self) -> list[str]:
         """Sentences for the user."""
         said = [self.summary, *(f"Over the profile {self.profile}: {text}." for text in self.broken_limits)]
-        kept = self.surface.get("kept")
-        if kept in ("hull", "coarse volume"):
-            said.append(f"The fit was not better than its start: the {kept} was kept.")
+        if self.surface.fell_back:
+            said.append(f"The fit was not better than its start: the {self.surface.kept} was kept.")
         return said
 
 

@@ -13,8 +13,7 @@ from pipeline.jobs.settings import CaptureSettings, MaskSource, settings_as_dict
 from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
 from recon.checks.capture import CaptureReport, Issue, check_capture
 from recon.checks.orientation import turned
-from recon.views.normalise import normalise_capture, normalise_scene
-from scene.camera import Mat4
+from recon.views.normalise import NormalisedCapture, normalise_capture, normalise_scene
 from scene.captures import threshold_masks, world_from_original
 from scene.errors import InputError
 from scene.viewset import ViewSet
@@ -58,9 +57,10 @@ class CaptureStage:
                 (folder / COARSE_FILE).write_bytes((self.folder / COARSE_FILE).read_bytes())
             return
         views, warnings = with_masks(self.views, self.settings.masks), list[str]()
+        found: NormalisedCapture | None = None
         if self.settings.check:
-            views, warnings = self._checked(views)
-        moved, matrix = normalised(views, self.settings.bounds)
+            views, warnings, found = self._checked(views)
+        moved, matrix = found or normalised(views, self.settings.bounds)
         from_world = matrix @ world_from_original(self.views.metadata)
         metadata = {
             **moved.metadata,
@@ -74,8 +74,8 @@ class CaptureStage:
         """The capture folder."""
         return CaptureFolder(folder)
 
-    def _checked(self, views: ViewSet) -> tuple[ViewSet, list[str]]:
-        """The views, those stored turned put right if asked for, and what the check says."""
+    def _checked(self, views: ViewSet) -> tuple[ViewSet, list[str], NormalisedCapture | None]:
+        """The views, those stored turned put right if asked for; what the check says; and what it normalised."""
         report = check_capture(views)
         # A mirrored picture may be of something else: no job goes so far.
         mended = [found for found in report.turned if self.settings.turn and not found.mirrored]
@@ -84,10 +84,14 @@ class CaptureStage:
             if self.on_issue is not None:
                 self.on_issue(text)
         _require_usable(report)
+        # The check has looked for the object already, unless the user says where it is.
+        known = report.normalised_after(mended) if self.settings.bounds is None else None
         if not mended:
-            return views, said
+            return views, said, known
         metadata = {**views.metadata, "turned_deg": {found.name: 90 * found.quarters for found in mended}}
-        return replace(turned(views, mended), metadata=metadata), said
+        if known is not None:
+            known = known._replace(views=replace(known.views, metadata={**known.views.metadata, **metadata}))
+        return replace(turned(views, mended), metadata=metadata), said, known
 
 
 def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
@@ -111,7 +115,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
     return views
 
 
-def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> tuple[ViewSet, Mat4]:
+def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> NormalisedCapture:
     """The views with their object, or region of interest, in the bounding sphere; and the similarity to there.
 
     Args:

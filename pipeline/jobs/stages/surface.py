@@ -77,7 +77,7 @@ class SurfaceStage:
             if coarse is None:
                 raise
             surface = prior_surface(*coarse, self.settings)
-            return replace(surface, facts={**surface.facts, "reason": error.what})
+            return replace(surface, report=replace(surface.report, reason=error.what))
 
 
 def fit_device(device: str) -> torch.device:

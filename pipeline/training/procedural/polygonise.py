@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import sparse
 from scipy.sparse import csgraph
 from skimage import measure
 
 from pipeline.training.procedural.csg import CsgModel
 from scene.errors import ViewloomError
-
-Vertices = Float[np.ndarray, "v 3"]
-Faces = Int[np.ndarray, "f 3"]
-OtherVertices = Float[np.ndarray, "w 3"]
-OtherFaces = Int[np.ndarray, "g 3"]
+from scene.mesh import Faces, OtherFaces, OtherVertices, Vertices
 
 # Cells along the longest side of the look that sizes the grid.
 _COARSE = 30

@@ -69,7 +69,10 @@ def test_every_format_is_written_checked_and_listed(everything: Path) -> None:
         assert (everything / name).read_bytes() == (everything / "asset" / name).read_bytes()
     for made in asset["files"]:
         assert made["bytes"] == sum((everything / name).stat().st_size for name in made["files"])
-        assert (made["check"]["errors"], made["check"]["warnings"]) == (0, 0)
+        if made["file"] == "toy.glb":
+            assert (made["check"]["errors"], made["check"]["warnings"]) == (0, 0)
+        else:
+            assert "check" not in made
     assert asset == {
         **json.loads((everything / "asset" / "asset.json").read_text()),
         "file": asset["file"],

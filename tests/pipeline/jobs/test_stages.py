@@ -40,7 +40,7 @@ def stand_in(asked: list[Path | None], *, stops: bool) -> Callable[..., Surface]
             checkpoint.write_bytes(b"state")
         if stops:
             raise KeyboardInterrupt
-        return Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6, {})
+        return Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6)
 
     return fit
 

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from pipeline.training.procedural import Part, Pattern, box, moved
 from recon.checks.cameras import coverage_of
 from recon.checks.capture import CaptureReport, check_capture
-from recon.checks.pictures import deviations, read_picture, reduced, similar_views
+from recon.checks.image_quality import deviations, image_quality, reduced, similar_views
+from recon.checks.orientation import Turn
 from recon.checks.silhouettes import compare, silhouette
-from scene.camera import look_at, orbit_camera
+from recon.views.normalise import normalise_capture
+from scene.camera import Camera, look_at, normalising_transform, orbit_camera
 from scene.view import View
 from scene.viewset import ViewSet
+from scene.voxels import sphere_cameras
 
 SIZE = 128
 AXES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -84,8 +87,8 @@ def test_sound_captures_are_left_in_peace(ring: ViewSet, ball_views: ViewSet) ->
         assert report.consistency is not None
         assert report.consistency > 0.92
         assert [view.name for view in report.views] == [view.name for view in views]
-        assert all(view.agreement is not None and view.agreement > 0.7 for view in report.views)
-        assert all(view.cut == 0 for view in report.views)
+        assert all(view.silhouette_iou is not None and view.silhouette_iou > 0.7 for view in report.views)
+        assert all(view.truncated == 0 for view in report.views)
 
 
 def test_without_masks_only_pictures_and_cameras_are_judged(ring: ViewSet) -> None:
@@ -95,7 +98,7 @@ def test_without_masks_only_pictures_and_cameras_are_judged(ring: ViewSet) -> No
     )
     report = check_capture(opaque)
     assert (report.warnings, report.consistency) == ((), None)
-    assert all(v.cover is None and v.agreement is None and v.sharpness is not None for v in report.views)
+    assert all(v.mask_fraction is None and v.silhouette_iou is None and v.sharpness is not None for v in report.views)
     assert kinds(check_capture(changed(opaque, 3, FAULTS["blurred"]))) == {("blurred", ("03",))}
 
 
@@ -116,6 +119,35 @@ def test_large_pictures_are_judged_like_small_ones(ring: ViewSet) -> None:
     assert (issue.kind, issue.views) == ("mask", ("05",))
     assert large.views[5].shift is not None
     assert abs(large.views[5].shift[0] + 16) <= 4  # in pixels of the picture
+
+
+# --- what the report carries ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(150, 113), (128, 128), (64, 90), (401, 300)])
+def test_the_capture_is_normalised_as_a_job_would_do_it(
+    ball: Callable[..., Part], shoot: Callable[..., ViewSet], size: tuple[int, int]
+) -> None:
+    cameras = [
+        Camera(c.c2w, 1.1 * max(size), 1.1 * max(size), size[0] / 2 + 1, size[1] / 2, *size)
+        for c in sphere_cameras(8, 64, 1.5)
+    ]
+    matrix = normalising_transform(np.array([[3.0, 1, 2], [5, 2, 7]]))
+    views = shoot(ball(0.3, (0.1, 0.0, -0.05)), cameras).transformed(np.linalg.inv(matrix))
+    report, truth = check_capture(views), normalise_capture(views)
+    assert report.normalised is not None
+    assert report.normalised.matrix.tobytes() == truth.matrix.tobytes()
+    for mine, other in zip(report.normalised.views, truth.views, strict=True):
+        assert mine.camera.c2w.tobytes() == other.camera.c2w.tobytes()
+        assert np.array_equal(mine.rgba(), other.rgba())
+    assert report.normalised_after([]) is report.normalised
+    assert report.normalised_after([Turn("00", 2)]) is None
+
+
+@pytest.mark.parametrize("kind", ["empty", "full"])
+def test_a_capture_with_views_left_out_is_not_normalised(ring: ViewSet, kind: str) -> None:
+    assert check_capture(changed(ring, 3, FAULTS[kind])).normalised is None
+    assert check_capture(replace(ring, has_masks=False)).normalised is None
 
 
 # --- one fault at a time ----------------------------------------------------------------------------------------------
@@ -181,7 +213,7 @@ def test_an_object_that_the_border_cuts_is_named(ring: ViewSet) -> None:
     shifted[:, 40:] = view.rgba()[:, :-40]
     parts = list(ring.views)
     parts[3] = replace(view, pixels=shifted, camera=replace(view.camera, cx=view.camera.cx + 40))
-    assert kinds(check_capture(replace(ring, views=tuple(parts)))) == {("cut", ("03",))}
+    assert kinds(check_capture(replace(ring, views=tuple(parts)))) == {("truncated", ("03",))}
 
 
 # --- coverage ---------------------------------------------------------------------------------------------------------
@@ -273,17 +305,17 @@ def test_a_displaced_mask_is_found_again(right: int, down: int) -> None:
     outline[26:34, 40:44] = True
     found = compare(np.roll(outline, (down, right), axis=(0, 1)), outline)
     assert found.shift == (-right, -down)
-    assert found.agreement + found.gain == pytest.approx(1)
+    assert found.iou + found.gain == pytest.approx(1)
     assert found.false_positive == pytest.approx(found.missing)
-    assert (found.agreement == 1) == (right == down == 0)
+    assert (found.iou == 1) == (right == down == 0)
 
 
 def test_a_mask_and_an_outline_that_never_meet() -> None:
     mask, outline = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
     mask[:3, :3], outline[-3:, -3:] = True, True
     found = compare(mask, outline)
-    assert (found.agreement, found.false_positive, found.missing) == (0, 1, 1)
-    assert compare(mask, np.zeros_like(mask)).agreement == 0
+    assert (found.iou, found.false_positive, found.missing) == (0, 1, 1)
+    assert compare(mask, np.zeros_like(mask)).iou == 0
 
 
 def test_reducing_keeps_colour_out_of_where_nothing_is() -> None:
@@ -297,18 +329,18 @@ def test_reducing_keeps_colour_out_of_where_nothing_is() -> None:
     assert np.abs(small[edge][:, :3].astype(int) - (200, 30, 40)).max() <= 1
 
 
-def test_readings_of_a_picture() -> None:
+def test_quality_of_a_picture() -> None:
     rng = np.random.default_rng(0)
     rgba = np.zeros((100, 100, 4), np.uint8)
     rgba[20:80, 30:100, :3] = rng.integers(60, 140, (60, 70, 1))
     rgba[20:80, 30:100, 3] = 255
     rgba[20:35, 30:100, :3] = 255
-    found = read_picture(rgba, has_mask=True)
-    assert found.cover == pytest.approx(0.42)
+    found = image_quality(rgba, has_mask=True)
+    assert found.mask_fraction == pytest.approx(0.42)
     assert found.overexposed == pytest.approx(0.25)
-    assert found.cut == pytest.approx(60 / (2 * 60 + 2 * 70 - 4))
-    assert read_picture(rgba, has_mask=False).cover == 1
-    assert math.isnan(read_picture(np.zeros_like(rgba), has_mask=True).fine)
+    assert found.truncated == pytest.approx(60 / (2 * 60 + 2 * 70 - 4))
+    assert image_quality(rgba, has_mask=False).mask_fraction == 1
+    assert math.isnan(image_quality(np.zeros_like(rgba), has_mask=True).laplacian)
 
 
 def test_a_deviation_counts_only_if_neither_the_set_nor_the_neighbourhood_explains_it() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.training.procedural import Part, box, moved
 from recon.checks.capture import CaptureReport, check_capture
 from recon.checks.orientation import Turn, find_turned, put_right, turned
+from recon.views.normalise import normalise_capture
 from scene.camera import orbit_camera
 from scene.errors import InputError
 from scene.view import View
@@ -78,6 +79,12 @@ def test_a_third_of_the_pictures_is_found_exactly_and_mended(
     assert [(t.name, t.quarters, t.mirrored) for t in report.turned] == [(f"{k:02d}", quarters, False) for k in which]
     (issue,) = report.issues
     assert (issue.kind, issue.views, issue.fatal) == ("turned", tuple(f"{k:02d}" for k in which), False)
+    moved = report.normalised_after(report.turned)
+    truth = normalise_capture(turned(wrong, report.turned))
+    assert moved is not None
+    assert moved.matrix.tobytes() == truth.matrix.tobytes()
+    assert same_pictures(moved.views, truth.views)
+    assert report.normalised_after([]) is None
     assert report.consistency is not None
     assert good.consistency is not None
     assert report.consistency < good.consistency - 0.1

@@ -24,14 +24,13 @@ from recon.export import export_mesh as module
 from recon.export.asset import Asset, halved, jpeg_of, to_asset_frame
 from recon.export.export_mesh import export_glb, export_mesh, format_of
 from recon.export.glb import glb_bytes, glb_of
-from recon.export.glb_check import Finding
 from recon.export.glb_read import read_glb
 from recon.export.validate import find_khronos_validator, validate_glb
-from recon.mesh.marching_cubes import vertex_normals
 from recon.profiles import FORMATS, PROFILES, Format, Profile, limit_checks, packings
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
+from scene.mesh import vertex_normals
 
 needs_khronos = pytest.mark.skipif(
     find_khronos_validator() is None, reason="the Khronos validator is not installed: run `make validator`"
@@ -71,11 +70,13 @@ def test_the_ending_chooses_the_format_and_the_file_is_checked(tmp_path: Path, e
     assert made.path == made.files[0] == tmp_path / f"a.b.{ending}"
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in made.files}
     assert made.size == sum(path.stat().st_size for path in made.files)
-    assert made.report.clean
-    assert made.report.tool == "structure"
+    assert ("check" in made.to_dict()) is (format_of(made.path) == "glb")
+    if made.report is not None:
+        assert made.report.clean
+        assert made.report.tool == "structure"
     assert made.limits == made.broken_limits == ()
     assert str(made).startswith(f"a.b.{ending}: 12 triangles, 1 piece, watertight, genus 0, 0.15 x 0.21 x 0.3 m, 0.0")
-    assert json.loads(json.dumps(made.facts(), allow_nan=False)) == made.facts()
+    assert json.loads(json.dumps(made.to_dict(), allow_nan=False)) == made.to_dict()
 
 
 @pytest.mark.parametrize("name", ["a.fbx", "a", "a.glb.zip", ".glb"])
@@ -94,6 +95,7 @@ def test_every_format_has_its_ending() -> None:
 def test_khronos_finds_nothing_in_any_profile(tmp_path: Path, unlit: bool) -> None:
     for profile in (None, PROFILES["lite"]):
         made = export_mesh(tmp_path / "a.glb", cube(), GlbSettings(unlit=unlit), profile=profile, khronos=True)
+        assert made.report is not None
         assert made.report.messages == ()
 
 
@@ -123,7 +125,7 @@ def test_quality_goes_before_pixels_and_both_are_said(tmp_path: Path, ending: Fo
     assert tight.broken_limits == (f"a.{ending} has {tight.size:,} bytes where 1,000 are allowed",)
     given_size = export_mesh(path, mesh, profile=allowing(1000), may_shrink=False, khronos=False)
     assert (given_size.jpeg_quality, given_size.texture) == (80, 2048)
-    assert given_size.facts()["limits"]["bytes"] == {"limit": 1000, "value": given_size.size, "held": False}
+    assert given_size.to_dict()["limits"]["bytes"] == {"limit": 1000, "value": given_size.size, "held": False}
     if ending == "glb":
         assert texture_of(path).size == (2048, 32)
 
@@ -226,26 +228,30 @@ def test_a_folder_that_is_a_file_and_a_file_that_is_a_folder(tmp_path: Path) -> 
     assert {path.name for path in tmp_path.iterdir()} == {"file", "b.glb"}
 
 
-@pytest.mark.parametrize("ending", ["obj", "ply", "stl", "usdz"])
-def test_an_unsound_file_is_our_fault_and_does_not_replace_a_sound_one(
-    tmp_path: Path, ending: Format, monkeypatch: pytest.MonkeyPatch
+def test_an_unsound_glb_is_our_fault_and_does_not_replace_a_sound_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / f"a.{ending}"
-    export_mesh(path, cube())
+    path = tmp_path / "a.glb"
+    export_mesh(path, cube(), khronos=False)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    finding = Finding("error", "BROKEN", "/here", "is broken")
-    patched = {**module._WRITERS, ending: replace(module._WRITERS[ending], check=lambda files: [finding])}
-    monkeypatch.setattr(module, "_WRITERS", patched)
-    with pytest.raises(ViewloomError, match=r"is not sound: error BROKEN at /here: is broken") as caught:
-        export_mesh(path, cube(32))
+    broken = lambda asset, jpeg, name: {f"{name}.glb": glb_of(asset, jpeg)[:-4]}  # noqa: E731
+    monkeypatch.setattr(module, "_WRITERS", {**module._WRITERS, "glb": replace(module._WRITERS["glb"], build=broken)})
+    with pytest.raises(ViewloomError, match=r"is not sound: error GLB_LENGTH_MISMATCH") as caught:
+        export_mesh(path, cube(32), khronos=False)
     assert caught.value.exit_code == 1
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_normals_that_are_no_numbers_do_not_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("part", ["uv", "normals", "vertices"])
+def test_numbers_that_are_none_do_not_pass(tmp_path: Path, ending: Format, part: str) -> None:
     mesh = cube()
-    with pytest.raises(ViewloomError, match="is not sound: error ACCESSOR_INVALID_FLOAT"):
-        export_mesh(tmp_path / "a.glb", replace(mesh, uv=np.full_like(mesh.uv, np.nan)), khronos=False)
+    with pytest.raises(InputError, match="cannot be exported"):
+        export_mesh(
+            tmp_path / f"a.{ending}", replace(mesh, **{part: np.full_like(getattr(mesh, part), np.nan)}), khronos=False
+        )
+    with pytest.raises(InputError, match="cannot be exported"):
+        export_mesh(tmp_path / f"a.{ending}", replace(mesh, normals=np.zeros_like(mesh.normals)), khronos=False)
     assert list(tmp_path.iterdir()) == []
 
 

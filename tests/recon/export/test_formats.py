@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import runpy
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,16 +24,19 @@ from recon.export.asset import Asset, asset_health, jpeg_of, to_asset_frame
 from recon.export.export_mesh import export_mesh
 from recon.export.glb import glb_of
 from recon.export.glb_check import examine_glb
-from recon.export.obj import check_obj, obj_comments, obj_files
-from recon.export.ply import check_ply, check_stl, ply_bytes, ply_comments, stl_bytes, vertex_colours
-from recon.export.usdz import usda_facts, usda_text, usdz_bytes
-from recon.mesh.marching_cubes import vertex_normals
+from recon.export.obj import obj_files
+from recon.export.ply import ply_bytes, stl_bytes, vertex_colours
+from recon.export.usdz import usda_text, usdz_bytes
 from recon.profiles import FORMATS, Format
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import apply_transform, orbit_camera
+from scene.mesh import vertex_normals
 from scene.raycast import mesh_caster
 
+CHECKS = runpy.run_path(str(Path(__file__).with_name("format_checks.py")))
+check_obj, check_ply, check_stl = (CHECKS[name] for name in ("check_obj", "check_ply", "check_stl"))
+obj_comments, ply_comments, usda_matrices = (CHECKS[name] for name in ("obj_comments", "ply_comments", "usda_matrices"))
 COLOURS = np.array([(230, 20, 20), (20, 230, 20), (20, 20, 230), (240, 240, 240)])
 """Top left, top right, bottom left, bottom right of the picture."""
 PAINTED: tuple[Format, ...] = ("glb", "obj", "ply", "usdz")
@@ -176,6 +180,18 @@ def test_unlit_is_said_in_the_words_of_each_format(unlit: bool) -> None:
     assert ply_bytes(asset) == ply_bytes(replace(asset, unlit=not unlit))
 
 
+@pytest.mark.parametrize("unlit", [False, True])
+def test_what_is_written_is_sound(tmp_path: Path, unlit: bool) -> None:
+    """By the checks of the tests: PLY, STL, OBJ and USDZ are not checked again when they are written."""
+    settings = GlbSettings(unlit=unlit)
+    for ending in ("obj", "ply", "stl", "usdz"):
+        made = export_mesh(tmp_path / f"x.{ending}", poster(), settings, extras={"a": 1})
+        files = {path.name: path.read_bytes() for path in made.files}
+        data = files[made.path.name]
+        found = check_obj(files) if ending == "obj" else CHECKS[f"check_{ending}"](data)
+        assert [finding for finding in found if finding.severity == "error"] == []
+
+
 # --- the mesh ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,17 +230,17 @@ def test_every_format_finds_back_to_the_world_of_the_capture(
     found = {
         "obj": obj_comments(obj_files(asset, jpeg, "a")["a.obj"]),
         "ply": ply_comments(ply_bytes(asset)),
-        "usdz": usda_facts(usdz_bytes(asset, jpeg, binary=False)),
+        "usdz": usda_matrices(usdz_bytes(asset, jpeg, binary=False)),
         "glb": {
             "world_from_asset": np.array(
                 examine_glb(glb_of(asset, jpeg)).content["asset"]["extras"]["world_from_asset"]
             )
         },
     }
-    for ending, facts in found.items():
-        assert set(facts) == {"world_from_asset"}, ending
-        assert np.array_equal(facts["world_from_asset"], asset.world_from_asset), ending
-        world = apply_transform(facts["world_from_asset"], asset.vertices.astype(np.float64))
+    for ending, matrices in found.items():
+        assert set(matrices) == {"world_from_asset"}, ending
+        assert np.array_equal(matrices["world_from_asset"], asset.world_from_asset), ending
+        world = apply_transform(matrices["world_from_asset"], asset.vertices.astype(np.float64))
         assert apply_transform(moved_in, world) == pytest.approx(mesh.vertices, abs=1e-5), ending
 
 

@@ -23,11 +23,11 @@ from pipeline.training.procedural import Part, box, moved
 from recon.export.asset import asset_transform
 from recon.export.glb import glb_bytes, write_glb
 from recon.export.glb_check import check_glb
-from recon.mesh.marching_cubes import vertex_normals
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import apply_transform, orbit_camera
 from scene.errors import InputError, SettingsError
+from scene.mesh import vertex_normals
 
 CORNERS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230), "white": (240, 240, 240)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import runpy
 import struct
 import zipfile
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from hypothesis import strategies as st
 
 from recon.export.asset import Asset, jpeg_of, to_asset_frame
 from recon.export.usdz import aligned_zip, has_usd, usda_text, usdz_bytes
-from recon.export.usdz_check import check_usdz, data_offset
-from recon.mesh.marching_cubes import vertex_normals
 from recon.texture.bake import TexturedMesh
+from scene.mesh import vertex_normals
 
+CHECKS = runpy.run_path(str(Path(__file__).with_name("format_checks.py")))
+check_usdz, data_offset = CHECKS["check_usdz"], CHECKS["data_offset"]
 needs_usd = pytest.mark.skipif(not has_usd(), reason="usd-core is not installed: pip install viewloom[usd]")
 
 

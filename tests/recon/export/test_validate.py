@@ -20,9 +20,9 @@ from recon.export import validate
 from recon.export.glb import glb_bytes
 from recon.export.glb_check import check_glb
 from recon.export.validate import find_khronos_validator, find_node, validate_glb
-from recon.mesh.marching_cubes import vertex_normals
 from recon.texture.bake import TexturedMesh
 from scene.errors import InputError, MissingBackendError, ViewloomError
+from scene.mesh import vertex_normals
 
 needs_khronos = pytest.mark.skipif(
     find_khronos_validator() is None, reason="the Khronos validator is not installed: run `make validator`"

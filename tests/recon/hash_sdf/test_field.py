@@ -11,7 +11,7 @@ from skimage import measure
 from torch import Tensor
 
 from recon.hash_sdf.field import HashField
-from recon.mesh.marching_cubes import mesh_health
+from recon.mesh.health import mesh_health
 from recon.neus import neus_alpha
 from scene.errors import SettingsError
 from scene.hashgrid import HashLayout
@@ -31,8 +31,8 @@ def trained(**options: object) -> HashField:
     field = HashField(LOW, HIGH, layout=SMALL, **options)
     with torch.no_grad():
         field.grid.table.normal_(std=0.3)
-        field.enter.weight.add_(0.2 * torch.randn_like(field.enter.weight))
-        field.leave.weight.add_(0.2 * torch.randn_like(field.leave.weight))
+        field.sdf_hidden.weight.add_(0.2 * torch.randn_like(field.sdf_hidden.weight))
+        field.sdf_out.weight.add_(0.2 * torch.randn_like(field.sdf_out.weight))
     return field
 
 
@@ -123,7 +123,7 @@ def test_differences_of_a_quadratic_are_exact() -> None:
 
 
 def test_bands_join_one_by_one_and_steps_follow_the_finest() -> None:
-    field = HashField(LOW, HIGH, layout=SMALL, first_levels=2, level_share=0.25)
+    field = HashField(LOW, HIGH, layout=SMALL, first_levels=2, level_interval=0.25)
     seen = []
     for share in (0.0, 0.24, 0.25, 0.5, 0.75, 1.0):
         field.set_progress(share)
@@ -139,7 +139,7 @@ def test_the_dense_grid_holds_the_distances_at_its_voxels(shape: tuple[int, int,
     field = HashField(low, high, layout=SMALL, radius=0.3, centre=torch.tensor([0.1, 0.2, 0.3]))
     with torch.no_grad():
         field.grid.table.normal_()
-        field.enter.weight.normal_(std=0.3)
+        field.sdf_hidden.weight.normal_(std=0.3)
     axes = [
         a + (torch.arange(n) + 0.5) / n * (b - a) for a, b, n in zip(low.tolist(), high.tolist(), shape, strict=True)
     ]
@@ -204,7 +204,7 @@ def test_a_saved_field_is_the_same_field() -> None:
 
 
 def test_a_field_learns_a_box() -> None:
-    field = sphere(0.3, level_share=0.1, first_levels=2)
+    field = sphere(0.3, level_interval=0.1, first_levels=2)
     optimiser = torch.optim.Adam(field.parameter_groups(2e-3), betas=(0.9, 0.99), eps=1e-15)
 
     def error() -> Tensor:

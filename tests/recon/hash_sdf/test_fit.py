@@ -62,8 +62,8 @@ def test_a_ball_is_found_from_a_wrong_start(rays: RaySet, hull: Hull, wrong: flo
     assert np.abs(off(first).mean()) > 1
     assert np.abs(off(last).mean()) < 0.3
     assert np.abs(off(last)).max() < 2
-    for loss, factor in (("loss_mask", 0.5), ("loss_colour", 1.0)):
-        assert float(str(last.facts[loss])) < factor * float(str(first.facts[loss]))
+    for loss, factor in (("mask", 0.5), ("colour", 1.0)):
+        assert last.report.losses[loss] < factor * first.report.losses[loss]
     vertices, _ = extract_mesh(last)
     colours, side = last.colours_at(vertices), vertices[:, 0]
     red, blue = (np.median(colours[chosen], axis=0) for chosen in (side > 0.1, side < -0.1))
@@ -89,14 +89,14 @@ def test_the_same_seed_gives_the_same_surface_and_leaves_other_draws_alone(rays:
     assert torch.rand(1) == expected
     again, other = fit(rays, hull, SHORT), fit(rays, hull, replace(SHORT, seed=1))
     assert (first.sdf.tobytes(), first.colour.tobytes()) == (again.sdf.tobytes(), again.colour.tobytes())
-    assert first.facts == again.facts
+    assert first.report == again.report
     assert (first.sdf != other.sdf).any()
 
 
 def test_progress_is_told_at_every_step(rays: RaySet, hull: Hull) -> None:
-    told: list[tuple[int, int]] = []
-    fit_hash_grid(rays, hull, SHORT, torch.device("cpu"), lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+    reported: list[tuple[int, int]] = []
+    fit_hash_grid(rays, hull, SHORT, torch.device("cpu"), lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 2), (2, 2)]
 
 
 @given(arrays(np.float32, st.integers(1, 30), elements=st.floats(0, 1, width=32)), st.floats(0.05, 1.0))

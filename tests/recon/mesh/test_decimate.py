@@ -13,7 +13,7 @@ from skimage import measure
 
 from pipeline.training.procedural import Part
 from recon.mesh.decimate import decimate
-from recon.mesh.marching_cubes import mesh_health
+from recon.mesh.health import mesh_health
 from recon.mesh.metrics import distance_to_mesh, sample_surface
 from recon.mesh.topology import merge_vertices
 from scene.voxels import voxel_centres

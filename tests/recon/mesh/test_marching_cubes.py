@@ -9,23 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
-from pipeline.training.procedural import Part, box, moved, torus
-from recon.mesh.marching_cubes import (
-    decimate,
-    extract_mesh,
+from pipeline.training.procedural import Part, box
+from recon.mesh.decimate import decimate
+from recon.mesh.health import mesh_health
+from recon.mesh.marching_cubes import extract_mesh, taubin
+from recon.mesh.topology import (
     face_components,
-    mesh_health,
     part_touching_sheets,
     remove_small_components,
     remove_unreferenced_vertices,
-    signed_volume,
-    taubin,
-    vertex_normals,
 )
 from recon.surface import Surface
 from scene.errors import InputError
+from scene.mesh import signed_volume, vertex_normals
 from scene.voxel_grid import VoxelGrid
 from scene.voxels import voxel_centres
 
@@ -35,7 +32,7 @@ CENTRE = np.array([0.15, -0.1, 0.05])
 
 
 def surface_of(sdf: np.ndarray, half: float = HALF) -> Surface:
-    return Surface.cube(sdf.astype(np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), half, {})
+    return Surface.cube(sdf.astype(np.float32), np.full((2, 2, 2, 3), 0.5, np.float32), half)
 
 
 def sphere_surface(radius: float, resolution: int = 32, half: float = HALF) -> Surface:
@@ -66,7 +63,7 @@ def test_vertices_lie_on_the_surface_in_any_box(radius: float, shape: tuple[int,
     grid = VoxelGrid(CENTRE - np.array(shape) * voxel / 2 + np.array([0.02, -0.03, 0.05]), voxel, shape)
     points = np.stack(np.meshgrid(*grid.centres(), indexing="ij"), -1)
     sdf = (np.linalg.norm(points - CENTRE, axis=-1) - radius).astype(np.float32)
-    vertices, faces = extract_mesh(Surface(sdf, np.full((2, 2, 2, 3), 0.5, np.float32), grid.low, voxel, {}))
+    vertices, faces = extract_mesh(Surface(sdf, np.full((2, 2, 2, 3), 0.5, np.float32), grid.low, voxel))
     distance = np.abs(np.linalg.norm(vertices - CENTRE, axis=1) - radius)
     assert distance.max() < voxel**2 / (4 * radius) + 1e-6
     assert mesh_health(vertices, faces).watertight
@@ -96,12 +93,12 @@ def test_nothing_inside_is_an_error(value: float) -> None:
 def test_specks_go_and_parts_stay(ball: Callable[..., Part]) -> None:
     """Areas 0.16, 0.09 and 0.01 of each other: only the smallest is a speck at a tenth."""
     big, part, speck = ball(0.4), ball(0.3, (1, 0, 0)), ball(0.1, (0, 2, 0))
-    vertices, faces = remove_small_components(*together(speck, big, part), share=0.1)
+    vertices, faces = remove_small_components(*together(speck, big, part), fraction=0.1)
     assert len(vertices) == len(big[0]) + len(part[0])
     assert len(faces) == len(big[1]) + len(part[1])
     assert vertices[:, 1].max() < 1
     assert signed_volume(vertices, faces) == pytest.approx(4 / 3 * math.pi * (0.4**3 + 0.3**3), rel=0.01)
-    everything = remove_small_components(*together(speck, big, part), share=0.05)
+    everything = remove_small_components(*together(speck, big, part), fraction=0.05)
     assert mesh_health(*everything).components == 3
 
 
@@ -200,54 +197,3 @@ def test_smoothing_gives_every_neighbour_the_same_weight() -> None:
     for k in range(8):
         neighbours = sorted({int(v) for face in faces if k in face for v in face} - {k})
         assert moved_once[k] == pytest.approx(vertices[neighbours].mean(axis=0))
-
-
-def test_normals_of_a_ball_point_away_from_its_middle(ball: Callable[..., Part]) -> None:
-    vertices, faces = ball(0.5)
-    assert vertex_normals(vertices, faces) == pytest.approx(vertices / 0.5, abs=0.01)
-
-
-def test_normals_are_weighted_by_area_and_never_zero() -> None:
-    vertices = np.array([[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 1], [9, 9, 9.0]])
-    normals = vertex_normals(vertices, np.array([[0, 1, 2], [0, 2, 3]]))
-    assert normals[0] == pytest.approx(np.array([3, 0, 9]) / math.hypot(3, 9))
-    assert normals[1] == pytest.approx([0, 0, 1])
-    assert normals[4].tolist() == [0, 0, 1]
-    assert np.linalg.norm(vertex_normals(vertices * 1e-4, np.array([[0, 1, 2]])), axis=1) == pytest.approx(1)
-
-
-@given(st.tuples(*[st.floats(0.1, 2)] * 3), st.tuples(*[st.floats(-3, 3)] * 3), st.tuples(*[st.floats(-3, 3)] * 3))
-def test_volume_does_not_depend_on_place_and_heading(
-    size: tuple[float, float, float], turn: tuple[float, float, float], offset: tuple[float, float, float]
-) -> None:
-    vertices, faces = moved(box(size), offset, Rotation.from_rotvec(turn).as_matrix())
-    assert signed_volume(vertices, faces) == pytest.approx(8 * math.prod(size))
-    assert signed_volume(vertices, faces[:, ::-1]) == pytest.approx(-8 * math.prod(size))
-
-
-def test_health_of_known_meshes() -> None:
-    vertices, faces = box((1.0, 0.5, 0.25))
-    whole = mesh_health(vertices, faces)
-    assert (whole.vertices, whole.faces, whole.components, whole.watertight) == (8, 12, 1, True)
-    assert (whole.boundary_edges, whole.non_manifold_edges, whole.euler) == (0, 0, 2)
-    assert (whole.volume, whole.size) == (pytest.approx(1.0), (2.0, 1.0, 0.5))
-    assert (whole.degenerate_faces, whole.consistent, whole.genus) == (0, True, 0)
-    open_box = mesh_health(vertices, faces[1:])
-    assert (open_box.watertight, open_box.boundary_edges, open_box.euler) == (False, 3, 1)
-    assert open_box.genus is None
-    turned = mesh_health(vertices, np.concatenate([faces[:1, ::-1], faces[1:]]))
-    assert (turned.watertight, turned.consistent) == (True, False)
-    flat = vertices.copy()
-    flat[0] = flat[1]
-    assert mesh_health(flat, faces).degenerate_faces == (np.isin(faces, [0, 1]).sum(axis=1) == 2).sum() == 2
-    ring = torus(0.5, 0.2)
-    assert (mesh_health(*ring).euler, mesh_health(*ring).volume > 0) == (0, True)
-    assert mesh_health(*together((vertices, faces), ring, ring)).components == 3
-    assert mesh_health(*together((vertices, faces), ring, ring)).genus == 2
-
-
-def test_edges_shared_by_four_faces_are_found() -> None:
-    vertices = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0.0]])
-    tent = lambda a, b: [[0, 1, a], [1, 0, b], [0, a, b], [1, b, a]]  # noqa: E731
-    health = mesh_health(vertices, np.array(tent(2, 3) + tent(4, 5)))
-    assert (health.non_manifold_edges, health.boundary_edges, health.watertight) == (1, 0, False)

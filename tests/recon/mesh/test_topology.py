@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box, moved, torus
-from recon.mesh.marching_cubes import clean_mesh, mesh_health
+from recon.mesh.health import mesh_health
+from recon.mesh.marching_cubes import clean_mesh
 from recon.mesh.topology import (
     contract_short_edges,
     drop_doubles,

@@ -84,7 +84,7 @@ def small_config(data: Path, out: Path, steps: int) -> TrainerConfig:
     parser.orientation_method, parser.center_method, parser.auto_scale_poses = "up", "poses", True
     config.pipeline.datamanager.train_num_rays_per_batch = 192
     model = config.pipeline.model
-    model.levels, model.finest, model.log2_size, model.probes, model.sections = 5, 32, 10, 16, 16
+    model.levels, model.finest, model.log2_size, model.probes, model.intervals = 5, 32, 10, 16, 16
     # The ball has radius 0.33 or so after the scaling, the first sphere 0.4.
     model.radius = 0.3
     config.optimizers["networks"]["optimizer"] = replace(config.optimizers["networks"]["optimizer"], lr=5e-3)

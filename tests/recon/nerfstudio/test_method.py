@@ -125,7 +125,7 @@ def test_a_saved_run_is_the_same_field(run: tuple[Trainer, list[float]]) -> None
     points = torch.rand(50, 3) - 0.5
     assert torch.equal(loaded.model.field.sdf(points), trainer.pipeline.model.field.sdf(points))
     assert torch.equal(loaded.model.field.rgb(points), trainer.pipeline.model.field.rgb(points))
-    assert float(loaded.model.sharpness) == float(trainer.pipeline.model.sharpness)
+    assert float(loaded.model.inv_s) == float(trainer.pipeline.model.inv_s)
 
 
 def test_whole_pictures_are_drawn_for_evaluation(run: tuple[Trainer, list[float]]) -> None:

@@ -14,7 +14,7 @@ BOX = torch.tensor([[-1.0] * 3, [1.0] * 3])
 
 
 def build(**settings: object) -> HashSurfaceModel:
-    small = {"levels": 4, "finest": 32, "log2_size": 10, "probes": 48, "sections": 48, "radius": 0.25}
+    small = {"levels": 4, "finest": 32, "log2_size": 10, "probes": 48, "intervals": 48, "radius": 0.25}
     config = HashSurfaceModelConfig(**{**small, **settings})
     return config.setup(scene_box=SceneBox(BOX), num_train_data=4, metadata={}, device="cpu")
 
@@ -33,7 +33,7 @@ def batch(count: int, alpha: float = 1.0) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("directional", [False, True])
 def test_the_first_sphere_is_drawn_where_it_is(directional: bool) -> None:
-    model = build(sharpness=0.6, directional=directional).eval()
+    model = build(variance=0.6, directional=directional).eval()
     out = model(bundle([0.0, 0.3, 0.9]))
     assert out["depth"][:2, 0].detach().numpy() == pytest.approx([1.5, 2 - (0.25 - 0.09) ** 0.5], abs=0.01)
     assert out["accumulation"][:, 0].detach().numpy() == pytest.approx([1, 1, 0], abs=0.01)
@@ -46,12 +46,12 @@ def test_the_first_sphere_is_drawn_where_it_is(directional: bool) -> None:
 
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.7])
 def test_depth_does_not_depend_on_how_sharp_the_density_is(p: float) -> None:
-    model = build(sharpness=p).eval()
+    model = build(variance=p).eval()
     assert float(model(bundle([0.0]))["depth"].detach()) == pytest.approx(1.5, abs=0.003)
 
 
 def test_losses_tell_right_outlines_from_wrong_ones() -> None:
-    model = build(sharpness=0.6)
+    model = build(variance=0.6)
     hit, miss = [0.0, 0.1, 0.2], [0.8, 0.9, 0.95]
     right = model.get_loss_dict(model(bundle(hit)), batch(3)), model.get_loss_dict(model(bundle(miss)), batch(3, 0.0))
     wrong = model.get_loss_dict(model(bundle(hit)), batch(3, 0.0)), model.get_loss_dict(model(bundle(miss)), batch(3))
@@ -63,7 +63,7 @@ def test_losses_tell_right_outlines_from_wrong_ones() -> None:
 
 
 def test_colours_are_compared_on_the_background_they_were_drawn_on() -> None:
-    model = build(sharpness=0.6)
+    model = build(variance=0.6)
     out = model(bundle([0.9, 0.95]))
     assert "background" in out
     assert float(model.get_loss_dict(out, batch(2, 0.0))["colour"].detach()) < 0.01
@@ -72,12 +72,12 @@ def test_colours_are_compared_on_the_background_they_were_drawn_on() -> None:
 def test_every_parameter_has_a_group_and_learns() -> None:
     model = build(directional=True)
     groups = model.get_param_groups()
-    assert groups.keys() == {"table", "networks", "sharpness"}
+    assert groups.keys() == {"table", "networks", "variance"}
     grouped = {id(p) for params in groups.values() for p in params}
     assert grouped == {id(p) for p in model.parameters()} - {id(model.device_indicator_param)}
     with torch.no_grad():
         # The features of the grid count for nothing at first.
-        model.field.enter.weight.add_(0.05 * torch.randn_like(model.field.enter.weight))
+        model.field.sdf_hidden.weight.add_(0.05 * torch.randn_like(model.field.sdf_hidden.weight))
     rays = torch.linspace(-0.6, 0.6, 32).tolist()
     sum(model.get_loss_dict(model(bundle(rays)), batch(32)).values()).backward()
     for name, params in groups.items():

@@ -93,18 +93,18 @@ def test_dull_pictures_have_no_gloss() -> None:
 
 def test_a_shiny_ball_has_one_colour(fitted: Surface, shiny_ball: ViewSet, specular: SpecularSH) -> None:
     dull = fit_surface(shiny_ball, replace(SHINY, view_dependence=False))
-    assert "gloss" not in dull.facts
+    assert dull.report.specular is None
     assert dull.specular is None
     points = RADIUS * on_sphere(1000)
     uneven = [(surface.colours_at(points) - OWN / 255).std(axis=0).mean() for surface in (fitted, dull)]
     assert uneven[0] < 0.7 * uneven[1]
     off = [np.abs(np.linalg.norm(extract_mesh(s)[0], axis=1) - RADIUS).mean() for s in (fitted, dull)]
     assert off[0] < 1.05 * off[1]
-    low, high = fitted.facts["exposures"]  # type: ignore[misc]
+    low, high = fitted.report.exposures
     assert 1.08 < high / low < 1.25  # it comes to 1.1 slowly
     assert fitted.specular is not None
     assert fitted.specular.coefficients == pytest.approx(specular.coefficients, abs=0.02)
-    assert fitted.facts["gloss"] == pytest.approx(0.07, abs=0.03)
+    assert fitted.report.specular == pytest.approx(0.07, abs=0.03)
 
 
 def test_textures_leave_the_gloss_out(
@@ -133,9 +133,9 @@ def test_a_stopped_fit_with_gloss_goes_on_to_the_same_bytes(
     settings = replace(SHINY, levels=(8, 12), iterations=(10, 120), rays=256, image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
     stopped(shiny_ball, settings, path, 115)
-    told: list[int] = []
-    again = fit_surface(shiny_ball, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
-    assert told[0] == 111
+    reported: list[int] = []
+    again = fit_surface(shiny_ball, settings, checkpoint=path, on_step=lambda done, total: reported.append(done))
+    assert reported[0] == 111
     whole = fit_surface(shiny_ball, settings)
     assert again.sdf.tobytes() == whole.sdf.tobytes()
     assert again.colour.tobytes() == whole.colour.tobytes()

@@ -37,7 +37,7 @@ def whole(ball_views: ViewSet) -> Surface:
 
 
 def same(a: Surface, b: Surface) -> bool:
-    return (a.sdf.tobytes(), a.colour.tobytes(), a.facts) == (b.sdf.tobytes(), b.colour.tobytes(), b.facts)
+    return (a.sdf.tobytes(), a.colour.tobytes(), a.report) == (b.sdf.tobytes(), b.colour.tobytes(), b.report)
 
 
 @pytest.mark.parametrize("step", [60, 105, 220, 250], ids=["too early", "first level", "last level", "at the end"])
@@ -47,10 +47,10 @@ def test_a_stopped_fit_goes_on_to_the_same_bytes(
     path = tmp_path / "fit.npz"
     stopped(ball_views, SETTINGS, path, step)
     assert path.exists() == (step >= 100)
-    told: list[int] = []
-    again = fit_surface(ball_views, SETTINGS, checkpoint=path, on_step=lambda done, total: told.append(done))
+    reported: list[int] = []
+    again = fit_surface(ball_views, SETTINGS, checkpoint=path, on_step=lambda done, total: reported.append(done))
     first = {60: 1, 105: 101}.get(step, 221)
-    assert told == list(range(first, 251))
+    assert reported == list(range(first, 251))
     assert same(again, whole)
 
 
@@ -100,10 +100,10 @@ def test_states_belong_to_one_fit(state_file: Path, ball_views: ViewSet) -> None
 def test_a_state_of_other_settings_is_not_continued(state_file: Path, ball_views: ViewSet, tmp_path: Path) -> None:
     path = tmp_path / "fit.npz"
     path.write_bytes(state_file.read_bytes())
-    told: list[int] = []
+    reported: list[int] = []
     other = replace(SETTINGS, iterations=(3, 3))
-    fit_surface(ball_views, other, checkpoint=path, on_step=lambda done, total: told.append(done))
-    assert told == [1, 2, 3, 4, 5, 6]
+    fit_surface(ball_views, other, checkpoint=path, on_step=lambda done, total: reported.append(done))
+    assert reported == [1, 2, 3, 4, 5, 6]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def small_state() -> FitState:
     grid = np.linalg.norm(voxel_centres(10, 5.0), axis=-1) - 3
     band = NarrowBandSDF(VoxelGrid(np.array([-0.3, 0.1, 0.2]) / 7, 0.1 / 3, (10, 10, 10)), grid.astype(np.float32), 2.2)
     rng = np.random.default_rng(3)
-    for array in (band.colour, band.moments_sdf, band.moments_colour, band.light, band.moments_light):
+    for array in (band.colour, band.moments_sdf, band.moments_colour, band.shading, band.moments_shading):
         array[:] = rng.random(array.shape)
     band.steps, band.mean_square = 17, 1e-7 / 3
     return FitState.of(band, band.grid * 2, 1, 100, rng, (np.inf, 0.1 / 3), "name")
@@ -195,7 +195,7 @@ def test_foreign_files_are_passed_over(tmp_path: Path, ball_views: ViewSet) -> N
     np.save(tmp_path / "array.npy", np.zeros(3))
     assert FitState.resume(tmp_path / "array.npy", "name") is None
     # A fit begins anew, and replaces the file when it writes its own state.
-    told: list[int] = []
-    fit_surface(ball_views, SETTINGS, checkpoint=path, on_step=lambda done, total: told.append(done))
-    assert told[0] == 1
+    reported: list[int] = []
+    fit_surface(ball_views, SETTINGS, checkpoint=path, on_step=lambda done, total: reported.append(done))
+    assert reported[0] == 1
     assert FitState.resume(path, digest_of(ball_views)) is not None

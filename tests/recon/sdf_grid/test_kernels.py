@@ -22,7 +22,7 @@ from scene.voxel_grid import VoxelGrid
 
 BOX = VoxelGrid(np.array([-0.62, -0.5, -0.38]), 0.08, (15, 13, 11))
 CAMERAS = tuple(orbit_camera(1.1 * k, 0.5 - 0.4 * k, 1.5, size=24) for k in range(3))
-LIMIT = kernels.MAX_SECTIONS
+LIMIT = kernels.MAX_INTERVALS
 
 
 def bumpy_ball(box: VoxelGrid = BOX, radius: float = 3.6, noise: float = 0.3) -> np.ndarray:
@@ -34,11 +34,11 @@ def bumpy_ball(box: VoxelGrid = BOX, radius: float = 3.6, noise: float = 0.3) ->
 
 
 def random_band(width: float = 3.0) -> NarrowBandSDF:
-    """A band with colours and light of its own."""
+    """A band with albedo and shading of its own."""
     band = NarrowBandSDF(BOX, bumpy_ball(), width)
     rng = np.random.default_rng(5)
     band.colour[:] = rng.random(band.colour.shape)
-    band.light[:] = [0.3, -0.2, 0.25]
+    band.shading[:] = [0.3, -0.2, 0.25]
     return band
 
 
@@ -53,9 +53,9 @@ class Shot:
     weight: np.ndarray
     backdrop: np.ndarray
     jitter: np.ndarray
-    sharpness: float = 1.1
+    inv_s: float = 1.1
     step: float = 0.5
-    reach: float = 1e3
+    truncation: float = 1e3
     mask_weight: float = 0.5
     limits: tuple[float, float] = (math.inf, math.inf)
 
@@ -76,33 +76,21 @@ class Shot:
         """Run the kernel, the gradients into the band's lanes; returns errors and the backdrop's gradient."""
         count, band = len(self.view), self.band
         error, of_backdrop = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32)
+        x, y = self.pixels[:, 0].copy(), self.pixels[:, 1].copy()
         kernels.fit_step(
-            band.grid,
-            band.index,
-            band.colour,
-            camera_rows(CAMERAS, band.box),
-            self.view,
-            self.pixels[:, 0].copy(),
-            self.pixels[:, 1].copy(),
-            self.rgba[:, :3],
-            self.rgba[:, 3],
-            self.weight,
-            self.backdrop,
-            self.jitter,
-            np.float32(self.sharpness),
-            np.float32(self.step),
-            np.float32(self.reach),
-            np.float32(self.mask_weight),
-            np.float32(self.limits[0]),
-            np.float32(self.limits[1]),
-            band.light,
-            band.grad_sdf,
-            band.grad_colour,
-            band.grad_light,
-            of_backdrop,
+            band.field,
+            kernels.Rays(camera_rows(CAMERAS, band.box), self.view, x, y),
+            self.sampling,
+            kernels.Target(self.rgba[:, :3], self.rgba[:, 3], self.weight, self.backdrop, self.jitter),
+            kernels.Loss(np.float32(self.mask_weight), np.float32(self.limits[0]), np.float32(self.limits[1])),
+            kernels.Gradients(band.grad_sdf, band.grad_colour, band.grad_shading, of_backdrop),
             error,
         )
         return error, of_backdrop
+
+    @property
+    def sampling(self) -> kernels.Sampling:
+        return kernels.Sampling(np.float32(self.inv_s), np.float32(self.step), np.float32(self.truncation))
 
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
         """Origins and unit directions, grid coordinates."""
@@ -129,25 +117,25 @@ def slope_at(grid: Tensor, points: Tensor) -> Tensor:
 
 
 def march(shot: Shot, grid: Tensor, origin: np.ndarray, direction: np.ndarray, jitter: float) -> list[float]:
-    """Section starts of one ray, in plain Python."""
+    """Interval starts of one ray, in plain Python."""
     low, high = np.full(3, 0.01), np.array(grid.shape) - 1.01
     a, b = (low - origin) / direction, (high - origin) / direction
     near, far = max(0.0, float(np.minimum(a, b).max())), float(np.maximum(a, b).min())
     value = lambda t: float(look_up(grid, torch.from_numpy(origin + t * direction)[None])[0])  # noqa: E731
-    sigmoid = lambda x: 1 / (1 + math.exp(-shot.sharpness * x))  # noqa: E731
+    sigmoid = lambda x: 1 / (1 + math.exp(-shot.inv_s * x))  # noqa: E731
     starts: list[float] = []
     through, t = 1.0, near + jitter * shot.step
     while t < far and len(starts) < LIMIT:
         here = value(t)
-        if here > shot.reach:
-            t += max(here - shot.reach, shot.step) + 1e-3
+        if here > shot.truncation:
+            t += max(here - shot.truncation, shot.step) + 1e-3
             continue
         if t + shot.step >= far:
             break
         starts.append(t)
         before, after = sigmoid(here), sigmoid(value(t + shot.step))
         through *= 1 - max(0.0, (before - after) / (before + 1e-5))
-        if through < 3e-3 or here < -shot.reach:
+        if through < 3e-3 or here < -shot.truncation:
             break
         t += shot.step
     return starts
@@ -160,7 +148,7 @@ class Reference:
     error: np.ndarray
     sdf: np.ndarray
     colour: np.ndarray
-    light: np.ndarray
+    shading: np.ndarray
     backdrop: np.ndarray
     picture: np.ndarray
     """Premultiplied colour, opacity and distance."""
@@ -171,7 +159,7 @@ def differentiated(shot: Shot) -> Reference:
     band = shot.band
     grid = torch.from_numpy(band.grid).double().requires_grad_()
     colour = torch.from_numpy(band.colour).double().requires_grad_()
-    light = torch.from_numpy(band.light).double().requires_grad_()
+    shading = torch.from_numpy(band.shading).double().requires_grad_()
     behind = torch.from_numpy(shot.backdrop).double().requires_grad_()
     dense = colour[torch.from_numpy(band.index).long()]
     errors, pictures, losses = [], [], []
@@ -179,16 +167,16 @@ def differentiated(shot: Shot) -> Reference:
     for r, (origin, direction) in enumerate(zip(*shot.rays(), strict=True)):
         starts = torch.tensor(march(shot, grid.detach(), origin, direction, float(shot.jitter[r])))
         at = lambda t, o=origin, d=direction: torch.from_numpy(o) + t.double()[:, None] * torch.from_numpy(d)  # noqa: E731
-        before = torch.sigmoid(shot.sharpness * look_up(grid, at(starts)))
-        after = torch.sigmoid(shot.sharpness * look_up(grid, at(starts + shot.step)))
+        before = torch.sigmoid(shot.inv_s * look_up(grid, at(starts)))
+        after = torch.sigmoid(shot.inv_s * look_up(grid, at(starts + shot.step)))
         alpha = ((before - after) / (before + 1e-5)).relu()
-        light_left = torch.cumprod(torch.cat([torch.ones(1), 1 - alpha]), 0)
-        weight, through = alpha * light_left[:-1], light_left[-1]
+        transmittance = torch.cumprod(torch.cat([torch.ones(1), 1 - alpha]), 0)
+        weight, through = alpha * transmittance[:-1], transmittance[-1]
         middle = at(starts + shot.step / 2)
         slope = slope_at(grid, middle)
         normal = slope / (slope.square().sum(-1, keepdim=True) + 1e-6).sqrt()
         painted = torch.stack([look_up(dense[..., c], middle) for c in range(3)], -1)
-        seen = (weight[:, None] * painted * (1 + normal @ light)[:, None]).sum(0)
+        seen = (weight[:, None] * painted * (1 + normal @ shading)[:, None]).sum(0)
         target, a = torch.from_numpy(shot.rgba[r, :3]).double(), float(shot.rgba[r, 3])
         off = seen + through * behind[r] - target * a - (1 - a) * behind[r].detach()
         size = float(off.detach().abs().mean())
@@ -207,7 +195,9 @@ def differentiated(shot: Shot) -> Reference:
         depth = float((weight * (starts + shot.step / 2)).sum().detach()) / max(float(opacity.detach()), 1e-6)
         pictures.append([*seen.detach().tolist(), errors[-1][2], depth])
     torch.stack(losses).sum().backward()
-    gradients = [np.zeros(tuple(x.shape)) if x.grad is None else x.grad.numpy() for x in (grid, colour, light, behind)]
+    gradients = [
+        np.zeros(tuple(x.shape)) if x.grad is None else x.grad.numpy() for x in (grid, colour, shading, behind)
+    ]
     return Reference(np.array(errors), *gradients, np.array(pictures))
 
 
@@ -217,9 +207,9 @@ def same(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 
 CASES: dict[str, Callable[[Shot], Shot]] = {
-    "sections everywhere": lambda s: s,
-    "sections near the surface": lambda s: replace(s, reach=1.5, step=0.7),
-    "sharp": lambda s: replace(s, sharpness=4.0, reach=2.0),
+    "intervals everywhere": lambda s: s,
+    "intervals near the surface": lambda s: replace(s, truncation=1.5, step=0.7),
+    "sharp": lambda s: replace(s, inv_s=4.0, truncation=2.0),
     "without masks": lambda s: replace(s, mask_weight=-1.0),
     "hard masks": lambda s: replace(s, rgba=np.where(np.arange(4) < 3, s.rgba, s.rgba.round()).astype(np.float32)),
     "contradictions": lambda s: replace(s, limits=(0.3, 0.7)),
@@ -236,9 +226,9 @@ def test_gradients_are_those_of_automatic_differentiation(case: Callable[[Shot],
     slots = tuple(band.cells.T)
     assert same(band.grad_sdf.sum(axis=0)[:-1], truth.sdf[slots])
     assert same(band.grad_colour.sum(axis=0)[:-1], truth.colour[:-1])
-    assert same(band.grad_light.sum(axis=0), truth.light)
+    assert same(band.grad_shading.sum(axis=0), truth.shading)
     assert same(of_backdrop, truth.backdrop)
-    assert all(np.abs(g).max() > 0 for g in (truth.sdf, truth.colour, truth.light, truth.backdrop))
+    assert all(np.abs(g).max() > 0 for g in (truth.sdf, truth.colour, truth.shading, truth.backdrop))
 
 
 def test_lanes_are_added_to_and_cover_all_rays() -> None:
@@ -265,23 +255,11 @@ def test_voxels_that_no_ray_passes_have_no_gradient() -> None:
 
 def test_rendered_rays_are_those_of_the_reference() -> None:
     shot = Shot.of(random_band())
-    shot = replace(shot, jitter=np.full_like(shot.jitter, 0.5), reach=1.5)
+    shot = replace(shot, jitter=np.full_like(shot.jitter, 0.5), truncation=1.5)
     out = np.zeros((len(shot.view), 5), np.float32)
     band = shot.band
-    kernels.render_rays(
-        band.grid,
-        band.index,
-        band.colour,
-        band.light,
-        camera_rows(CAMERAS, band.box),
-        shot.view,
-        shot.pixels[:, 0].copy(),
-        shot.pixels[:, 1].copy(),
-        np.float32(shot.sharpness),
-        np.float32(shot.step),
-        np.float32(shot.reach),
-        out,
-    )
+    x, y = shot.pixels[:, 0].copy(), shot.pixels[:, 1].copy()
+    kernels.render_rays(band.field, kernels.Rays(camera_rows(CAMERAS, band.box), shot.view, x, y), shot.sampling, out)
     truth = differentiated(shot).picture
     assert same(out[:, :4], truth[:, :4])
     hit = truth[:, 3] > 0.01
@@ -298,9 +276,9 @@ def results(threads: int) -> list[bytes]:
         error, of_backdrop = shot.compiled()
         shot.band.regularise(0.1, 0.05, 1.0)
         shot.band.step(0.2, 0.03, blur=2)
-        shot.band.step_light(0.03)
+        shot.band.step_shading(0.03)
         band = shot.band
-        return [x.tobytes() for x in (error, of_backdrop, band.grid, band.colour, band.light)]
+        return [x.tobytes() for x in (error, of_backdrop, band.grid, band.colour, band.shading)]
     finally:
         numba.set_num_threads(before)
 

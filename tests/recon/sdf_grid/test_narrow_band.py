@@ -130,17 +130,17 @@ def test_little_signal_moves_little() -> None:
     assert changes[1][150] < 2e-3 * changes[1][50]
 
 
-def test_light_turns_against_its_gradient_and_never_hides_a_colour() -> None:
+def test_shading_turns_against_its_gradient_and_never_hides_a_colour() -> None:
     band = NarrowBandSDF(BOX, ball(), 2.0)
     for _ in range(100):
         band.steps += 1
-        band.grad_light[1] = [0.3, 0, -0.1]
-        band.step_light(0.05)
-        assert not band.grad_light.any()
-    assert band.light[0] < -0.3
-    assert band.light[1] == 0
-    assert band.light[2] > 0.3
-    assert np.linalg.norm(band.light) <= 0.6 + 1e-6
+        band.grad_shading[1] = [0.3, 0, -0.1]
+        band.step_shading(0.05)
+        assert not band.grad_shading.any()
+    assert band.shading[0] < -0.3
+    assert band.shading[1] == 0
+    assert band.shading[2] > 0.3
+    assert np.linalg.norm(band.shading) <= 0.6 + 1e-6
 
 
 def test_voxels_outside_the_band_have_the_nearest_ones_colour() -> None:

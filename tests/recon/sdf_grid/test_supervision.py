@@ -21,6 +21,7 @@ from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows
 from recon.sdf_grid.supervision import SupervisionMaps
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import MapReport
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull, visual_hull
 from scene.camera import look_at, orbit_camera
@@ -120,8 +121,8 @@ def test_depth_opens_a_bowl(bowl_maps: ViewSet) -> None:
     without = fit_surface(bare(bowl_maps), TINY)
     assert height_on_axis(with_depth) == pytest.approx(THICK - RADIUS, abs=0.03)
     assert height_on_axis(without) > -0.2
-    assert with_depth.facts["depth_maps"] == len(CAMERAS)
-    assert with_depth.facts["kept"] == "fit"
+    assert with_depth.report.maps == MapReport(depth=len(CAMERAS))
+    assert with_depth.report.kept == "fit"
 
 
 def test_maps_of_some_views_are_enough(bowl_maps: ViewSet) -> None:
@@ -131,7 +132,8 @@ def test_maps_of_some_views_are_enough(bowl_maps: ViewSet) -> None:
         for view in bowl_maps
     ]
     surface = fit_surface(replace(bowl_maps, views=tuple(some)), TINY)
-    assert 0 < float(str(surface.facts["depth_maps"])) < len(CAMERAS) / 2
+    assert surface.report.maps is not None
+    assert 0 < surface.report.maps.depth < len(CAMERAS) / 2
     assert height_on_axis(surface) == pytest.approx(THICK - RADIUS, abs=0.04)
 
 
@@ -145,7 +147,8 @@ def test_noisy_depth_with_holes_does_not_spoil_a_ball(ball_maps: ViewSet) -> Non
 
     plain = off_ball(fit_surface(bare(ball_maps), TINY))
     surface = fit_surface(changed(only(ball_maps, "depth"), worn), TINY)
-    assert "depth_maps_left_out" not in surface.facts
+    assert surface.report.maps is not None
+    assert surface.report.maps.left_out == ()
     assert np.abs(off_ball(surface)).mean() < 1.2 * np.abs(plain).mean()
     assert np.quantile(np.abs(off_ball(surface)), 0.95) < 0.03
 
@@ -154,8 +157,7 @@ def test_noisy_depth_with_holes_does_not_spoil_a_ball(ball_maps: ViewSet) -> Non
 def test_a_map_that_contradicts_the_others_is_left_out(factor: float, ball_maps: ViewSet) -> None:
     views = changed(only(ball_maps, "depth"), lambda depth: depth * factor, which=(4,))
     surface = fit_surface(views, TINY)
-    assert surface.facts["depth_maps_left_out"] == ["04"]
-    assert surface.facts["depth_maps"] == len(CAMERAS) - 1
+    assert surface.report.maps == MapReport(depth=len(CAMERAS) - 1, left_out=("04",))
     assert np.abs(off_ball(surface)).mean() < 0.01
 
 
@@ -168,7 +170,8 @@ def test_one_wrong_patch_does_little_harm(ball_maps: ViewSet) -> None:
         return out
 
     surface = fit_surface(changed(only(ball_maps, "depth"), torn, which=(4,)), TINY)
-    assert "depth_maps_left_out" not in surface.facts
+    assert surface.report.maps is not None
+    assert surface.report.maps.left_out == ()
     assert np.abs(off_ball(surface)).max() < 0.05
 
 
@@ -201,7 +204,7 @@ def test_bases_are_cut_where_depth_maps_end(ball: Callable[..., Part], shoot: Ca
     assert guides is not None
     shown = guides.measured()
     assert shown is not None
-    assert surface.facts["base"] == "cut flat below what views see"
+    assert surface.report.flat_base
     assert extract_mesh(surface)[0][:, 2].min() == pytest.approx(shown[:, 2].min(), abs=0.5 * surface.voxel)
     few = tuple(replace(v, depth_source=None) if k > 3 else v for k, v in enumerate(only(above, "depth")))
     guides, _ = guides_of(replace(above, views=few))
@@ -218,10 +221,10 @@ def test_without_weight_or_maps_nothing_changes(kind: str, ball_maps: ViewSet) -
     ignored = fit_surface(only(ball_maps, kind), zero)
     heeded = fit_surface(only(ball_maps, kind), SHORT)
     for same in (ignored, fit_surface(bare(ball_maps), much)):
-        assert (same.sdf.tobytes(), same.colour.tobytes(), same.facts) == (
+        assert (same.sdf.tobytes(), same.colour.tobytes(), same.report) == (
             plain.sdf.tobytes(),
             plain.colour.tobytes(),
-            plain.facts,
+            plain.report,
         )
     assert heeded.sdf.tobytes() != plain.sdf.tobytes()
 
@@ -232,9 +235,9 @@ def test_a_stopped_fit_with_maps_goes_on_to_the_same_bytes(
     settings = replace(SHORT, levels=(8, 12), iterations=(10, 120), image_side=32, hull_resolution=24)
     path = tmp_path / "fit.npz"
     stopped(ball_maps, settings, path, 115)
-    told: list[int] = []
-    again = fit_surface(ball_maps, settings, checkpoint=path, on_step=lambda done, total: told.append(done))
-    assert told[0] == 111
+    reported: list[int] = []
+    again = fit_surface(ball_maps, settings, checkpoint=path, on_step=lambda done, total: reported.append(done))
+    assert reported[0] == 111
     assert again.sdf.tobytes() == fit_surface(ball_maps, settings).sdf.tobytes()
 
 
@@ -254,10 +257,10 @@ def test_other_devices_say_that_maps_are_not_used(ball_maps: ViewSet) -> None:
     tiny = replace(SHORT, iterations=(1, 0), rays=32, hull_resolution=16)
     device = torch.device("meta")
     with pytest.MonkeyPatch.context() as patch:
-        flat = Surface.cube(np.ones((16, 16, 16), np.float32), np.zeros((2, 2, 2, 3), np.float32), tiny.half_extent, {})
-        patch.setattr("recon.hash_sdf.fit.fit_hash_grid", lambda *given: flat)
-        assert fit_surface(ball_maps, tiny, device=device).facts["maps"] == "not used"
-        assert "maps" not in fit_surface(bare(ball_maps), tiny, device=device).facts
+        flat = Surface.cube(np.ones((16, 16, 16), np.float32), np.zeros((2, 2, 2, 3), np.float32), tiny.half_extent)
+        patch.setattr("recon.fit.fit_hash_grid", lambda *_: flat)
+        assert fit_surface(ball_maps, tiny, device=device).report.maps == MapReport(ignored=True)
+        assert fit_surface(bare(ball_maps), tiny, device=device).report.maps is None
 
 
 def test_weights_are_checked() -> None:

@@ -47,39 +47,39 @@ def joints_of(faces: np.ndarray, count: int) -> sparse.csr_array:
 def test_gains_that_were_put_in_are_found(seed: int) -> None:
     rng = np.random.default_rng(seed)
     gains = rng.uniform(0.85, 1.15, (VIEWS, 3))
-    sight = ring_sight(seed)
-    noisy = sight.colour * gains[:, None] + rng.normal(0, 0.003, sight.colour.shape)
-    found = view_gains(replace(sight, colour=noisy.astype(np.float32)))
+    visibility = ring_sight(seed)
+    noisy = visibility.colour * gains[:, None] + rng.normal(0, 0.003, visibility.colour.shape)
+    found = view_gains(replace(visibility, colour=noisy.astype(np.float32)))
     assert found == pytest.approx(gains / gains.mean(axis=0), abs=0.015)
 
 
 def test_views_that_agree_get_exactly_one() -> None:
-    sight = ring_sight(1)
-    noise = np.random.default_rng(2).normal(0, 0.01, sight.colour.shape)
-    assert (view_gains(sight) == 1).all()
-    assert (view_gains(replace(sight, colour=(sight.colour + noise).astype(np.float32))) == 1).all()
+    visibility = ring_sight(1)
+    noise = np.random.default_rng(2).normal(0, 0.01, visibility.colour.shape)
+    assert (view_gains(visibility) == 1).all()
+    assert (view_gains(replace(visibility, colour=(visibility.colour + noise).astype(np.float32))) == 1).all()
 
 
 def test_gains_stay_in_bounds_and_outliers_do_not_count() -> None:
-    sight = ring_sight(3)
+    visibility = ring_sight(3)
     strong = np.ones((VIEWS, 1, 1))
     strong[2] = 0.45
-    dark = view_gains(replace(sight, colour=(sight.colour * strong).astype(np.float32)))
+    dark = view_gains(replace(visibility, colour=(visibility.colour * strong).astype(np.float32)))
     assert dark.min() == 0.7
     assert dark.max() <= 1.4
-    spoilt = sight.colour.copy()
+    spoilt = visibility.colour.copy()
     spoilt[1, ::6] = 0.95
-    assert view_gains(replace(sight, colour=spoilt)) == pytest.approx(np.ones((VIEWS, 3)), abs=0.02)
+    assert view_gains(replace(visibility, colour=spoilt)) == pytest.approx(np.ones((VIEWS, 3)), abs=0.02)
 
 
 def test_a_view_without_overlap_is_left_alone() -> None:
-    sight = ring_sight(4)
-    weight = sight.weight.copy()
+    visibility = ring_sight(4)
+    weight = visibility.weight.copy()
     weight[:, :80] = 0
     weight[5] = 0
     weight[5, :80] = 1
-    colour = sight.colour * np.array([1, 1.1, 0.9, 1, 1, 2])[:, None, None]
-    found = view_gains(replace(sight, weight=weight, colour=np.minimum(colour, 0.96).astype(np.float32)))
+    colour = visibility.colour * np.array([1, 1.1, 0.9, 1, 1, 2])[:, None, None]
+    found = view_gains(replace(visibility, weight=weight, colour=np.minimum(colour, 0.96).astype(np.float32)))
     assert found[5] == pytest.approx(1, abs=0.01)
     assert found[1] / found[2] == pytest.approx(1.1 / 0.9, rel=0.02)
 
@@ -88,14 +88,14 @@ def test_a_view_without_overlap_is_left_alone() -> None:
 
 
 def test_who_differs_from_the_others_is_doubted() -> None:
-    sight = ring_sight(5)
-    colour = sight.colour.copy()
+    visibility = ring_sight(5)
+    colour = visibility.colour.copy()
     colour[0, :40] = (0, 1, 0)
     colour[3, 210:214] += 0.02
     chain = sparse.csr_array(
         sparse.diags_array([np.ones(POINTS - 1), np.ones(POINTS), np.ones(POINTS - 1)], offsets=[-1, 0, 1])
     )
-    trust = view_trust(replace(sight, colour=colour), chain)
+    trust = view_trust(replace(visibility, colour=colour), chain)
     assert trust[0, :40].max() < 0.05
     assert trust[1, 5:35].min() > 0.9
     assert trust[3, 200:230].min() > 0.9
@@ -104,11 +104,11 @@ def test_who_differs_from_the_others_is_doubted() -> None:
 
 
 def test_two_views_have_nobody_to_judge_between_them() -> None:
-    sight = ring_sight(6)
-    colour, weight = sight.colour[:2].copy(), sight.weight[:2]
+    visibility = ring_sight(6)
+    colour, weight = visibility.colour[:2].copy(), visibility.weight[:2]
     colour[0] = 1
     eye = sparse.csr_array(sparse.eye_array(POINTS))
-    assert (view_trust(Visibility(weight, colour, sight.extent[:2]), eye) == 1).all()
+    assert (view_trust(Visibility(weight, colour, visibility.extent[:2]), eye) == 1).all()
 
 
 # --- choice ------------------------------------------------------------------------------------------------------
@@ -137,10 +137,10 @@ def borders(chosen: np.ndarray, pairs: np.ndarray) -> int:
 
 
 def test_views_are_chosen_in_patches(globe: Part) -> None:
-    sight, pairs = two_views(globe), edges_of(globe[1]).pairs()
-    trust = np.ones_like(sight.weight)
-    rough = choose_views(sight, trust, globe[1], pairs, smoothness=0.0)
-    smooth = choose_views(sight, trust, globe[1], pairs)
+    visibility, pairs = two_views(globe), edges_of(globe[1]).pairs()
+    trust = np.ones_like(visibility.weight)
+    rough = choose_views(visibility, trust, globe[1], pairs, smoothness=0.0)
+    smooth = choose_views(visibility, trust, globe[1], pairs)
     assert borders(smooth, pairs) < 0.5 * borders(rough, pairs)
     middle = globe[0][globe[1]].mean(axis=1)[:, 0]
     assert (smooth[middle > 0.3] == 0).mean() > 0.95
@@ -148,16 +148,16 @@ def test_views_are_chosen_in_patches(globe: Part) -> None:
 
 
 def test_views_that_are_hidden_or_doubted_are_not_chosen(globe: Part) -> None:
-    sight, pairs = two_views(globe), edges_of(globe[1]).pairs()
-    extent = sight.extent.copy()
+    visibility, pairs = two_views(globe), edges_of(globe[1]).pairs()
+    extent = visibility.extent.copy()
     extent[0] = HIDDEN
     extent[:, :7] = HIDDEN
-    chosen = choose_views(replace(sight, extent=extent), np.ones_like(sight.weight), globe[1], pairs)
+    chosen = choose_views(replace(visibility, extent=extent), np.ones_like(visibility.weight), globe[1], pairs)
     assert (chosen[:7] == -1).all()
     assert (chosen[7:] == 1).all()
-    doubt = np.ones_like(sight.weight)
+    doubt = np.ones_like(visibility.weight)
     doubt[1] = 0.001
-    assert (choose_views(sight, doubt, globe[1], pairs) == 0).all()
+    assert (choose_views(visibility, doubt, globe[1], pairs) == 0).all()
 
 
 # --- evening out -------------------------------------------------------------------------------------------------
@@ -166,44 +166,44 @@ def test_views_that_are_hidden_or_doubted_are_not_chosen(globe: Part) -> None:
 def test_offsets_bring_coarse_colours_together_and_keep_detail(globe: Part) -> None:
     """One view is lighter and has fine noise: the lightness goes, the noise stays."""
     vertices, faces = globe
-    sight, joints = two_views(globe), joints_of(faces, len(vertices))
+    visibility, adjacency = two_views(globe), joints_of(faces, len(vertices))
     noise = np.random.default_rng(1).normal(0, 0.05, (len(vertices), 3)).astype(np.float32)
-    colour = sight.colour.copy()
+    colour = visibility.colour.copy()
     colour[0] += 0.1 + noise
-    weight = np.full_like(sight.weight, 0.8)
-    offsets = smooth_offsets(Visibility(weight, colour, sight.extent), np.ones_like(weight), joints)
+    weight = np.full_like(visibility.weight, 0.8)
+    offsets = smooth_offsets(Visibility(weight, colour, visibility.extent), np.ones_like(weight), adjacency)
     assert offsets[0] == pytest.approx(np.full(noise.shape, -0.05), abs=0.02)
     assert offsets[1] == pytest.approx(np.full(noise.shape, 0.05), abs=0.02)
     assert np.corrcoef((colour[0] + offsets[0]).reshape(-1), noise.reshape(-1))[0, 1] > 0.98
 
 
 def test_views_that_agree_get_no_offsets(globe: Part) -> None:
-    sight = two_views(globe)
-    offsets = smooth_offsets(sight, np.ones_like(sight.weight), joints_of(globe[1], len(globe[0])))
+    visibility = two_views(globe)
+    offsets = smooth_offsets(visibility, np.ones_like(visibility.weight), joints_of(globe[1], len(globe[0])))
     assert np.abs(offsets).max() < 1e-6
 
 
 def test_detail_is_averaged_where_views_agree_only(globe: Part) -> None:
     vertices, faces = globe
-    sight, joints = two_views(globe), joints_of(faces, len(vertices))
-    trust, none = np.ones_like(sight.weight), np.zeros_like(sight.colour)
+    visibility, adjacency = two_views(globe), joints_of(faces, len(vertices))
+    trust, none = np.ones_like(visibility.weight), np.zeros_like(visibility.colour)
     chosen = np.zeros(len(faces), np.int64)
-    same = detail_weights(sight, trust, faces, chosen, none, joints)
+    same = detail_weights(visibility, trust, faces, chosen, none, adjacency)
     assert (same[1] / same[0]).min() > 0.1
-    other = sight.colour.copy()
+    other = visibility.colour.copy()
     other[1] += 0.3
-    apart = detail_weights(replace(sight, colour=other), trust, faces, chosen, none, joints)
+    apart = detail_weights(replace(visibility, colour=other), trust, faces, chosen, none, adjacency)
     assert (apart[1] / apart[0]).max() < 0.01
     assert apart[0] == pytest.approx(same[0])
     chosen[: len(faces) // 2] = -1
-    assert np.isfinite(detail_weights(sight, trust, faces, chosen, none, joints)).all()
+    assert np.isfinite(detail_weights(visibility, trust, faces, chosen, none, adjacency)).all()
 
 
 def test_the_best_views_are_averaged_and_no_more() -> None:
-    sight = ring_sight(9, faces=4)
+    visibility = ring_sight(9, faces=4)
     weight = np.tile(np.array([0.9, 0.5, 0.4, 0.3, 0.2, 0.1], np.float32)[:, None], (1, POINTS))
     faces = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]])
-    even = Visibility(weight, np.full((VIEWS, POINTS, 3), 0.5, np.float32), sight.extent)
+    even = Visibility(weight, np.full((VIEWS, POINTS, 3), 0.5, np.float32), visibility.extent)
     mix = detail_weights(
         even, np.ones_like(weight), faces, np.zeros(4, np.int64), np.zeros((VIEWS, POINTS, 3)), joints_of(faces, POINTS)
     )

@@ -14,9 +14,10 @@ from scipy import ndimage
 from skimage import measure
 
 from pipeline.training.procedural import Part, box
-from recon.mesh.topology import area_normals, face_components
+from recon.mesh.topology import face_components
 from recon.texture.rasterise import covered_texels, rasterise
 from recon.texture.unwrap import project_charts, unwrap
+from scene.mesh import area_normals
 from scene.voxels import voxel_centres
 
 Unwrapped = tuple[np.ndarray, np.ndarray, np.ndarray]

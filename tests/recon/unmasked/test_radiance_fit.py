@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.training.procedural import Pattern, box
-from recon.mesh.marching_cubes import extract_mesh, remove_small_components
+from recon.mesh.marching_cubes import extract_mesh
 from recon.mesh.metrics import compare_surfaces
+from recon.mesh.topology import remove_small_components
 from recon.sdf_grid.checkpoint import FitState
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -60,20 +61,20 @@ def room() -> tuple[ViewSet, tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.slow
 def test_a_block_in_a_room_is_found_without_masks(room: tuple[ViewSet, tuple[np.ndarray, np.ndarray]]) -> None:
     views, block = room
-    told: list[tuple[int, int]] = []
-    surface = fit_scene(views, SMALL, on_step=lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    surface = fit_scene(views, SMALL, on_step=lambda done, total: reported.append((done, total)))
     vertices, faces = remove_small_components(*extract_mesh(surface), 0.3)
     assert compare_surfaces(vertices, faces, *block, samples=3000).completeness < 0.04
     assert np.abs(vertices).max() < 0.66
-    assert told[-1][0] == told[-1][1] == len(told)
-    assert surface.facts["masks"] == "none"
+    assert reported[-1][0] == reported[-1][1] == len(reported)
+    assert not surface.report.masked
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["stereo sees", "stereo sees nothing"])
 def test_photos_without_masks_are_fitted_by_stereo_where_it_sees(
     seen: bool, room: tuple[ViewSet, tuple[np.ndarray, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6, {})
+    found = Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6)
     asked: list[Path | None] = []
 
     def stereo(*_: object, **__: object) -> Surface | None:
@@ -111,11 +112,11 @@ def whole(room: Room) -> Surface:
     return fit_scene(room[0], TINY)
 
 
-def killer(step: int, told: list[int]) -> Callable[[int, int], None]:
+def killer(step: int, reported: list[int]) -> Callable[[int, int], None]:
     """Stops a fit after a step."""
 
     def kill(done: int, total: int) -> None:
-        told.append(done)
+        reported.append(done)
         if done == step:
             raise KeyboardInterrupt
 
@@ -124,14 +125,14 @@ def killer(step: int, told: list[int]) -> Callable[[int, int], None]:
 
 def stopped(views: ViewSet, path: Path, step: int, settings: FitSettings = TINY) -> list[int]:
     """Steps of a fit that is killed after one of them."""
-    told: list[int] = []
+    reported: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        fit_scene(views, settings, checkpoint=path, on_step=killer(step, told))
-    return told
+        fit_scene(views, settings, checkpoint=path, on_step=killer(step, reported))
+    return reported
 
 
 def same(a: Surface, b: Surface) -> bool:
-    return (a.sdf.tobytes(), a.colour.tobytes(), a.facts) == (b.sdf.tobytes(), b.colour.tobytes(), b.facts)
+    return (a.sdf.tobytes(), a.colour.tobytes(), a.report) == (b.sdf.tobytes(), b.colour.tobytes(), b.report)
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +151,9 @@ def test_a_stopped_fit_goes_on_to_the_same_bytes(
 ) -> None:
     path = tmp_path / "fit.npz"
     path.write_bytes(states[phase])
-    told: list[tuple[int, int]] = []
-    again = fit_scene(room[0], TINY, checkpoint=path, on_step=lambda done, total: told.append((done, total)))
-    assert told == [(k, VOLUME + 110) for k in range(first, VOLUME + 111)]
+    reported: list[tuple[int, int]] = []
+    again = fit_scene(room[0], TINY, checkpoint=path, on_step=lambda done, total: reported.append((done, total)))
+    assert reported == [(k, VOLUME + 110) for k in range(first, VOLUME + 111)]
     assert same(again, whole)
     assert [p.name for p in tmp_path.iterdir()] == ["fit.npz"]  # for the caller to remove
 
@@ -178,7 +179,7 @@ def test_states_of_other_fits_are_not_continued(
     digest = scene_digest(rays, TINY)
     state = SceneState.resume(path, digest)
     assert state is not None
-    assert (state.level, state.descent is None, state.band is None) == (1, phase == "surface", phase == "volume")
+    assert (state.level, state.optimizer is None, state.band is None) == (1, phase == "surface", phase == "volume")
     # A fit with masks does not take it for its own.
     assert FitState.resume(path, digest.removeprefix("scene 1 ")) is None
 
@@ -192,9 +193,9 @@ def test_states_come_back_as_they_were_written(tmp_path: Path) -> None:
     again = SceneState.resume(tmp_path / "s.npz", "name")
     assert SceneState.resume(tmp_path / "s.npz", "another") is None
     assert again is not None
-    assert again.descent is not None
-    assert (again.level, again.digest, again.descent.step) == (1, "name", 17)
+    assert again.optimizer is not None
+    assert (again.level, again.digest, again.optimizer.step) == (1, "name", 17)
     assert again.inner.tobytes() == grids[0].tobytes()
     assert again.outer.tobytes() == grids[1].tobytes()
-    assert [m.tobytes() for m in again.descent.moments] == [m.tobytes() for m in moments]
-    assert again.descent.rng.random(5).tobytes() == rng.random(5).tobytes()
+    assert [m.tobytes() for m in again.optimizer.moments] == [m.tobytes() for m in moments]
+    assert again.optimizer.rng.random(5).tobytes() == rng.random(5).tobytes()

@@ -1,4 +1,4 @@
-"""Radiance volumes: known scenes are rendered, found again from their pictures, and fused from their depths."""
+"""Radiance volumes: known scenes are rendered, and found again from their pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recon.sdf_grid.narrow_band import camera_rows
-from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume, fused
+from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.camera import Camera, orbit_camera
@@ -120,16 +120,16 @@ def shots() -> RaySet:
     return pictures(ball(), sphere_cameras(10, 24, 1.5))
 
 
-def fitted(rays: RaySet, pixels: Pixels, descent: OptimizerState, volume: RadianceVolume, steps: int = 60) -> int:
+def fitted(rays: RaySet, pixels: Pixels, optimizer: OptimizerState, volume: RadianceVolume, steps: int = 60) -> int:
     """Fit to the end; returns the number of steps that it took."""
-    return sum(1 for _ in volume.fit(rays, pixels, descent, count=512, steps=steps, rate=0.5, decay=0.1))
+    return sum(1 for _ in volume.fit(rays, pixels, optimizer, count=512, steps=steps, rate=0.5, decay=0.1))
 
 
 def test_a_ball_is_found_again_from_its_pictures(shots: RaySet) -> None:
     pixels = Pixels.of(shots, masked=False)
     volume = RadianceVolume.uniform(BOX, pixels.mean_colour(), (0, 8), side=16)
-    descent = OptimizerState.begin(volume, [0])
-    assert fitted(shots, pixels, descent, volume) == descent.step == 60
+    optimizer = OptimizerState.begin(volume, [0])
+    assert fitted(shots, pixels, optimizer, volume) == optimizer.step == 60
     camera = orbit_camera(0.9, 0.2, 1.5, size=24)  # none of those that it was fitted to
     off = np.abs(seen(volume, camera)[..., :3] - seen(ball(), camera)[..., :3]).mean()
     grey = np.abs(pixels.mean_colour() - seen(ball(), camera)[..., :3]).mean()
@@ -138,49 +138,23 @@ def test_a_ball_is_found_again_from_its_pictures(shots: RaySet) -> None:
     assert np.median(volume.depth(camera)[middle] - sphere_depth(camera, BOX.voxel)[middle]) == pytest.approx(0, abs=1)
 
 
-def test_a_fit_goes_on_from_its_descent_to_the_same_bytes(shots: RaySet) -> None:
+def test_a_fit_goes_on_from_its_optimizer_to_the_same_bytes(shots: RaySet) -> None:
     pixels = Pixels.of(shots, masked=False)
     begin = RadianceVolume.uniform(BOX, GREY, (0, 8), side=16)
     copy = lambda v: replace(v, inner=v.inner.copy(), outer=v.outer.copy())  # noqa: E731
     whole = copy(begin)
     fitted(shots, pixels, OptimizerState.begin(whole, [3]), whole, 12)
     half = copy(begin)
-    descent = OptimizerState.begin(half, [3])
-    for _ in half.fit(shots, pixels, descent, count=512, steps=12, rate=0.5, decay=0.1):
-        if descent.step == 5:
+    optimizer = OptimizerState.begin(half, [3])
+    for _ in half.fit(shots, pixels, optimizer, count=512, steps=12, rate=0.5, decay=0.1):
+        if optimizer.step == 5:
             break
     again, rng = copy(half), np.random.default_rng()
-    rng.bit_generator.state = descent.rng.bit_generator.state
-    first, second = descent.moments
+    rng.bit_generator.state = optimizer.rng.bit_generator.state
+    first, second = optimizer.moments
     assert fitted(shots, pixels, OptimizerState((first.copy(), second.copy()), rng, 5), again, 12) == 7
     assert again.inner.tobytes() == whole.inner.tobytes()
     assert again.outer.tobytes() == whole.outer.tobytes()
     other = copy(begin)
     fitted(shots, pixels, OptimizerState.begin(other, [4]), other, 12)
     assert other.inner.tobytes() != whole.inner.tobytes()
-
-
-# --- depth maps -------------------------------------------------------------------------------------------------------
-
-
-def test_depths_of_a_ball_are_fused_to_its_distances() -> None:
-    cameras = sphere_cameras(12, 96, 1.5)
-    reach = 3.0
-    mean, count = fused(((c, sphere_depth(c, BOX.voxel).astype(np.float32)) for c in cameras), BOX, reach)
-    where = np.stack(np.meshgrid(*BOX.centres(), indexing="ij"), -1)
-    true = (np.linalg.norm(where, axis=-1) - RADIUS) / BOX.voxel
-    assert ((mean < 0) == (true < 0))[np.abs(true) > 0.5].all()
-    assert mean.max() <= reach
-    assert count.min() > 0
-    assert count.max() <= 12
-    assert (mean[true > 3.1] > 0.5 * reach).all()  # along rays it is farther than straight to the ball
-
-
-def test_where_nothing_is_said_it_is_free() -> None:
-    camera = orbit_camera(0.0, 0.0, 1.5, size=16)
-    blind = np.zeros((16, 16), np.float32)
-    mean, count = fused([(camera, blind)], BOX, 2.5)
-    assert (mean == 2.5).all()
-    assert not count.any()
-    mean, count = fused([], BOX, 2.5)
-    assert (mean == 2.5).all()

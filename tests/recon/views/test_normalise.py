@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box, moved, rotation
-from recon.views.normalise import look_at_point, normalise_capture, transformed
+from recon.views.normalise import look_at_point, normalise_capture
 from scene.camera import OBJECT_RADIUS, Camera, Mat4, apply_transform, c2w_from_opencv, look_at, orbit_camera
 from scene.errors import InputError
 from scene.viewset import ViewSet
@@ -40,7 +40,7 @@ RINGS = {
 def test_a_ball_fills_the_sphere_wherever_it_was(
     cameras: list[Camera], radius: float, ball: Callable[..., Part], shoot: Callable[..., ViewSet]
 ) -> None:
-    views, matrix = normalise_capture(transformed(shoot(ball(radius), cameras), AWAY))
+    views, matrix = normalise_capture(shoot(ball(radius), cameras).transformed(AWAY))
     centre = apply_transform(matrix @ AWAY, np.zeros((1, 3)))[0]
     reach = float(np.cbrt(np.linalg.det((matrix @ AWAY)[:3, :3]))) * radius
     assert np.linalg.norm(centre) + reach < OBJECT_RADIUS * 1.05
@@ -58,14 +58,14 @@ def test_a_small_object_far_from_the_cameras_is_measured_again_from_near(
 
 def test_an_object_off_the_middle_is_centred_by_its_box(shoot: Callable[..., ViewSet]) -> None:
     part = moved(box((0.25, 0.1, 0.05)), (0.2, -0.15, 0.1))
-    _, matrix = normalise_capture(transformed(shoot(part, sphere_cameras(24, 96, 1.5)), AWAY))
+    _, matrix = normalise_capture(shoot(part, sphere_cameras(24, 96, 1.5)).transformed(AWAY))
     corners = apply_transform(matrix @ AWAY, part[0])
     assert corners.max(axis=0) + corners.min(axis=0) == pytest.approx([0, 0, 0], abs=0.1)
     assert 0.8 * OBJECT_RADIUS < np.linalg.norm(corners, axis=1).max() < 1.05 * OBJECT_RADIUS
 
 
 def test_the_matrix_is_the_one_the_cameras_moved_by(ball_views: ViewSet) -> None:
-    before = transformed(ball_views, AWAY)
+    before = ball_views.transformed(AWAY)
     after, matrix = normalise_capture(before)
     for old, new in zip(before, after):
         assert new.camera.centre == pytest.approx(apply_transform(matrix, old.camera.centre))
@@ -78,7 +78,7 @@ def test_moved_cameras_see_moved_points_in_the_same_pixels(
 ) -> None:
     matrix = similarity(scale, angle, offset)
     points = np.array([[0.1, 0.2, -0.3], [-0.2, 0.1, 0.25]])
-    for old, new in zip(ball_views.views[:3], transformed(ball_views, matrix)):
+    for old, new in zip(ball_views.views[:3], ball_views.transformed(matrix)):
         pixels, depth = old.camera.project(points)
         again, deeper = new.camera.project(apply_transform(matrix, points))
         assert again == pytest.approx(pixels, abs=1e-5)

@@ -126,6 +126,19 @@ def test_a_mask_at_any_border_may_go_on_beyond_it(border: tuple[int, int]) -> No
     assert not RaySet.of(one_view(rgba), 64).shows_all(0)
 
 
+def test_only_views_that_show_all_vote_on_what_lies_beside_the_picture() -> None:
+    rgba = np.zeros((6, 8, 4), np.uint8)
+    rgba[2:4, 2:6] = 255
+    points = torch.tensor([[0.0, 0.0, 0.0], [0.0, 40.0, 0.0]])
+    whole = RaySet.of(one_view(rgba), 64).votes(0, points)
+    rgba[0] = 255
+    cut = RaySet.of(one_view(rgba), 64).votes(0, points)
+    for (cover, voted), beside in ((whole, 1.0), (cut, 0.0)):
+        assert cover[1] == 0
+        assert voted.tolist() == [1, beside]
+    assert whole[0][0] == cut[0][0] > 0.9
+
+
 def test_an_empty_mask_does_not_show_the_object() -> None:
     views = ViewSet(
         tuple(

@@ -47,8 +47,8 @@ def test_the_hull_of_a_ball_encloses_it_closely(ball_views: ViewSet) -> None:
     assert (hull.sdf[RADIUS > 0.5 + 1.5 * VOXEL] > 0).all()
     near = np.abs(RADIUS - 0.5) < 2 * VOXEL
     assert np.abs(hull.sdf - (RADIUS - 0.5))[near].mean() < 0.4 * VOXEL
-    assert hull.agreement > 0.95
-    assert hull.vote >= 0.9
+    assert hull.silhouette_iou > 0.95
+    assert hull.threshold >= 0.9
 
 
 def test_the_axes_of_the_grid_are_x_y_z(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
@@ -103,11 +103,11 @@ def test_a_missing_mask_lowers_the_vote_instead_of_losing_the_object(ball_views:
     views = ViewSet((*ball_views.views, replace(with_mask(ball_views.views[0], 0), name="empty")), has_masks=True)
     rays = RaySet.of(views, 64)
     hull = visual_hull(rays, RESOLUTION, HALF)
-    assert hull.vote < 0.95
+    assert hull.threshold < 0.95
     assert (hull.sdf[RADIUS < 0.5 - VOXEL] < 0).all()
     assert (hull.sdf[RADIUS > 0.5 + 2 * VOXEL] > 0).all()
     with pytest.raises(InputError, match=r"no common inside\. Check that the cameras look at the same object"):
-        visual_hull(rays, RESOLUTION, HALF, vote=0.99)
+        visual_hull(rays, RESOLUTION, HALF, threshold=0.99)
 
 
 def test_masks_that_cover_everything_are_refused(ball_views: ViewSet) -> None:
@@ -120,7 +120,7 @@ def test_a_prior_settles_what_the_masks_leave_open(shoot: Callable[..., ViewSet]
     views = shoot(box((0.2, 0.2, 0.05)), [orbit_camera(0.0, math.pi / 2, 8.0, size=64, fov=0.15)])
     prior = torch.from_numpy((np.abs(POINTS[..., 2]) < 0.1).astype(np.float32))
     rays = RaySet.of(views, 64)
-    hull = visual_hull(rays, RESOLUTION, HALF, vote=0.9, prior=prior, prior_weight=0.5)
+    hull = visual_hull(rays, RESOLUTION, HALF, threshold=0.9, prior=prior, prior_weight=0.5)
     inside = hull.sdf < 0
     assert np.abs(POINTS[inside]).max(axis=0) == pytest.approx([0.2, 0.2, 0.1], abs=VOXEL)
     votes = vote_inside(rays, RESOLUTION, HALF, prior, 0.5)

@@ -1,4 +1,4 @@
-"""One view's picture made ready for projection: no background in it, and a map of where it can be trusted."""
+"""A view made ready for projection onto a mesh: no background in its picture, and where that can be trusted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _REDUCED = 400
 _RIM_WEIGHT = 0.15
 """What pixels in a rim count: parts thinner than the rim keep what they have."""
 _JUMP = 0.01
-"""Smallest step in depth, as a share of the distance, that counts as one thing in front of another."""
+"""Smallest step in depth, as a fraction of the distance, that counts as one thing in front of another."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class ProjectedView:
     """A view's colours, continued beyond its mask, and how far each pixel can be trusted.
 
     Args:
@@ -54,8 +54,8 @@ class Picture:
         return np.array(self.core.shape[::-1], np.float32) / (self.camera.width, self.camera.height)
 
 
-def read_picture(view: View, masked: bool, caster: RayCaster) -> Picture:
-    """The picture of a view.
+def read_view(view: View, masked: bool, caster: RayCaster) -> ProjectedView:
+    """The view with its picture made ready.
 
     Args:
         view: the view.
@@ -71,7 +71,7 @@ def read_picture(view: View, masked: bool, caster: RayCaster) -> Picture:
     trusted = ~_depth_edges(view.camera.resized(*size), caster, max(1, round(rim / factor)))
     core = np.where(trusted, 1.0, _RIM_WEIGHT).astype(np.float32)
     if not masked:
-        return Picture(view.camera, rgb, _reduced(rgb, size), core)
+        return ProjectedView(view.camera, rgb, _reduced(rgb, size), core)
     alpha = np.ascontiguousarray(rgba[..., 3])
     # Premultiplied while it is averaged, so that what lies behind the mask (a background, or black) does not mix in.
     shown = cv2.multiply(rgb, np.repeat(alpha[..., None], 3, axis=-1), scale=1 / 255)
@@ -79,7 +79,7 @@ def read_picture(view: View, masked: bool, caster: RayCaster) -> Picture:
     soft = np.where(whole[..., 3:] > 0.5, _straight(whole), _straight(cv2.GaussianBlur(whole, (0, 0), 1.5)))
     beyond = cv2.resize(np.round(soft.clip(0, 1) * 255).astype(np.uint8), (width, height))
     cv2.copyTo(rgb, (alpha >= 250).view(np.uint8), beyond)
-    return Picture(view.camera, beyond, soft, np.minimum(core, _reduced(_mask_core(alpha, rim), size)))
+    return ProjectedView(view.camera, beyond, soft, np.minimum(core, _reduced(_mask_core(alpha, rim), size)))
 
 
 def _reduced(image: UInt8[np.ndarray, "h w *c"], size: tuple[int, int]) -> Float[np.ndarray, "a b *c"]:

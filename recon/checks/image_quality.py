@@ -1,4 +1,4 @@
-"""What single pictures of a capture tell: sharpness, exposure, and how the mask lies in the picture."""
+"""Quality of single pictures of a capture: sharpness, exposure, and how the mask lies in the picture."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class ImageQuality:
     """Measurements of one picture, on the object if there is a mask.
 
     Args:
-        fine: variance of the Laplacian, grey levels squared; NaN where there is too little to measure.
-        slope: ``fine`` over the same at half the size: falls with blur, whatever the texture.
-        bright: median brightness, grey levels.
-        overexposed: share of pixels with a channel at its upper end.
-        cover: share of the picture that is mask.
-        cut: share of the mask's outline that lies on the picture's border.
+        laplacian: variance of the Laplacian, grey levels squared; NaN where there is too little to measure.
+        laplacian_ratio: the same over that at half the size: falls with blur, whatever the texture.
+        brightness: median, grey levels.
+        overexposed: fraction of pixels with a channel at its upper end.
+        mask_fraction: fraction of the picture that is mask.
+        truncated: fraction of the mask's contour that lies on the picture's border.
     """
 
-    fine: float
-    slope: float
-    bright: float
+    laplacian: float
+    laplacian_ratio: float
+    brightness: float
     overexposed: float
-    cover: float
-    cut: float
+    mask_fraction: float
+    truncated: float
 
 
 def reduced(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> UInt8[np.ndarray, "_ _ 4"]:
@@ -47,38 +47,44 @@ def reduced(rgba: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> UInt8[
         return small
     cover = rgba[..., 3:].astype(np.float32) / 255
     solid = cv2.resize(rgba[..., :3] * cover, (width, height), interpolation=cv2.INTER_AREA)
-    share = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA)
-    small[..., :3] = np.clip(np.round(solid / np.maximum(share, 1e-3)[..., None]), 0, 255)
+    fraction = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA)
+    small[..., :3] = np.clip(np.round(solid / np.maximum(fraction, 1e-3)[..., None]), 0, 255)
     return small
 
 
-def read_picture(rgba: UInt8[np.ndarray, "h w 4"], has_mask: bool) -> ImageQuality:
+def image_quality(rgba: UInt8[np.ndarray, "h w 4"], has_mask: bool) -> ImageQuality:
     """Measure a picture."""
     solid = rgba[..., 3] >= 128 if has_mask else np.ones(rgba.shape[:2], bool)
-    cover, count = float(solid.mean()), int(solid.sum())
+    mask_fraction, count = float(solid.mean()), int(solid.sum())
     if count < 16:
-        return ImageQuality(np.nan, np.nan, np.nan, np.nan, cover, 0.0)
+        return ImageQuality(np.nan, np.nan, np.nan, np.nan, mask_fraction, 0.0)
     # In floats: rounding to grey levels would pass for sharpness in smooth pictures.
     grey = rgba[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     inner = cv2.erode(solid.astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
     half = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
-    fine = _detail(grey, inner)
+    laplacian = _laplacian_variance(grey, inner)
     inner_half = cv2.resize(inner.astype(np.uint8), half, interpolation=cv2.INTER_NEAREST)
-    coarse = _detail(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), cv2.erode(inner_half, np.ones((3, 3))) > 0)
+    small = cv2.resize(grey, half, interpolation=cv2.INTER_AREA)
+    at_half = _laplacian_variance(small, cv2.erode(inner_half, np.ones((3, 3))) > 0)
     overexposed = float((rgba[..., :3].max(axis=-1)[solid] >= 253).mean())
-    outline = count - int((cv2.erode(solid.astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0).sum())
+    contour = count - int((cv2.erode(solid.astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0).sum())
     border = int(solid[[0, -1]].sum() + solid[1:-1, [0, -1]].sum())
     return ImageQuality(
-        fine, fine / max(coarse, 1e-3), float(np.median(grey[solid])), overexposed, cover, border / max(outline, 1)
+        laplacian,
+        laplacian / max(at_half, 1e-3),
+        float(np.median(grey[solid])),
+        overexposed,
+        mask_fraction,
+        border / max(contour, 1),
     )
 
 
 def similar_views(cameras: Sequence[Camera]) -> list[np.ndarray]:
     """For each view the numbers of those that look in the most similar directions."""
     forward = np.stack([camera.forward for camera in cameras])
-    likeness = forward @ forward.T
-    np.fill_diagonal(likeness, -np.inf)
-    return [row[: min(_NEAREST, len(cameras) - 1)] for row in np.argsort(-likeness, axis=1, kind="stable")]
+    cosine = forward @ forward.T
+    np.fill_diagonal(cosine, -np.inf)
+    return [row[: min(_NEAREST, len(cameras) - 1)] for row in np.argsort(-cosine, axis=1, kind="stable")]
 
 
 def deviations(values: Float[np.ndarray, "v"], similar: Sequence[np.ndarray]) -> Float[np.ndarray, "v"]:
@@ -95,32 +101,32 @@ def deviations(values: Float[np.ndarray, "v"], similar: Sequence[np.ndarray]) ->
 
 
 def sharpness_of(
-    readings: Sequence[ImageQuality], similar: Sequence[np.ndarray]
+    qualities: Sequence[ImageQuality], similar: Sequence[np.ndarray]
 ) -> tuple[Float[np.ndarray, "v"], Bool[np.ndarray, "v"]]:
     """Sharpness of each picture relative to the others (1 is usual, NaN unknown), and which are blurred."""
-    fine = np.array([r.fine for r in readings])
-    if not np.isfinite(fine).any() or np.nanmedian(fine) < _FLAT:
-        return np.full(len(readings), np.nan), np.zeros(len(readings), bool)
-    detail = deviations(np.log(np.maximum(fine, 0.01)), similar)
-    slope = deviations(np.log(np.maximum([r.slope for r in readings], 1e-4)), similar)
+    laplacian = np.array([q.laplacian for q in qualities])
+    if not np.isfinite(laplacian).any() or np.nanmedian(laplacian) < _FLAT:
+        return np.full(len(qualities), np.nan), np.zeros(len(qualities), bool)
+    detail = deviations(np.log(np.maximum(laplacian, 0.01)), similar)
+    ratio = deviations(np.log(np.maximum([q.laplacian_ratio for q in qualities], 1e-4)), similar)
     with np.errstate(invalid="ignore"):
-        # Where hardly anything is left, that is the rounding to grey levels, and its slope tells nothing.
-        return np.exp(detail / 2), (detail < -1.6) & ((slope < -0.4) | (detail < -3))
+        # Where hardly anything is left, that is the rounding to grey levels, and its ratio tells nothing.
+        return np.exp(detail / 2), (detail < -1.6) & ((ratio < -0.4) | (detail < -3))
 
 
 def exposure_of(
-    readings: Sequence[ImageQuality], similar: Sequence[np.ndarray]
+    qualities: Sequence[ImageQuality], similar: Sequence[np.ndarray]
 ) -> tuple[Float[np.ndarray, "v"], Bool[np.ndarray, "v"], Bool[np.ndarray, "v"]]:
     """Brightness of each picture relative to the others (powers of two), which are overexposed, and which too dark."""
     # The floor keeps black objects, whose noise would be powers of two, from standing out.
-    stops = deviations(np.log2(np.array([r.bright for r in readings]) + 4), similar)
-    overexposed = deviations(np.array([r.overexposed for r in readings]), similar)
+    stops = deviations(np.log2(np.array([q.brightness for q in qualities]) + 4), similar)
+    overexposed = deviations(np.array([q.overexposed for q in qualities]), similar)
     with np.errstate(invalid="ignore"):
         return stops, (overexposed > 0.14) | (stops > 1.2), stops < -1.0
 
 
-def _detail(grey: Float[np.ndarray, "h w"], where: Bool[np.ndarray, "h w"]) -> float:
-    """Variance of the Laplacian."""
+def _laplacian_variance(grey: Float[np.ndarray, "h w"], where: Bool[np.ndarray, "h w"]) -> float:
+    """Variance of the Laplacian over some pixels; NaN for fewer than 64."""
     if where.sum() < 64:
         return float("nan")
     return float(cv2.Laplacian(grey, cv2.CV_32F, ksize=1)[where].var())

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box
-from recon.mesh.marching_cubes import mesh_health, signed_volume, vertex_normals
-from recon.texture.picture import Picture, read_picture
-from recon.texture.visibility import HIDDEN, PARTLY, WHOLE, look, subdivided, visible
+from recon.mesh.health import mesh_health
+from recon.texture.projected_view import ProjectedView, read_view
+from recon.texture.visibility import HIDDEN, PARTLY, WHOLE, compute_visibility, subdivided, visible
 from scene.camera import Camera, look_at, orbit_camera
+from scene.mesh import signed_volume, vertex_normals
 from scene.raycast import mesh_caster
 from scene.view import View
 
@@ -25,16 +26,16 @@ def far_away() -> Part:
     return np.array([[0, 0, -50.0], [0.01, 0, -50], [0, 0.01, -50]]), np.array([[0, 1, 2]])
 
 
-def picture_of(rgba: np.ndarray, masked: bool = True) -> Picture:
+def picture_of(rgba: np.ndarray, masked: bool = True) -> ProjectedView:
     height, width = rgba.shape[:2]
     camera = Camera(look_at(np.array([1.5, 0, 0])), 70.0, 70.0, width / 2, height / 2, width, height)
-    return read_picture(View("a", camera, rgba), masked, mesh_caster(*far_away()))
+    return read_view(View("a", camera, rgba), masked, mesh_caster(*far_away()))
 
 
-def plain(camera: Camera) -> Picture:
+def plain(camera: Camera) -> ProjectedView:
     """A grey picture without rims."""
     grey = np.full((camera.height, camera.width, 3), 0.5, np.float32)
-    return Picture(camera, np.full(grey.shape, 128, np.uint8), grey, np.ones(grey.shape[:2], np.float32))
+    return ProjectedView(camera, np.full(grey.shape, 128, np.uint8), grey, np.ones(grey.shape[:2], np.float32))
 
 
 @settings(max_examples=20)
@@ -88,7 +89,7 @@ def test_edges_of_what_stands_in_front_are_found_and_slanted_planes_have_none(ba
     front, back = ball(0.15, (0.4, 0, 0)), ball(0.4, (-0.2, 0, 0))
     part = np.concatenate([front[0], back[0]]), np.concatenate([front[1], back[1] + len(front[0])])
     camera, white = orbit_camera(0.0, 0.0, size=256), np.full((256, 256, 4), 255, np.uint8)
-    core = read_picture(View("a", camera, white), False, mesh_caster(*part)).core
+    core = read_view(View("a", camera, white), False, mesh_caster(*part)).core
     rows, columns = np.mgrid[0:256, 0:256] + 0.5
     radius = np.hypot(rows - 128, columns - 128)
     outline = camera.fx * np.tan(np.arcsin(0.15 / 1.1))
@@ -97,32 +98,36 @@ def test_edges_of_what_stands_in_front_are_found_and_slanted_planes_have_none(ba
     assert core[(radius > outline + 4) & (radius < outline + 12)].min() == 1
     floor = box((20.0, 20.0, 0.001))
     low = Camera(look_at(np.array([1.0, 0, 0.1]), np.zeros(3)), 300.0, 300.0, 32.0, 32.0, 64, 64)
-    assert read_picture(View("b", low, white[:64, :64]), False, mesh_caster(*floor)).core[33:].min() == 1
+    assert read_view(View("b", low, white[:64, :64]), False, mesh_caster(*floor)).core[33:].min() == 1
 
 
 def test_faces_are_seen_whole_in_part_or_not_at_all(ball: Callable[..., Part]) -> None:
     vertices, faces = ball(0.5, subdivisions=3)
-    picture = Picture(
+    picture = ProjectedView(
         CAMERA,
         np.full((64, 64, 3), 128, np.uint8),
         np.full((64, 64, 3), 0.5, np.float32),
         np.ones((64, 64), np.float32),
     )
-    sight = look(vertices, faces, vertex_normals(vertices, faces), [picture], [0.5], mesh_caster(vertices, faces), 2.0)
+    seen = compute_visibility(
+        vertices, faces, vertex_normals(vertices, faces), [picture], [0.5], mesh_caster(vertices, faces), 2.0
+    )
     middle = vertices[faces].mean(axis=1)[:, 0]
-    assert (sight.extent[0][middle > 0.3] == WHOLE).all()
-    assert (sight.extent[0][middle < 0.1] == HIDDEN).all()
-    assert (sight.extent[0] == PARTLY).any()
+    assert (seen.extent[0][middle > 0.3] == WHOLE).all()
+    assert (seen.extent[0][middle < 0.1] == HIDDEN).all()
+    assert (seen.extent[0] == PARTLY).any()
     towards = CAMERA.centre - vertices
     cosine = np.einsum("nc,nc->n", towards / np.linalg.norm(towards, axis=1, keepdims=True), vertices / 0.5)
-    assert sight.weight[0] == pytest.approx(np.where(cosine > 0.1, 0.5 * np.maximum(cosine, 0) ** 2, 0), abs=0.02)
-    assert (sight.colour[0][sight.weight[0] > 0] == 0.5).all()
+    assert seen.weight[0] == pytest.approx(np.where(cosine > 0.1, 0.5 * np.maximum(cosine, 0) ** 2, 0), abs=0.02)
+    assert (seen.colour[0][seen.weight[0] > 0] == 0.5).all()
 
 
 def test_views_from_far_away_weigh_less(ball: Callable[..., Part]) -> None:
     vertices, faces = ball(0.1, subdivisions=2)
     pictures = [plain(orbit_camera(0.0, 0.0, radius, size=64)) for radius in (1.0, 2.0)]
-    weight = look(vertices, faces, vertices / 0.1, pictures, [1.0, 1.0], mesh_caster(vertices, faces), 1.0).weight
+    weight = compute_visibility(
+        vertices, faces, vertices / 0.1, pictures, [1.0, 1.0], mesh_caster(vertices, faces), 1.0
+    ).weight
     front = vertices[:, 0].argmax()
     assert weight[1, front] / weight[0, front] == pytest.approx(0.25, rel=0.02)
 
@@ -133,7 +138,7 @@ def test_one_large_picture_leaves_the_others_the_weight_they_have_beside_one_of_
     vertices, faces = ball(0.1)
     small = [plain(orbit_camera(k, 0.0, size=32)) for k in (1.0, 2.0, 3.0)]
     weights = [
-        look(
+        compute_visibility(
             *(vertices, faces, vertices / 0.1, [plain(orbit_camera(0.0, 0.0, size=size)), *small], [1.0] * 4),
             *(mesh_caster(vertices, faces), 1.0),
         ).weight

@@ -1,15 +1,18 @@
-"""Sparse points in PLY files, the way nerfstudio keeps them beside a capture."""
+"""PLY files: the one writer, for points and for meshes, and a reader of points."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 from scene.errors import InputError
 from scene.files import write_bytes
 
+_NAMES = {"<f8": "double", "<f4": "float", "|u1": "uchar"}
+_FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -22,11 +25,42 @@ _TYPES = {
 }
 
 
+def encode_ply(
+    vertices: Shaped[np.ndarray, "v"], faces: Int[np.ndarray, "f 3"] | None = None, comments: Sequence[str] = ()
+) -> bytes:
+    """A binary little-endian PLY.
+
+    Args:
+        vertices: a structured array whose fields are the vertices' properties, of types ``<f8``, ``<f4`` and ``u1``,
+            such as ``x``, ``y``, ``z``, ``red``, ``green``, ``blue``.
+        faces: triangles over the vertices; without them the file holds points.
+        comments: lines for the header; what is not ASCII becomes a question mark.
+    """
+    layout = vertices.dtype
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        *(f"comment {text}" for text in comments),
+        f"element vertex {len(vertices)}",
+        *(f"property {_NAMES[layout[name].str]} {name}" for name in layout.names or ()),
+    ]
+    body = vertices.tobytes()
+    if faces is not None:
+        rows = np.empty(len(faces), _FACE)
+        rows["count"], rows["corners"] = 3, faces
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+        body += rows.tobytes()
+    return ("\n".join([*header, "end_header"]) + "\n").encode("ascii", "replace") + body
+
+
+def xyz_table(points: Float[np.ndarray, "n 3"], kind: str = "<f4") -> Shaped[np.ndarray, "n"]:
+    """Positions as :func:`encode_ply` takes them, of type ``<f4`` or ``<f8``."""
+    return np.ascontiguousarray(points, kind).view([(axis, kind) for axis in "xyz"]).reshape(-1)
+
+
 def write_points(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
-    """Write points as a binary PLY of doubles."""
-    properties = "".join(f"property double {axis}\n" for axis in "xyz")
-    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
-    write_bytes(path, head.encode("ascii") + np.ascontiguousarray(points, dtype="<f8").tobytes())
+    """Write points as a PLY of doubles, the way nerfstudio keeps them beside a capture."""
+    write_bytes(path, encode_ply(xyz_table(points, "<f8")))
 
 
 def read_points(path: Path) -> Float[np.ndarray, "n 3"]:
