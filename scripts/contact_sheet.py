@@ -15,8 +15,8 @@ from PIL import Image
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.sheets import Tile, text_tile, tile, write_sheet
 from pipeline.evaluation.tables import table_head, table_row
-from pipeline.jobs.asset import ItemResult
 from pipeline.jobs.image2mesh import image2mesh
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.progress import ConsoleReporter
 from pipeline.jobs.settings import Image2MeshSettings
 from pipeline.jobs.stages.asset import AssetReport

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.progress import Reporter
 from pipeline.jobs.publishing import publish
@@ -15,24 +16,21 @@ from pipeline.jobs.stages.capture_folder import CaptureFolder
 from pipeline.jobs.stages.surface import SurfaceStage
 from recon.settings import FitSettings, GlbSettings
 from scene.backends import version_of
-from scene.errors import ViewloomError
 
 
 @dataclass(frozen=True)
-class ItemResult:
-    """What became of one photo or capture.
+class BuiltAsset:
+    """An asset in its item's folder.
 
     Args:
-        name: of the item and its folder.
-        folder: its results.
-        asset: the GLB, if the job makes one and it was made.
-        error: why it failed, if it did.
+        files: of every format, the GLB first.
+        turntable: an animated picture of it.
+        report: what is known of it.
     """
 
-    name: str
-    folder: Path
-    asset: Path | None = None
-    error: ViewloomError | None = None
+    files: tuple[Path, ...]
+    turntable: Path
+    report: AssetReport
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def build_asset(
     settings: AssetSettings,
     manifest: Manifest,
     reporter: Reporter,
-) -> Path:
+) -> BuiltAsset:
     """Fit the surface, make the asset, copy it into the item's folder, and write the manifest.
 
     Args:
@@ -62,9 +60,6 @@ def build_asset(
         settings: of these stages.
         manifest: what is known so far; the asset is added.
         reporter: told of the progress.
-
-    Returns:
-        The GLB in the item's folder.
     """
     state = runner.folder / ".surface-fit.npz"
     surface = runner.run(SurfaceStage(capture, settings.fit, settings.device, reporter.step, state))
@@ -78,4 +73,33 @@ def build_asset(
     manifest.write(runner.folder)
     for note in report.notes:
         reporter.note(note)
-    return final
+    files = tuple(runner.folder / made["file"] for made in report.files)
+    return BuiltAsset(files, asset.folder / "turntable.webp", report)
+
+
+def finished_item(
+    runner: Runner, name: str, manifest: Manifest, built: BuiltAsset | None, page: Path | None
+) -> ItemResult:
+    """The result of an item whose stages have run.
+
+    Args:
+        runner: of the item.
+        name: of it.
+        manifest: as it was written.
+        built: its asset, if it has one.
+        page: its report.
+    """
+    folders = {run.name: run.folder for run in runner.runs}
+    return ItemResult(
+        name,
+        runner.folder,
+        asset=None if built is None else built.files[0],
+        files=() if built is None else built.files,
+        views=folders.get("views"),
+        report=page,
+        turntable=None if built is None else built.turntable,
+        verdict=None if built is None else built.report.verdict,
+        evidence=None if built is None else built.report.evidence,
+        seconds={run.name: run.seconds for run in runner.runs},
+        warnings=tuple(manifest.warnings),
+    )

@@ -8,21 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.jobs.asset import AssetSettings, ItemResult, build_asset
+from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
-from pipeline.jobs.progress import Reporter, SilentReporter
-from pipeline.jobs.publishing import unpublish, unpublishing
+from pipeline.jobs.photos import listed_photos
+from pipeline.jobs.progress import Heard, Reporter, reporter_of
+from pipeline.jobs.publishing import delivered_manifest, unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
+from pipeline.jobs.same_object import SameObject
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
 from pipeline.jobs.stages.prepare import PrepareStage
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.stages.views import ViewsStage
+from pipeline.jobs.time_left import Work
 from pipeline.jobs.view_model import JobViewModel
 from scene.backends import pick_device
 from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import reading
 from scene.resources import default_weights
+
+_SHARES = {"prepare": 0.03, "views": 0.5, "surface": 0.3, "asset": 0.17}
+_VIEW_SHARES = {"prepare": 0.05, "views": 0.95}
+"""Usual fractions of a photo's time."""
 
 
 def image2mesh(
@@ -31,7 +39,7 @@ def image2mesh(
     settings: Image2MeshSettings = Image2MeshSettings(),
     *,
     mask: Path | None = None,
-    reporter: Reporter | None = None,
+    reporter: Heard = None,
 ) -> list[ItemResult]:
     """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
 
@@ -39,17 +47,18 @@ def image2mesh(
     from ``out/NAME`` as soon as a stage is redone or the photo fails, so that an old one is never taken for the new.
 
     Args:
-        photos: pictures of one object each.
+        photos: pictures of one object each; folders of them, and patterns such as ``photos/*.jpg``.
         out: output folder.
         settings: of all stages.
         mask: of the photo, if there is just one.
-        reporter: told of the progress.
+        reporter: told of the progress: a reporter, or a function that is called with where the job stands; without,
+            the ``viewloom`` logger is.
 
     Raises:
-        InputError: no photos, a mask for several photos, or a device that is not there.
+        InputError: no photos, a folder without any, a mask for several photos, or a device that is not there.
         CheckpointError: the weights cannot be found.
     """
-    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True).run(photos, out)
+    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True).run(out)
 
 
 def make_views(
@@ -58,16 +67,20 @@ def make_views(
     settings: Image2MeshSettings = Image2MeshSettings(),
     *,
     mask: Path | None = None,
-    reporter: Reporter | None = None,
+    reporter: Heard = None,
 ) -> list[ItemResult]:
-    """Turn every photo into a capture folder of views, ``out/NAME/views``; as :func:`image2mesh` without the mesh."""
-    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=False).run(photos, out)
+    """Turn every photo into a capture folder of views, ``out/NAME/views``; as :func:`image2mesh` without the mesh.
+
+    An asset that was made of the same views stays, with its manifest and report.
+    """
+    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=False).run(out)
 
 
 @dataclass(frozen=True)
 class _PhotoJob:
     """All that the photos of one call share."""
 
+    photos: Sequence[Path]
     settings: Image2MeshSettings
     mask: Path | None
     model: JobViewModel
@@ -80,61 +93,70 @@ class _PhotoJob:
         photos: Sequence[Path],
         settings: Image2MeshSettings,
         mask: Path | None,
-        reporter: Reporter | None,
+        reporter: Heard,
         *,
         with_mesh: bool,
     ) -> _PhotoJob:
         """A job whose arguments, device and weights have been looked at, before any work."""
-        if not photos:
-            raise InputError("no photos were given")
-        if mask is not None and len(photos) > 1:
+        listed = listed_photos(photos)
+        if mask is not None and len(listed) > 1:
             raise InputError("--mask fits one photo only", fix="Give photos with alpha, or run them one by one.")
         pick_device(settings.device)
         fit_device(settings.device)
-        heard = reporter or SilentReporter()
+        told = reporter_of(reporter)
         views = settings.views
         weights = views.weights or default_weights()
         announced = views.weights is not None
-        model = JobViewModel(weights, settings.device, settings.dtype, settings.memory, views.pose, heard, announced)
+        model = JobViewModel(weights, settings.device, settings.dtype, settings.memory, views.pose, told, announced)
         model.check()
-        return cls(settings, mask, model, heard, with_mesh)
+        return cls(listed, settings, mask, model, told, with_mesh)
 
-    def run(self, photos: Sequence[Path], out: Path) -> list[ItemResult]:
+    def run(self, out: Path) -> list[ItemResult]:
         """Every photo by itself: one that fails carries its error and does not stop the others."""
-        results = []
-        for photo, name in zip(photos, folder_names(photos), strict=True):
+        results: list[ItemResult] = []
+        one_object = SameObject()
+        shares = _SHARES if self.with_mesh else _VIEW_SHARES
+        out_was_there = out.exists()
+        for number, (photo, name) in enumerate(zip(self.photos, folder_names(self.photos), strict=True), 1):
             folder = out / name
-            self.reporter.item(f"{photo} -> {folder}")
+            self.reporter.item(f"{photo} -> {folder}", Work(number, len(self.photos), shares))
+            was_there = folder.exists()
             try:
-                results.append(self.run_item(photo, folder))
+                results.append(self.run_item(photo, folder, one_object))
+                self.reporter.finished()
             except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
                 failure = _as_ours(error, photo)
                 with contextlib.suppress(OutputError):  # what failed is more worth telling
                     unpublish(folder)
+                _remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])
                 results.append(ItemResult(name, folder, error=failure))
-                if len(photos) > 1:
-                    self.reporter.note(f"failed: {failure}")
+                self.reporter.failed(str(failure))
         return results
 
-    def run_item(self, photo: Path, folder: Path) -> ItemResult:
+    def run_item(self, photo: Path, folder: Path, one_object: SameObject) -> ItemResult:
         """One photo through all its stages."""
         runner = Runner(folder, unpublishing(folder, self.reporter.stage))
         prepare = self._prepare_stage(photo)
         prepared = runner.run(prepare)
         self._note_all(prepared.result.warnings)
+        if hint := one_object.hint(prepared.result):
+            self.reporter.note(hint)
         views = runner.run(ViewsStage(prepared, self.model, self.settings.views, self.reporter.step))
         self._note_all(views.result.warnings)
         manifest = self._manifest(prepare)
         manifest.warnings = [*prepared.result.warnings, *views.result.warnings]
-        asset = None
+        name, page = folder.name, folder / "report.html"
         if self.with_mesh:
             s = self.settings
             chosen = AssetSettings(s.fit, s.mesh, s.glb, s.device)
-            asset = build_asset(runner, folder.name, views, chosen, manifest, self.reporter)
-        else:
+            built = build_asset(runner, name, views, chosen, manifest, self.reporter)
+            write_report(runner, name, built.files[0])
+            return finished_item(runner, name, manifest, built, page)
+        # An asset that is there was made of these very views: else it would have been withdrawn.
+        if "asset" not in delivered_manifest(folder):
             manifest.write(folder)
-        write_report(runner, folder.name, asset)
-        return ItemResult(folder.name, folder, asset)
+            write_report(runner, name, None)
+        return finished_item(runner, name, manifest, None, page)
 
     def _prepare_stage(self, photo: Path) -> PrepareStage:
         if not photo.is_file():
@@ -160,6 +182,13 @@ class _PhotoJob:
     def _note_all(self, texts: Sequence[str]) -> None:
         for text in texts:
             self.reporter.note(text)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that a failed photo left, if nothing is in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            folder.rmdir()
 
 
 def _as_ours(error: Exception, photo: Path) -> ViewloomError:

@@ -20,7 +20,8 @@ from scene.resources import shipped
 
 T = TypeVar("T")
 _FINITE = ConfigDict(allow_inf_nan=False)
-_JOBS = (Image2MeshSettings, ReconstructSettings)
+_SECTIONS: dict[type, str] = {Image2MeshSettings: "photos", ReconstructSettings: "captures"}
+"""The section of a preset that holds for one job only: what suits a capture's fit does not suit a photo's."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def load_preset(name: str, default: T) -> Preset[T]:
     """The default settings with what a preset changes.
 
     Args:
-        name: of a preset that comes with the project, or a YAML file. Keys that only other jobs have are passed over.
+        name: of a preset that comes with the project, or a YAML file. Settings under ``photos`` or ``captures`` hold
+            for jobs of that kind only, over those outside; keys that only other jobs have are passed over.
         default: settings that it changes.
 
     Raises:
@@ -69,7 +71,7 @@ def preset_path(name: str) -> Path:
 
 def keys_of_other_jobs(settings: object) -> set[str]:
     """Top-level keys that a preset may hold for jobs that these settings are not of."""
-    names: dict[type, set[str]] = {job: {field.name for field in dataclasses.fields(job)} for job in _JOBS}
+    names: dict[type, set[str]] = {job: {field.name for field in dataclasses.fields(job)} for job in _SECTIONS}
     own = names.get(type(settings))
     return set() if own is None else set().union(*names.values()) - own
 
@@ -90,12 +92,24 @@ def settings_from_yaml(path: Path, default: T) -> Preset[T]:
         raise SettingsError("there is no such preset", where=path) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"is not readable YAML ({error})", where=path) from error
+    if not isinstance(content, dict):
+        return Preset(_filled(default, {} if content is None else content, path, ""), ())
+    own = _SECTIONS.get(type(default))
+    sections = {name: content.pop(name) for name in _SECTIONS.values() if own is not None and name in content}
+    settings, notices = _layered(default, content, path, "")
+    if own in sections:
+        settings, more = _layered(settings, sections[own], path, own)
+        notices = (*notices, *more)
+    return Preset(settings, notices)
+
+
+def _layered(default: T, content: Any, path: Path, section: str) -> tuple[T, tuple[str, ...]]:
+    """Settings with what one part of a preset changes, and what must be said of it."""
     notices: tuple[str, ...] = ()
     if isinstance(content, dict):
-        ignored = keys_of_other_jobs(default)
-        content = {key: value for key, value in content.items() if key not in ignored}
-        content, notices = renamed_keys(content)
-    return Preset(_filled(default, {} if content is None else content, path, ""), notices)
+        ignored = set() if section else keys_of_other_jobs(default)
+        content, notices = renamed_keys({key: value for key, value in content.items() if key not in ignored})
+    return _filled(default, content, path, section), notices
 
 
 def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:

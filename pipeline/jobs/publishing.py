@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pipeline.jobs.runner import digest_of_file
 from scene.errors import OutputError
@@ -43,7 +44,7 @@ def unpublish(folder: Path) -> None:
             copy = folder / made.name
             if copy.is_file() and made.is_file() and digest_of_file(copy) == digest_of_file(made):
                 copy.unlink()
-        if _is_ours(folder / "manifest.json"):
+        if delivered_manifest(folder):
             (folder / "report.html").unlink(missing_ok=True)
             (folder / "manifest.json").unlink()
     except OSError as error:
@@ -74,9 +75,10 @@ def _delivered(stage: Path) -> list[Path]:
         return list(stage.glob("*.glb"))
 
 
-def _is_ours(manifest: Path) -> bool:
-    """Whether a file is a manifest that a job wrote."""
+def delivered_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest that a job wrote into an item's folder; empty if there is none."""
     try:
-        return "viewloom" in json.loads(manifest.read_text(encoding="utf-8"))["versions"]
+        content: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return content if "viewloom" in content["versions"] else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return {}

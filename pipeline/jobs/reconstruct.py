@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.jobs.asset import AssetSettings, ItemResult, build_asset
+from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
-from pipeline.jobs.progress import Reporter, SilentReporter
+from pipeline.jobs.progress import Heard, reporter_of
 from pipeline.jobs.publishing import unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
 from pipeline.jobs.stages.surface import fit_device
+from pipeline.jobs.time_left import Work
 from scene.captures import load_capture
 from scene.errors import InputError
 from scene.files import reading
 
+CAPTURE_SHARES = {"views": 0.1, "surface": 0.6, "asset": 0.3}
+"""Usual fractions of a capture's time."""
+
 
 def reconstruct(
-    capture: Path, out: Path, settings: ReconstructSettings = ReconstructSettings(), *, reporter: Reporter | None = None
+    capture: Path, out: Path, settings: ReconstructSettings = ReconstructSettings(), *, reporter: Heard = None
 ) -> ItemResult:
     """Fit a surface to a capture folder and export it to ``out/NAME.glb``, with a report beside it.
 
@@ -27,16 +32,16 @@ def reconstruct(
         capture: folder or file of any format that :func:`scene.captures.load_capture` knows.
         out: output folder; what an earlier run finished is kept.
         settings: of the fit, mesh and asset.
-        reporter: told of the progress.
+        reporter: told of the progress: a reporter, or a function that is called with where the job stands; without,
+            the ``viewloom`` logger is.
 
     Raises:
         InputError: the capture cannot be used, or it lies where the stages write; the message says which file and why.
     """
-    reporter = reporter or SilentReporter()
+    told = reporter_of(reporter)
     fit_device(settings.device)
-    folder = capture.parent if capture.is_file() else capture
-    name = folder.resolve().name
-    reporter.item(f"{capture} -> {out}")
+    folder, name = capture.parent if capture.is_file() else capture, capture_name(capture)
+    told.item(f"{capture} -> {out}", Work(shares=CAPTURE_SHARES))
     try:
         views = load_capture(capture)
     except InputError:
@@ -48,14 +53,20 @@ def reconstruct(
     with reading(capture):
         digest = [digest_of_file(p) if p.is_file() else None for p in files]
     for note in views.metadata.get("notes", ()):
-        reporter.note(str(note))
-    runner = Runner(out, unpublishing(out, reporter.stage))
-    prepared = runner.run(CaptureStage(views, folder, digest, settings.capture, reporter.note))
+        told.note(str(note))
+    runner = Runner(out, unpublishing(out, told.stage))
+    prepared = runner.run(CaptureStage(views, folder, digest, settings.capture, told.note))
     manifest = Manifest(settings_as_dict(settings), capture=name, warnings=prepared.result.warnings)
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)
-    asset = build_asset(runner, name, prepared, chosen, manifest, reporter)
-    write_report(runner, name, asset)
-    return ItemResult(name, out, asset)
+    built = build_asset(runner, name, prepared, chosen, manifest, told)
+    page = write_report(runner, name, built.files[0])
+    told.finished()
+    return finished_item(runner, name, manifest, built, page)
+
+
+def capture_name(capture: Path) -> str:
+    """Name of a capture, and of the asset that is made of it: that of its folder."""
+    return (capture.parent if capture.is_file() else capture).resolve().name
 
 
 _CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline.jobs.runner import Runner
+from recon.texture.evidence import COLOURS, KINDS
 from scene.files import write_text
 from scene.viewset import ViewSet
 
@@ -39,11 +40,22 @@ class _Section:
 
 @dataclass(frozen=True)
 class _Turntable:
-    """One strip of all frames; the page shows one at a time and turns with the pointer."""
+    """All frames on one sheet; the page shows one at a time and turns with the pointer."""
 
-    strip: str
+    sheet: str
     frames: int
+    columns: int
     side: int
+    name: str
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A kind of evidence, its colour in pictures, and its part of the surface."""
+
+    kind: str
+    colour: str
+    share: str
 
 
 def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
@@ -71,7 +83,9 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
             name=name,
             links=[] if asset is None else [asset.name, *others],
             warnings=manifest.get("warnings", []),
-            turntable=None if asset is None else _turntable(stages["asset"] / "turntable.webp"),
+            verdict=None if asset is None else manifest["asset"]["verdict"],
+            turntables=[] if asset is None else _turntables(stages["asset"]),
+            evidence=[] if asset is None else _shares(manifest["asset"]["evidence"]),
             sections=sections,
             timings=[(run.name, "kept" if run.cached else f"{run.seconds:.1f} s") for run in runner.runs],
             facts=_facts(manifest),
@@ -93,10 +107,20 @@ def _environment() -> Environment:
 
 
 def _cutout(folder: Path) -> list[_Picture]:
+    came_cut_out = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))["came_cut_out"]
     with Image.open(folder / "cutout.png") as cutout:
-        whole = _encode(cutout.convert("RGB"), 256)  # the photo as it was, background included
+        # Else the photo as it was, background included.
+        whole = _encode(cutout if came_cut_out else cutout.convert("RGB"), 256)
     rest = {"cut-out": "framed.png", "mask": "mask.png"}
     return [_Picture(whole, "photo"), *(_Picture(_thumb(folder / file), name) for name, file in rest.items())]
+
+
+def _shares(evidence: dict[str, float]) -> list[_Share]:
+    return [
+        _Share(kind, "#{:02x}{:02x}{:02x}".format(*colour), f"{evidence[kind]:.0%}")
+        for kind, colour in zip(KINDS, COLOURS, strict=True)
+        if evidence[kind] > 0
+    ]
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -115,6 +139,9 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         f"profile {asset['profile']}": "; ".join(asset["broken_limits"]) or "kept",
         "glTF check": f"{asset['validator_errors']} errors, {asset['validator_warnings']} warnings",
         "checked by": asset["validator"],
+        "seen by photos": f"{asset['evidence']['seen']:.0%} of the surface",
+        "silhouette's overlap at the photos": f"{asset['measures']['iou']:.3f}",
+        "colours at the photos": f"{asset['measures']['psnr']:.1f} dB",
         "agreement of the masks": surface.get("mask_consistency", "-"),
         "surface": surface.get("kept", "-"),
         "weights' licence": manifest.get("weights", {}).get("licence", "-"),
@@ -151,11 +178,18 @@ def _data_url(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _turntable(path: Path) -> _Turntable:
+def _turntables(folder: Path) -> list[_Turntable]:
+    """The asset, and where its surface comes from."""
+    pictures = {"asset": "turntable.webp", "evidence": "evidence.webp"}
+    return [_turntable(folder / file, name) for name, file in pictures.items()]
+
+
+def _turntable(path: Path, name: str) -> _Turntable:
     with Image.open(path) as animation:
-        frames = []
-        for k in range(animation.n_frames):  # type: ignore[attr-defined]
+        count, side = animation.n_frames, animation.height  # type: ignore[attr-defined]
+        columns = math.ceil(math.sqrt(count))  # one row would be wider than pictures may be
+        sheet = Image.new("RGB", (columns * side, math.ceil(count / columns) * side), "white")
+        for k in range(count):
             animation.seek(k)
-            frames.append(np.asarray(animation.convert("RGB")))
-    strip = Image.fromarray(np.concatenate(frames, axis=1))
-    return _Turntable(_data_url(strip), len(frames), frames[0].shape[0])
+            sheet.paste(animation.convert("RGB"), (k % columns * side, k // columns * side))
+    return _Turntable(_data_url(sheet), count, columns, side, name)

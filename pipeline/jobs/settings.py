@@ -90,6 +90,8 @@ class MeshSettings:
     """Texture side in pixels, a power of two; the profile's if not given, and then less where the file is too large."""
     smoothing: int = 6
     """Rounds of Taubin smoothing."""
+    turntable: tuple[int, int] = (512, 48)
+    """Side in pixels and number of frames of the turning picture in the report."""
 
     def __post_init__(self) -> None:
         if self.max_faces is not None and self.max_faces < 4:
@@ -104,6 +106,11 @@ class MeshSettings:
             )
         if self.smoothing < 0:
             raise SettingsError(f"a mesh cannot be smoothed {self.smoothing} times", fix="Give 0 for no smoothing.")
+        if self.turntable[0] < 32 or self.turntable[1] < 2:
+            raise SettingsError(
+                f"a turntable of {self.turntable[0]} pixels and {self.turntable[1]} frames shows nothing",
+                fix="Give 32 pixels and 2 frames at least.",
+            )
 
     @property
     def limits(self) -> Profile:

@@ -14,7 +14,7 @@ from pipeline.diffusion.settings import Memory, PoseEntry, Precision
 from pipeline.diffusion.view_models.load import CheckpointInfo, checkpoint_info, load_view_model
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
-from pipeline.jobs.progress import Reporter, SilentReporter
+from pipeline.jobs.progress import LoggingReporter, Reporter
 from pipeline.jobs.runner import digest_of_file, digest_of_folder
 from scene.backends import pick_device
 from scene.files import reading
@@ -38,7 +38,7 @@ class JobViewModel:
     dtype: Precision = "float32"
     memory: Memory = "normal"
     pose: PoseEntry = "auto"
-    reporter: Reporter = field(default_factory=SilentReporter)
+    reporter: Reporter = field(default_factory=LoggingReporter)
     announced: bool = True
     path: Path = field(init=False)
     digest: str = field(init=False)

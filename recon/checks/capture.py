@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -132,13 +132,17 @@ class CaptureReport:
         return not any(issue.fatal for issue in self.issues)
 
 
-def check_capture(views: ViewSet) -> CaptureReport:
+def check_capture(views: ViewSet, on_step: Callable[[int, int], None] | None = None) -> CaptureReport:
     """Look for what spoils a reconstruction; takes seconds, on reduced pictures, and changes nothing.
 
     Pictures are compared with each other, not with an ideal: objects may be dark, plain or shiny. Without masks only
     pictures and cameras are judged.
+
+    Args:
+        views: the capture.
+        on_step: called with (done, total) pictures that have been read and measured.
     """
-    small, qualities, issues = _loaded(views)
+    small, qualities, issues = _loaded(views, on_step)
     kept = ViewSet(tuple(view for view in small if view is not None), views.has_masks)
     checks = [ViewCheck(view.name) for view in views]
     if len(kept) < 2:
@@ -175,7 +179,9 @@ def check_capture(views: ViewSet) -> CaptureReport:
     return CaptureReport(tuple(checks), tuple(issues), coverage, consistency, turns, normalised)
 
 
-def _loaded(views: ViewSet) -> tuple[list[View | None], list[ImageQuality | None], list[Issue]]:
+def _loaded(
+    views: ViewSet, on_step: Callable[[int, int], None] | None
+) -> tuple[list[View | None], list[ImageQuality | None], list[Issue]]:
     """Views with small masks in memory, and quality of larger pictures; None where a picture cannot be read.
 
     The small masks are those that :func:`normalise_capture` would make of the pictures, so that the capture is
@@ -196,7 +202,11 @@ def _loaded(views: ViewSet) -> tuple[list[View | None], list[ImageQuality | None
         return View(view.name, view.camera.resized(width, height), pixels, weight=view.weight), quality
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        loaded = list(pool.map(load, views))
+        loaded = []
+        for found in pool.map(load, views):
+            loaded.append(found)
+            if on_step is not None:
+                on_step(len(loaded), len(views))
     faults = [
         Issue("unreadable", f"{_sentence(found)} Leave the view out or save it again.", (view.name,), fatal=True)
         for view, found in zip(views, loaded, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ REMBG_MODELS = ("isnet-general-use", "u2net", "silueta", "u2netp")
 """General models of rembg, the best first."""
 UNSURE = 0.75
 """Below this confidence the user is asked to look."""
+_COLOUR_CONFIDENCE = 0.6
+"""In GrabCut's masks, which have no probabilities: about their overlap with the truth on real photos."""
 
 Mask = Float[np.ndarray, "h w"]
 SmallMask = Float[np.ndarray, "r c"]
@@ -50,8 +52,8 @@ class CutOut:
     warnings: tuple[str, ...]
 
 
-def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tuple[UInt8[np.ndarray, "h w"], list[str]]:
-    """The alpha of a photo's object, and what the user should know of it.
+def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> CutOut:
+    """A photo's object, and what the user should know of it.
 
     Args:
         way: what finds it; ``auto`` takes rembg, the nano segmenter, GrabCut, the first that is there and finds one.
@@ -62,7 +64,7 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tup
         CheckpointError: the segmenter is damaged, or was asked for and is missing.
         ViewloomError: rembg was asked for and failed.
     """
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     name = rembg_model() if way in ("auto", "rembg") else None
     if name is not None:
         try:
@@ -70,7 +72,7 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tup
         except ViewloomError as error:
             if way == "rembg":
                 raise
-            notes.append(f"rembg was passed over: {error.what}.")
+            notes = (f"rembg was passed over: {error.what}.",)
     elif way == "rembg":
         raise MissingBackendError(
             "rembg or its model is not on this machine",
@@ -80,21 +82,22 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> tup
     if way == "nano" or (way == "auto" and folder is not None):
         model = load_segmenter(shipped("weights") / "nano" / "segmenter" if folder is None else folder)
         try:
-            alpha, warnings = _with_origin(cut_out(rgb, model), "the nano segmenter")
-            return alpha, [*warnings, *notes]
+            found = _with_origin(cut_out(rgb, model), "the nano segmenter")
+            return replace(found, warnings=(*found.warnings, *notes))
         except InputError:
             if way == "nano":
                 raise
-            notes.append("The nano segmenter found no object.")
-    return segment_object(rgb), [f"The photo has no alpha: the object was found by colour (GrabCut). {_LOOK}", *notes]
+            notes = (*notes, "The nano segmenter found no object.")
+    by_colour = CutOut(segment_object(rgb), _COLOUR_CONFIDENCE, notes)
+    return _with_origin(by_colour, "colour (GrabCut)")
 
 
 _LOOK = "Look at cutout.png, and give a mask with --mask if it is wrong."
 
 
-def _with_origin(found: CutOut, by: str) -> tuple[UInt8[np.ndarray, "h w"], list[str]]:
-    """A model's cut-out; a line that says what made it, before the model's own warnings."""
-    return found.alpha, [f"The photo has no alpha: the object was found by {by}. {_LOOK}", *found.warnings]
+def _with_origin(found: CutOut, by: str) -> CutOut:
+    """A cut-out with a line that says what made it, before its own warnings."""
+    return replace(found, warnings=(f"The photo has no alpha: the object was found by {by}. {_LOOK}", *found.warnings))
 
 
 def finder_files(way: CutoutWay) -> tuple[str | None, list[Path]]:

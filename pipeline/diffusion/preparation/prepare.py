@@ -30,12 +30,16 @@ class PreparedPhoto:
         framed: the cut-out centred in a square frame, as large as the photo itself.
         framing: how the frame was cut from the photo.
         warnings: what the user should look at.
+        confidence: in the cut-out, in [0, 1]; 1 where it was given.
+        came_cut_out: the photo's own alpha is the mask: what that hides is no part of the picture.
     """
 
     cutout: UInt8[np.ndarray, "h w 4"]
     framed: UInt8[np.ndarray, "s s 4"]
     framing: Framing
     warnings: tuple[str, ...]
+    confidence: float = 1.0
+    came_cut_out: bool = False
 
     @property
     def mask(self) -> UInt8[np.ndarray, "h w"]:
@@ -60,15 +64,17 @@ def prepare_photo(
     """
     rgba = load_rgba(path, MAX_SIDE) if mask_path is None else load_masked(path, mask_path, MAX_SIDE)
     warnings: list[str] = []
+    confidence, came_cut_out = 1.0, mask_path is None
     if mask_path is None and rgba[..., 3].max() < 128:
         raise InputError("the photo is fully transparent", where=path, fix="Export it with its object visible.")
     if mask_path is None and not has_useful_alpha(rgba):
         flat = _on_white(rgba)
         try:
-            found, warnings = find_object(flat, settings.cutout)
+            found = find_object(flat, settings.cutout)
         except InputError as error:
             raise type(error)(error.what, where=error.where or path, fix=error.fix) from error
-        rgba = np.concatenate([flat, found[..., None]], axis=-1)
+        warnings, confidence, came_cut_out = list(found.warnings), found.confidence, False
+        rgba = np.concatenate([flat, found.alpha[..., None]], axis=-1)
     solid = rgba[..., 3] >= 128
     if solid.sum() < 64:
         raise InputError(
@@ -94,7 +100,7 @@ def prepare_photo(
             f"The object is only {round(settings.fill * framing.size / framing.scale)} pixels large: "
             "expect a blurred result."
         )
-    return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings))
+    return PreparedPhoto(rgba, apply_framing(rgba, framing), framing, tuple(warnings), confidence, came_cut_out)
 
 
 def _own_size(framing: Framing) -> Framing:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from pipeline.jobs.photos import by_name, listed_photos
 from pipeline.jobs.posing.mapping import Photo
 from pipeline.jobs.runner import digest_of_file
 from scene.errors import InputError
@@ -55,27 +56,16 @@ class Picture:
 
 
 def gather(photos: Sequence[Path]) -> list[Path]:
-    """Files among the given ones and in given folders, by name as people count (2 before 10), each once.
+    """Files among the given ones and in given folders, by name as people count, each once.
 
     Raises:
         InputError: something is not there, or a folder has no pictures.
     """
-    found: list[Path] = []
-    known = {*Image.registered_extensions(), ".heic", ".heif"}
-    for path in photos:
-        if path.is_dir():
-            inside = [p for p in path.iterdir() if p.suffix.lower() in known and p.is_file() and p.name[0] != "."]
-            if not inside:
-                raise InputError("has no pictures", where=path, fix="Give a folder of JPEG, PNG or WebP files.")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
+    found = listed_photos(photos)
+    for path in found:
+        if not path.is_file():
             raise InputError("there is no such photo", where=path)
-    if not found:
-        raise InputError("no photos were given")
-    unique = {path.resolve(): path for path in reversed(found)}
-    return sorted(unique.values(), key=lambda path: (_counted(path.name), str(path)))
+    return by_name(found)
 
 
 def save_photo_set(
@@ -193,9 +183,3 @@ def _unlike(name: str, taken: dict[str, str]) -> str:
     while found in taken:
         found, k = f"{name} ({k})", k + 1
     return found
-
-
-def _counted(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key that counts digits as numbers."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.jobs.posing.mapping import Effort, Photo, PoseSettings, RegisteredImage, SparseModel, require_pycolmap
 from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
 from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
-from pipeline.jobs.progress import Reporter, SilentReporter
+from pipeline.jobs.progress import Heard, Reporter, reporter_of
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from recon.views.upright import upright_transform
 from scene.camera import Mat4, apply_transform
@@ -73,7 +73,7 @@ class PoseResult:
 
 
 def pose(
-    photos: Sequence[Path], out: Path, settings: PoseSettings = PoseSettings(), *, reporter: Reporter | None = None
+    photos: Sequence[Path], out: Path, settings: PoseSettings = PoseSettings(), *, reporter: Heard = None
 ) -> PoseResult:
     """Find the cameras of photos of one object or scene and write a capture folder.
 
@@ -93,21 +93,21 @@ def pose(
         InputError: there are fewer than three usable photos, or fewer than three fit together.
         OutputError: the folder cannot be written, or holds a capture of another origin.
     """
-    reporter = reporter or SilentReporter()
+    told = reporter_of(reporter)
     require_pycolmap()
     files = gather(photos)
     _refuse_own_results(files, out)
     _refuse_foreign(out)
-    reporter.item(f"{len(files)} photos -> {out}")
-    runner = Runner(out / "colmap", reporter.stage)
+    told.item(f"{len(files)} photos -> {out}")
+    runner = Runner(out / "colmap", told.stage)
     digests = []
     for file in files:
         with reading(file):
             digests.append((file.name, digest_of_file(file)))
-    photo_set = runner.run(PhotoSetStage(files, digests, settings, reporter.step))
+    photo_set = runner.run(PhotoSetStage(files, digests, settings, told.step))
     chosen = photo_set.result
     for name, reason in chosen.skipped.items():
-        reporter.note(f"{name} was skipped: {reason}.")
+        told.note(f"{name} was skipped: {reason}.")
     if len(chosen.shots) < 3:
         raise InputError(
             f"{len(chosen.shots)} usable photos are too few", where=files[0].parent, fix="Give three at least."
@@ -115,7 +115,7 @@ def pose(
     efforts: tuple[Effort, ...] = ("standard", "thorough") if settings.effort == "auto" else (settings.effort,)
     best, key = None, ""
     for effort in efforts:
-        run = _search(runner, photo_set, effort, settings, reporter)
+        run = _search(runner, photo_set, effort, settings, told)
         found = run.result
         if best is None or len(found.cameras) > len(best.cameras):
             best, key = found, run.key
@@ -129,9 +129,10 @@ def pose(
             fix=_ADVICE,
         )
     result = _result(out, chosen, best)
-    _capture_stage(out, chosen, best, result, digest_of(_CAPTURE_VERSION, key), reporter)
+    _capture_stage(out, chosen, best, result, digest_of(_CAPTURE_VERSION, key), told)
     for warning in result.warnings[len(chosen.skipped) :]:
-        reporter.note(warning)
+        told.note(warning)
+    told.finished()
     return result
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 from PIL import Image
 
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import MeshSettings, settings_as_dict
 from pipeline.jobs.stages.capture_folder import CaptureFolder
+from recon.checks.asset import AssetMeasures, measure_asset
+from recon.checks.verdict import Verdict, judge
 from recon.export.asset import to_asset_frame
 from recon.export.export_mesh import Exported, export_mesh
 from recon.export.usdz import has_usd
@@ -25,8 +29,11 @@ from recon.settings import GlbSettings
 from recon.surface import Surface
 from recon.surface_report import SurfaceReport
 from recon.texture.bake import TexturedMesh, bake
+from recon.texture.evidence import EvidenceShares, evidence_colours
 from scene.camera import orbit_camera
 from scene.errors import ViewloomError
+from scene.mesh import ColouredMesh
+from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer, over_white
 
 
@@ -44,6 +51,9 @@ class AssetReport:
         validator_errors, validator_warnings: what that found.
         files: of every format, the GLB first; see :meth:`recon.export.export_mesh.Exported.to_dict`.
         broken_limits: a sentence for each budget that is not kept.
+        measures: what can be measured of it.
+        verdict: what follows from that.
+        evidence: where its colours come from, as fractions of its area.
     """
 
     summary: str
@@ -56,9 +66,14 @@ class AssetReport:
     validator_warnings: int
     files: tuple[dict[str, Any], ...]
     broken_limits: tuple[str, ...]
+    measures: AssetMeasures
+    verdict: Verdict
+    evidence: EvidenceShares
 
     @classmethod
-    def of(cls, exported: list[Exported], surface: Surface, profile: str) -> AssetReport:
+    def of(
+        cls, exported: list[Exported], surface: Surface, profile: str, measures: AssetMeasures, evidence: EvidenceShares
+    ) -> AssetReport:
         """The report on exported files, the GLB first."""
         glb = exported[0]
         if glb.report is None:
@@ -74,6 +89,9 @@ class AssetReport:
             glb.report.warnings,
             tuple(one.to_dict() for one in exported),
             tuple(text for one in exported for text in one.broken_limits),
+            measures,
+            judge(measures),
+            evidence,
         )
 
     @classmethod
@@ -84,7 +102,20 @@ class AssetReport:
         files, broken = tuple(content.pop("files")), tuple(content.pop("broken_limits"))
         health = MeshHealth(**{**health, "size": tuple(health["size"])})
         surface = SurfaceReport.from_dict(content.pop("surface"))
-        return cls(health=health, surface=surface, files=files, broken_limits=broken, **content)
+        measures = AssetMeasures(**content.pop("measures"))
+        evidence = EvidenceShares(**content.pop("evidence"))
+        verdict = content.pop("verdict")
+        verdict = Verdict(verdict["score"], verdict["word"], tuple(verdict["findings"]))
+        return cls(
+            health=health,
+            surface=surface,
+            files=files,
+            broken_limits=broken,
+            measures=measures,
+            verdict=verdict,
+            evidence=evidence,
+            **content,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -101,6 +132,7 @@ class AssetReport:
         said = [self.summary, *(f"Over the profile {self.profile}: {text}." for text in self.broken_limits)]
         if self.surface.fell_back:
             said.append(f"The fit was not better than its start: the {self.surface.kept} was kept.")
+        said.append(f"Verdict: {self.verdict.line}")
         return said
 
 
@@ -118,7 +150,7 @@ class AssetStage:
     """
 
     name: ClassVar[str] = "asset"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     capture: StageRun[CaptureFolder]
     surface: StageRun[Surface]
@@ -159,8 +191,12 @@ class AssetStage:
             )
             for ending in dict.fromkeys(("glb", *self.glb.formats))
         ]
-        save_turntable(folder / "turntable.webp", textured)
-        report = AssetReport.of(exported, surface, self.mesh.profile)
+        assert textured.evidence is not None
+        shares = EvidenceShares.of(textured.evidence, textured.vertices, textured.faces)
+        cutout = float(views.metadata.get("cutout_confidence", 1.0))
+        measures = measure_asset(vertices, faces, textured.coloured(), shares, views, cutout)
+        save_turntables(folder, textured, *self.mesh.turntable)
+        report = AssetReport.of(exported, surface, self.mesh.profile, measures, shares)
         (folder / "asset.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> AssetReport:
@@ -169,21 +205,30 @@ class AssetStage:
 
 
 def turntable_frames(
-    mesh: TexturedMesh, frames: int = 24, size: int = 256, elevation_deg: float = 15.0
-) -> Float[np.ndarray, "t s s 3"]:
-    """The asset from all around, filling the frame, without shading (its texture holds the light), on white."""
-    renderer = MeshRenderer(mesh.coloured().normalised(), UNLIT)
-    return np.stack(
-        [
-            over_white(
-                renderer.render(orbit_camera(k * 2 * math.pi / frames, math.radians(elevation_deg), size=size)).rgba
-            )
-            for k in range(frames)
-        ]
-    )
+    mesh: ColouredMesh, frames: int, size: int, elevation_deg: float = 15.0
+) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+    """A mesh from all around, filling the frame, without shading (its colours hold the light), on white."""
+    shown = mesh.normalised()
+    renderer = MeshRenderer(shown, UNLIT, caster=mesh_caster(shown.vertices, shown.faces))
+
+    def frame(k: int) -> UInt8[np.ndarray, "s s 3"]:
+        camera = orbit_camera(k * 2 * math.pi / frames, math.radians(elevation_deg), size=size)
+        return np.round(over_white(renderer.render(camera).rgba) * 255).astype(np.uint8)
+
+    with ThreadPoolExecutor(2) as pool:  # casting rays leaves the interpreter's lock alone
+        yield from pool.map(frame, range(frames))
 
 
-def save_turntable(path: Path, mesh: TexturedMesh) -> None:
-    """An animated picture of the asset."""
-    frames = [Image.fromarray(np.round(f * 255).astype(np.uint8)) for f in turntable_frames(mesh)]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=90, loop=0, quality=80, method=4)
+def save_turntables(folder: Path, mesh: TexturedMesh, size: int, frames: int) -> None:
+    """Animated pictures of the asset: ``turntable.webp``, and at half the size ``evidence.webp``."""
+    coloured = mesh.coloured()
+    _save_animation(folder / "turntable.webp", turntable_frames(coloured, frames, size))
+    if mesh.evidence is not None:
+        colours = np.round(evidence_colours(mesh.evidence)).astype(np.uint8)
+        plain = ColouredMesh(coloured.vertices, coloured.faces, vertex_colours=colours)
+        _save_animation(folder / "evidence.webp", turntable_frames(plain, frames, size // 2))
+
+
+def _save_animation(path: Path, frames: Iterable[UInt8[np.ndarray, "s s 3"]]) -> None:
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=others, duration=90, loop=0, quality=80, method=2)

@@ -31,7 +31,7 @@ class PrepareStage:
     """
 
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 5
     """Raised when the code changes the result, as that of every stage."""
 
     photo: Path
@@ -54,6 +54,8 @@ class PrepareStage:
         Image.fromarray(prepared.framed).save(folder / "framed.png")
         content = {
             "warnings": prepared.warnings,
+            "confidence": round(prepared.confidence, 4),
+            "came_cut_out": prepared.came_cut_out,
             "scale": prepared.framing.scale,
             "offset": prepared.framing.offset,
             "side": prepared.framing.size,
@@ -68,6 +70,8 @@ class PrepareStage:
             np.array(Image.open(folder / "framed.png")),
             Framing(content["scale"], tuple(content["offset"]), content["side"]),
             tuple(content["warnings"]),
+            content["confidence"],
+            content["came_cut_out"],
         )
 
 

@@ -102,6 +102,7 @@ def draw_views(
     metadata: dict[str, Any] = {
         "source_elevation_deg": round(math.degrees(generated.elevation), 3),
         "normalised": True,
+        "cutout_confidence": round(prepared.confidence, 4),
         "elevation": "given"
         if settings.elevation_deg is not None
         else "predicted"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 
 import pytest
 from rich.console import Console
 
-from pipeline.jobs.progress import ConsoleReporter, Reporter, SilentReporter, print_banner
+from pipeline.jobs.progress import (
+    CallbackReporter,
+    ConsoleReporter,
+    JobProgress,
+    LoggingReporter,
+    Reporter,
+    print_banner,
+    reporter_of,
+)
+from pipeline.jobs.time_left import Work
 
 
 def plain() -> tuple[ConsoleReporter, io.StringIO]:
@@ -16,19 +26,65 @@ def plain() -> tuple[ConsoleReporter, io.StringIO]:
     return ConsoleReporter(Console(file=out, width=80)), out
 
 
-def test_both_reporters_have_every_method() -> None:
-    assert isinstance(SilentReporter(), Reporter)
+def test_every_reporter_has_every_method() -> None:
+    assert isinstance(LoggingReporter(), Reporter)
+    assert isinstance(CallbackReporter(print), Reporter)
     assert isinstance(plain()[0], Reporter)
     assert not isinstance(object(), Reporter)
 
 
-def test_silent_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    silent = SilentReporter()
-    silent.item("a")
-    silent.stage("views", False)
-    silent.step(1, 2)
-    silent.note("b")
-    assert capfd.readouterr() == ("", "")
+def run_through(reporter: Reporter) -> None:
+    reporter.item("a", Work(1, 2, {"views": 0.5, "surface": 0.5}))
+    reporter.stage("views", False)
+    reporter.step(1, 2)
+    reporter.note("b")
+    reporter.stage("surface", True)
+    reporter.finished()
+    reporter.item("c", Work(2, 2))
+    reporter.stage("views", False)
+    reporter.failed("d")
+
+
+def test_nothing_is_printed_without_logging(capfd: pytest.CaptureFixture[str]) -> None:
+    run_through(reporter_of(None))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "b\nc failed: d\n"  # what logging prints of warnings where nobody set it up
+
+
+def test_the_logger_hears_everything(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "viewloom"):
+        run_through(reporter_of(None))
+    said = [(r.levelname, re.sub(r"\d+\.\d s", "TIME", r.getMessage())) for r in caplog.records]
+    assert said == [
+        ("INFO", "a (1 of 2)"),
+        ("INFO", "views: begins"),
+        ("DEBUG", "views: 1 of 2"),
+        ("WARNING", "b"),
+        ("INFO", "views: done in TIME"),
+        ("INFO", "surface: kept"),
+        ("INFO", "c (2 of 2)"),
+        ("INFO", "views: begins"),
+        ("INFO", "views: failed in TIME"),
+        ("ERROR", "c failed: d"),
+    ]
+
+
+def test_a_function_is_called_with_where_the_job_stands() -> None:
+    heard: list[JobProgress] = []
+    run_through(reporter_of(heard.append))
+    assert [(p.item, p.stage, p.done, p.total, p.cached, p.note, p.state) for p in heard] == [
+        ("a", "", 0, 0, False, "", "running"),
+        ("a", "views", 0, 0, False, "", "running"),
+        ("a", "views", 1, 2, False, "", "running"),
+        ("a", "views", 1, 2, False, "b", "running"),
+        ("a", "surface", 0, 0, True, "", "running"),
+        ("a", "surface", 0, 0, True, "", "finished"),
+        ("c", "", 0, 0, False, "", "running"),
+        ("c", "views", 0, 0, False, "", "running"),
+        ("c", "views", 0, 0, False, "d", "failed"),
+    ]
+    assert heard[2].seconds_left[0] is not None
 
 
 def test_in_a_file_every_stage_has_plain_lines() -> None:
@@ -73,7 +129,41 @@ def test_the_stage_of_one_photo_ends_where_the_next_begins() -> None:
     assert [line.split()[0] for line in out.getvalue().splitlines()] == ["a", "asset", "asset", "b"]
 
 
-def test_a_failing_job_closes_its_stage() -> None:
+def test_a_failed_item_is_not_told_as_done() -> None:
+    reporter, out = plain()
+    with reporter:
+        reporter.item("a", Work(1, 2))
+        reporter.stage("views", False)
+        reporter.failed("no object")
+        reporter.item("b", Work(2, 2))
+    lines = [re.sub(r" *\d+\.\d s$", " TIME", line) for line in out.getvalue().splitlines()]
+    assert lines == [
+        "[1 of 2] a",
+        "  views ...",
+        "  views      failed after TIME",
+        "  failed: no object",
+        "[2 of 2] b",
+    ]
+
+
+def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    reporter = ConsoleReporter(quiet=True)
+    with reporter:
+        run_through(reporter)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_with_many_items_the_time_for_the_others_is_told() -> None:
+    reporter, out = plain()
+    shares = {"views": 1.0}
+    with reporter:
+        reporter.item("a", Work(1, 3, shares))
+        reporter.stage("views", False)
+        reporter.finished()
+    assert out.getvalue().endswith("  2 more, about 1 s\n")
+
+
+def test_a_stopped_job_closes_its_stage() -> None:
     reporter, out = plain()
 
     def fail() -> None:
@@ -83,7 +173,7 @@ def test_a_failing_job_closes_its_stage() -> None:
 
     with pytest.raises(ValueError, match="no"):
         fail()
-    assert re.search(r"  views +\d+\.\d s\n$", out.getvalue())
+    assert re.search(r"  views +stopped after +\d+\.\d s\n$", out.getvalue())
 
 
 @pytest.mark.parametrize("name", ["[red]cup[/red].png", "[/b].png", "a[1].png", "C:\\cups\\[x]", "[link=file:///x]y"])

@@ -179,10 +179,10 @@ def ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
 def test_the_best_way_that_is_there_is_taken(ways: SimpleNamespace) -> None:
     for mark, said in ((11, "rembg (u2net)"), (22, "the nano segmenter"), (33, "by colour (GrabCut)")):
-        alpha, warnings = find_object(PHOTO)
-        assert (alpha == mark).all()
-        assert said in warnings[0]
-        assert "--mask" in warnings[0]
+        found = find_object(PHOTO)
+        assert (found.alpha == mark).all()
+        assert said in found.warnings[0]
+        assert "--mask" in found.warnings[0]
         if mark == 11:
             ways.model = None
         else:
@@ -192,16 +192,18 @@ def test_the_best_way_that_is_there_is_taken(ways: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize(("way", "mark"), [("rembg", 11), ("nano", 22), ("grabcut", 33)])
 def test_a_way_that_was_asked_for_is_taken(ways: SimpleNamespace, way: str, mark: int) -> None:
-    assert (find_object(PHOTO, way)[0] == mark).all()  # type: ignore[arg-type]
+    assert (find_object(PHOTO, way).alpha == mark).all()  # type: ignore[arg-type]
 
 
 def test_ways_that_fail_are_passed_over_and_told(ways: SimpleNamespace) -> None:
     ways.marks["rembg"] = ViewloomError("rembg failed with its model u2net (no memory)")
-    alpha, warnings = find_object(PHOTO)
+    found = find_object(PHOTO)
+    alpha, warnings = found.alpha, found.warnings
     assert (alpha == 22).all()
     assert any("rembg was passed over: rembg failed" in line for line in warnings)
     ways.marks["nano"] = InputError("no object stands out")
-    alpha, warnings = find_object(PHOTO)
+    found = find_object(PHOTO)
+    alpha, warnings = found.alpha, found.warnings
     assert (alpha == 33).all()
     assert "GrabCut" in warnings[0]
     assert "The nano segmenter found no object." in warnings
@@ -226,7 +228,8 @@ def test_missing_ways_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         find_object(PHOTO, "nano")
     assert segmenter_folder() is None
     assert finder_files("auto") == (None, [])
-    alpha, warnings = find_object(PHOTO)
+    found = find_object(PHOTO)
+    alpha, warnings = found.alpha, found.warnings
     assert mask_iou(alpha >= 128, PHOTO_TRUTH) > 0.95
     assert len(warnings) == 1
 
@@ -339,7 +342,8 @@ def test_a_damaged_model_of_rembg_is_passed_over_and_not_downloaded_again(
 ) -> None:
     rembg.write_bytes(b"who")
     monkeypatch.setattr(cutout, "shipped", lambda _: tmp_path)
-    alpha, warnings = find_object(PHOTO)
+    found = find_object(PHOTO)
+    alpha, warnings = found.alpha, found.warnings
     assert mask_iou(alpha >= 128, PHOTO_TRUTH) > 0.95
     assert "GrabCut" in warnings[0]
     assert "rembg was passed over: rembg failed with its model u2net (Protobuf parsing failed)." in warnings
@@ -384,7 +388,8 @@ def test_the_shipped_weights_cut_objects_at_the_border_and_keep_several(monkeypa
     at_border = disc(300, 400, 120, (240, 200))
     several = disc(300, 400, 60, (150, 110)) | disc(300, 400, 60, (150, 290))
     for truth, places in ((at_border, ((295, 200), (240, 90), (240, 310))), (several, ((150, 110), (150, 290)))):
-        alpha, warnings = find_object(painted(truth))
+        found = find_object(painted(truth))
+        alpha, warnings = found.alpha, found.warnings
         assert mask_iou(alpha >= 128, truth) > 0.9
         assert all(alpha[place] > 200 for place in places)
         assert "the nano segmenter" in warnings[0]

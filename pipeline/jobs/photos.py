@@ -1,0 +1,71 @@
+"""Which photos a job is to take: files, folders of them, and patterns that a shell has not filled in."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from scene.errors import InputError
+
+_CAPTURE_FILES = ("transforms.json", "transforms_train.json", "cameras.txt", "cameras.bin", "cameras.npz")
+
+
+def listed_photos(paths: Sequence[Path]) -> list[Path]:
+    """Every photo once, in the order given; those of a folder or pattern by name as people count (2 before 10).
+
+    Files that are not there stay in the list, so that they fail by themselves and the others do not.
+
+    Args:
+        paths: files, folders, and patterns such as ``photos/*.jpg``.
+
+    Raises:
+        InputError: nothing was given, a folder has no pictures, or nothing fits a pattern.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for photo in _photos_of(path):
+            found.setdefault(photo.resolve(), photo)
+    if not found:
+        raise InputError("no photos were given", fix="Name photos, or a folder of photos.")
+    return list(found.values())
+
+
+def by_name(photos: Sequence[Path]) -> list[Path]:
+    """Sorted by name as people count."""
+    return sorted(photos, key=lambda path: (_counted(path.name), str(path)))
+
+
+def _photos_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        return _photos_in(path)
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    if not matches:
+        raise InputError("nothing fits this pattern", where=path, fix="Check the folder and the ending.")
+    return by_name([match for match in matches if _is_picture(match)])
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    inside = [path for path in folder.iterdir() if _is_picture(path)]
+    if inside:
+        return by_name(inside)
+    fix = "Give a folder of JPEG, PNG or WebP files."
+    if any((folder / name).is_file() for name in _CAPTURE_FILES):
+        fix = "It looks like a capture: run viewloom reconstruct on it."
+    raise InputError("has no pictures", where=folder, fix=fix)
+
+
+def _is_picture(path: Path) -> bool:
+    known = {*Image.registered_extensions(), ".heic", ".heif"}
+    return path.suffix.lower() in known and path.name[0] != "." and path.is_file()
+
+
+def _counted(name: str) -> list[tuple[int, int, str]]:
+    """A sorting key that counts digits as numbers."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
