@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
-    from pipeline.jobs.asset import ItemResult
     from pipeline.jobs.image2mesh import image2mesh, make_views
+    from pipeline.jobs.item_result import ItemResult
     from pipeline.jobs.posing.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
@@ -51,7 +51,7 @@ _HOMES = {
     "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
-    "pipeline.jobs.asset": ("ItemResult",),
+    "pipeline.jobs.item_result": ("ItemResult",),
     "pipeline.jobs.image2mesh": ("image2mesh", "make_views"),
     "pipeline.jobs.posing.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),

@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help", "--help-all"):
         print(_usage())
         return 0 if argv else 2
+    if argv[0] == "help":
+        return main([*argv[1:2], "--help"])
     if argv[0] in ("-V", "--version"):
         print(f"viewloom {viewloom.__version__}")
         return 0
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _usage() -> str:
     lines = [f"  viewloom {name:<12} {info.summary}" for name, info in COMMANDS.items()]
     closing = [
-        "  viewloom COMMAND --help      what matters of a command",
+        "  viewloom help COMMAND        what matters of a command",
         "  viewloom COMMAND --help-all  every setting",
     ]
     return "\n".join([f"viewloom {viewloom.__version__}", "", *lines, "", *closing])

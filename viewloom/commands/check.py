@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from pipeline.jobs.settings import MaskSource
-from viewloom.commands.output import started
+from viewloom.commands.output import Shown, ShownFlags, started
 
 if TYPE_CHECKING:
     from recon.checks.capture import CaptureReport, ViewCheck
@@ -27,23 +27,29 @@ class Check:
     """A capture of any format that can be read."""
     masks: MaskSource = "auto"
     """Where masks come from, as for reconstruct."""
-    debug: bool = False
-    """Show the traceback of errors."""
+    shown: ShownFlags = Shown()
+    """How much is said."""
 
     def run(self) -> int:
-        """Check, and print a line for each view and each issue."""
-        with started("check"):
+        """Check, and print a line for each issue and each view."""
+        with started("check", self.shown) as reporter:
             from pipeline.jobs.stages.capture import with_masks
             from recon.checks.capture import check_capture
             from scene.captures import load_capture
 
-            report = check_capture(with_masks(load_capture(self.capture), self.masks))
+            reporter.item(str(self.capture))
+            reporter.stage("check", False)
+            views = with_masks(load_capture(self.capture), self.masks)
+            report = check_capture(views, reporter.step)
+            reporter.finished()
         for line in _lines(report):
             print(f"  {line}")
         return 0 if report.usable else 2
 
 
 def _lines(report: CaptureReport) -> Iterator[str]:
+    for text in report.warnings or ("nothing to complain about",):
+        yield f"{'--' if report.warnings else 'ok'}  {text}"
     yield f"{'view':<16}  sharpness  stops  overexposed    mask    fit  off by"
     yield from (_row(view) for view in report.views)
     if report.coverage is not None:
@@ -52,8 +58,6 @@ def _lines(report: CaptureReport) -> Iterator[str]:
         yield f"cameras: {gap}, elevation {low:.0f} to {high:.0f} degrees"
     if report.consistency is not None:
         yield f"consistency of the masks: {report.consistency:.2f}"
-    for text in report.warnings or ("nothing to complain about",):
-        yield f"{'--' if report.warnings else 'ok'}  {text}"
 
 
 def _row(view: ViewCheck) -> str:

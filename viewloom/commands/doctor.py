@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from viewloom.commands.output import started
+from viewloom.commands.output import Shown, ShownFlags, started
 
 
 @dataclass(frozen=True)
 class Doctor:
     """Say what this installation can do, and how to get what is missing."""
 
-    debug: bool = False
-    """Show the traceback of errors."""
+    shown: ShownFlags = Shown()
+    """How much is said."""
 
     def run(self) -> int:
         """Look at everything that a job may use, and print a line for each."""
-        with started("doctor"):
+        with started("doctor", self.shown):
             from pipeline.jobs.doctor import examine
 
             findings = examine()

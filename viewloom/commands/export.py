@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from recon.profiles import PROFILES, ProfileName
-from viewloom.commands.output import started
-from viewloom.commands.parsing import Out
+from recon.settings import GlbSettings
+from scene.errors import InputError
+from viewloom.commands.output import Shown, ShownFlags, started
+from viewloom.commands.parsing import Formats, OwnOut, with_formats
 
 
 @dataclass(frozen=True)
@@ -22,23 +25,46 @@ class Export:
 
     mesh: tyro.conf.Positional[Path]
     """The GLB, as image2mesh or reconstruct wrote it."""
-    out: Out
-    """Output file; its ending says the format."""
-    profile: ProfileName | None = None
+    out: OwnOut = None
+    """Output file, whose ending says the format; or, with --format, a folder: that of the GLB by default."""
+    format: Formats = None
+    """Formats to write, such as usdz,obj."""
+    profile: Annotated[ProfileName | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Keep the texture and the file within this profile, and say which of its limits cannot be kept."""
-    debug: bool = False
-    """Show the traceback of errors."""
+    shown: ShownFlags = Shown()
+    """How much is said."""
 
     def run(self) -> int:
         """Write the file, and print where it is."""
-        with started("export") as reporter:
+        targets = self.targets
+        with started("export", self.shown) as reporter:
             from recon.export.export_mesh import export_glb
 
             profile = None if self.profile is None else PROFILES[self.profile]
-            reporter.item(f"{self.mesh} -> {self.out}")
-            made = export_glb(self.mesh, self.out, profile=profile)
-            reporter.note(str(made))
-            for text in made.broken_limits:
-                reporter.note(f"Over the profile {self.profile}: {text}.")
-        print(made.path)
+            for target in targets:
+                reporter.item(f"{self.mesh} -> {target}")
+                made = export_glb(self.mesh, target, profile=profile)
+                reporter.note(str(made))
+                for text in made.broken_limits:
+                    reporter.note(f"Over the profile {self.profile}: {text}.")
+        for target in targets:
+            print(target)
         return 0
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files to write.
+
+        Raises:
+            InputError: nothing says which, or they would replace the GLB that is read.
+        """
+        if self.format is None:
+            if self.out is None:
+                raise InputError("nothing says what to write", fix="Give a file with -o, or formats with --format.")
+            return (self.out,)
+        folder = self.mesh.parent if self.out is None else self.out
+        formats = with_formats(GlbSettings(), self.format).formats
+        targets = tuple(folder / f"{self.mesh.stem}.{ending}" for ending in formats)
+        if any(target.resolve() == self.mesh.resolve() for target in targets):
+            raise InputError("would replace the file that is read", where=self.mesh, fix="Give a folder with -o.")
+        return targets

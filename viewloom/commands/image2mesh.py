@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from viewloom.commands.output import started, summary
+from viewloom.commands.parsing import Formats, with_formats
 from viewloom.commands.photos import PhotoCommand
 
 
@@ -16,10 +17,15 @@ class Image2Mesh(PhotoCommand):
     continues where the first stopped.
     """
 
+    format: Formats = None
+    """Files to write, such as glb,usdz (--glb.formats); the GLB always comes with them."""
+
     def run(self) -> int:
         """Run the job and print a line for each photo."""
-        with started("image2mesh") as reporter:
+        settings = self.chosen
+        settings = replace(settings, glb=with_formats(settings.glb, self.format))
+        with started("image2mesh", self.shown) as reporter:
             from pipeline.jobs.image2mesh import image2mesh
 
-            results = image2mesh(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter)
-        return summary(results, debug=self.debug)
+            results = image2mesh(self.photos, self.out, settings, mask=self.mask, reporter=reporter)
+        return summary(results, self.shown)

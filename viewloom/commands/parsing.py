@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -17,15 +17,43 @@ import tyro
 
 from pipeline.jobs.presets import load_preset
 from pipeline.jobs.renamed import renamed_flags
+from recon.profiles import FORMATS
+from recon.settings import GlbSettings
+from scene.errors import SettingsError
 from viewloom.commands import Command, command_class
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+OwnOut = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="")]
+"""An output whose default depends on the input."""
+DEFAULT_OUT = Path("viewloom-out")
+Formats = Annotated[str | None, tyro.conf.arg(metavar="FORMAT,...", help_behavior_hint="")]
+GivenPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+GivenName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+GivenNumber = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+GivenDegrees = Annotated[float | None, tyro.conf.arg(metavar="DEGREES", help_behavior_hint="")]
+"""Flags that change nothing unless they are given."""
 _HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 
 
 @dataclass(frozen=True)
 class _PresetOnly:
     preset: str | None = None
+
+
+def with_formats(glb: GlbSettings, formats: str | None) -> GlbSettings:
+    """Settings with formats from a command line, such as ``glb,usdz``.
+
+    Raises:
+        SettingsError: there is no such format.
+    """
+    if formats is None:
+        return glb
+    wanted = [name.strip().lower().lstrip(".") for name in formats.split(",") if name.strip()]
+    chosen = tuple(known for name in wanted for known in FORMATS if known == name)
+    if not wanted or len(chosen) < len(wanted):
+        unknown = next((name for name in wanted if name not in FORMATS), formats)
+        raise SettingsError(f"there is no format {unknown!r}", fix=f"Choose from {', '.join(FORMATS)}.")
+    return replace(glb, formats=chosen)
 
 
 def parse(name: str, argv: Sequence[str]) -> Command:

@@ -10,7 +10,8 @@ import tyro
 
 from pipeline.diffusion.settings import Filtering
 from pipeline.jobs.settings import Image2MeshSettings
-from viewloom.commands.parsing import Out
+from viewloom.commands.output import ShownItems, ShownItemsFlags
+from viewloom.commands.parsing import DEFAULT_OUT, GivenDegrees, GivenName, GivenNumber, GivenPath, Out
 
 
 @dataclass(frozen=True)
@@ -18,23 +19,23 @@ class PhotoCommand:
     """Arguments of the commands that start from photos."""
 
     photos: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint="")]]
-    """Photos of one object each, any format; a cut-out with alpha works best."""
-    out: Out
+    """Photos of one object each, any format, or folders of them; a cut-out with alpha works best."""
+    out: Out = DEFAULT_OUT
     """Output folder."""
     settings: Annotated[Image2MeshSettings, tyro.conf.arg(name="")] = Image2MeshSettings()
     """Settings of the stages."""
-    mask: Path | None = None
+    mask: GivenPath = None
     """Mask of the photo (white is the object), if there is just one photo."""
-    preset: str | None = None
+    preset: GivenName = None
     """Named preset (draft, standard, high) or a YAML file; flags override it."""
-    elevation: float | None = None
-    """Elevation of the photo's camera above the horizon in degrees; predicted by default."""
-    seed: int | None = None
+    elevation: GivenDegrees = None
+    """Elevation of the photo's camera above the horizon; predicted by default."""
+    seed: GivenNumber = None
     """Seed of the generated views (--views.sampling.seed)."""
-    filtering: Filtering | None = None
+    filtering: Annotated[Filtering | None, tyro.conf.arg(metavar="WAY", help_behavior_hint="")] = None
     """Attention map filtering of the views: zero-to-hero, amf or none (--views.sampling.filtering)."""
-    debug: bool = False
-    """Show the traceback of errors."""
+    shown: ShownItemsFlags = ShownItems()
+    """How much is said."""
 
     @property
     def chosen(self) -> Image2MeshSettings:

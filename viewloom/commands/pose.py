@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from pipeline.jobs.posing.mapping import PoseSettings
-from viewloom.commands.output import started
-from viewloom.commands.parsing import Out
+from viewloom.commands.output import Shown, ShownFlags, started
+from viewloom.commands.parsing import DEFAULT_OUT, OwnOut
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,21 @@ class Pose:
 
     photos: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint="")]]
     """Photos, or folders of photos; three at least, of a thing that does not move."""
-    out: Out
-    """Capture folder to write."""
+    out: OwnOut = None
+    """Capture folder to write; viewloom-out/FOLDER by default, after the folder of the photos."""
     settings: Annotated[PoseSettings, tyro.conf.arg(name="")] = PoseSettings()
     """Settings of the search."""
-    debug: bool = False
-    """Show the traceback of errors."""
+    shown: ShownFlags = Shown()
+    """How much is said."""
 
     def run(self) -> int:
         """Search, and print where the capture is."""
-        with started("pose") as reporter:
+        first = self.photos[0]
+        folder = first if first.is_dir() else first.parent
+        out = DEFAULT_OUT / (folder.resolve().name or "capture") if self.out is None else self.out
+        with started("pose", self.shown) as reporter:
             from pipeline.jobs.posing.pose import pose
 
-            result = pose(self.photos, self.out, self.settings, reporter=reporter)
+            result = pose(self.photos, out, self.settings, reporter=reporter)
         print(f"{result.folder}  ({result.summary})")
         return 0

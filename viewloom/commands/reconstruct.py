@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from pipeline.jobs.settings import Corners, MaskSource, ReconstructSettings
-from viewloom.commands.output import started, summary
-from viewloom.commands.parsing import Out
+from viewloom.commands.output import ShownItems, ShownItemsFlags, started, summary
+from viewloom.commands.parsing import DEFAULT_OUT, Formats, GivenName, OwnOut, with_formats
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,20 @@ class Reconstruct:
 
     capture: tyro.conf.Positional[Path]
     """Folder of the capture, or its camera file."""
-    out: Out
-    """Output folder."""
+    out: OwnOut = None
+    """Output folder; viewloom-out/NAME by default."""
     settings: Annotated[ReconstructSettings, tyro.conf.arg(name="")] = ReconstructSettings()
     """Settings of the stages."""
-    preset: str | None = None
+    preset: GivenName = None
     """Named preset (draft, standard, high) or a YAML file; flags override it."""
-    masks: MaskSource | None = None
+    masks: Annotated[MaskSource | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
     """Where masks come from: auto, given, background or none (--capture.masks)."""
-    bounds: Corners | None = None
-    """Region of interest in the capture's world (z up): X0 Y0 Z0 X1 Y1 Z1; found by default (--capture.bounds)."""
-    debug: bool = False
-    """Show the traceback of errors."""
+    bounds: Annotated[Corners | None, tyro.conf.arg(metavar="X0 Y0 Z0 X1 Y1 Z1", help_behavior_hint="")] = None
+    """Region of interest in the capture's world (z up): two corners; found by default (--capture.bounds)."""
+    format: Formats = None
+    """Files to write, such as glb,usdz (--glb.formats); the GLB always comes with them."""
+    shown: ShownItemsFlags = ShownItems()
+    """How much is said."""
 
     @property
     def chosen(self) -> ReconstructSettings:
@@ -44,12 +46,14 @@ class Reconstruct:
             capture = replace(capture, masks=self.masks)
         if self.bounds is not None:
             capture = replace(capture, bounds=self.bounds)
-        return replace(self.settings, capture=capture)
+        return replace(self.settings, capture=capture, glb=with_formats(self.settings.glb, self.format))
 
     def run(self) -> int:
         """Run the job and print where the asset is."""
-        with started("reconstruct") as reporter:
-            from pipeline.jobs.reconstruct import reconstruct
+        settings = self.chosen
+        with started("reconstruct", self.shown) as reporter:
+            from pipeline.jobs.reconstruct import capture_name, reconstruct
 
-            result = reconstruct(self.capture, self.out, self.chosen, reporter=reporter)
-        return summary([result], debug=self.debug)
+            out = DEFAULT_OUT / capture_name(self.capture) if self.out is None else self.out
+            result = reconstruct(self.capture, out, settings, reporter=reporter)
+        return summary([result], self.shown)

@@ -17,8 +17,8 @@ class Views(PhotoCommand):
 
     def run(self) -> int:
         """Run the job and print a line for each photo."""
-        with started("views") as reporter:
+        with started("views", self.shown) as reporter:
             from pipeline.jobs.image2mesh import make_views
 
             results = make_views(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter)
-        return summary(results, debug=self.debug)
+        return summary(results, self.shown)
