@@ -52,7 +52,7 @@ class FitSettings:
     blur: int = 2
     """Passes of blur over the gradient of the distances, so that neighbours move together."""
     loss_trim_fraction: float = 1.0
-    """Fraction of errors, the smallest, that count after the first level; below 1 for views that contradict each other."""
+    """Fraction of errors, the smallest, that count after the first level; below 1 for views that contradict others."""
     depth_weight: float = 1.0
     """Weight of depth maps, where views have them; 0 ignores them."""
     normal_weight: float = 0.1

@@ -18,7 +18,6 @@ from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, setting
 from recon.export.validate import validate_glb
 from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
-from recon.views.normalise import transformed
 from scene.camera import OBJECT_RADIUS, apply_transform
 from scene.errors import InputError, OutputError, SettingsError
 from scene.view import View
@@ -39,7 +38,7 @@ def views(rendered: Callable[[int, int], ViewSet]) -> ViewSet:
 @pytest.fixture
 def capture(views: ViewSet, tmp_path: Path) -> Path:
     """A capture folder as other programs write it."""
-    transformed(views, AWAY).save(tmp_path / "toy")
+    views.transformed(AWAY).save(tmp_path / "toy")
     return tmp_path / "toy"
 
 
