@@ -48,7 +48,7 @@ def fit_surface(
 
     Args:
         views: posed pictures with masks; the object lies in the cube of ``settings.half_extent`` about the origin.
-            Depth and normal maps guide the fit, of however many views.
+            Depth and normal maps supervise the fit, of however many views.
         settings: see there.
         prior: occupancy probability over the cube ``[-0.6, 0.6]^3``, a vote for sides that no view shows well.
         device: the CPU has compiled kernels; any other device fits a hash grid with torch, without the maps.

@@ -22,7 +22,7 @@ class FitSettings:
     rays: int = 6144
     """Rays in a step, from all views."""
     image_side: int = 256
-    """Longest side, pixels, that pictures are reduced to for the fit (texturing uses them whole)."""
+    """Longest side in pixels that pictures are reduced to for the fit (texturing uses them whole)."""
     hull_resolution: int = 96
     """Voxels along each side of the cube in which the masks' common inside is sought."""
     half_extent: float = OBJECT_RADIUS * 1.08

@@ -1,4 +1,4 @@
-"""The shared vocabulary: cameras, view sets and their file formats, ray casting, procedural objects, image metrics.
+"""The shared vocabulary: cameras, view sets and their file formats, meshes, ray casting, volume rendering.
 
 Imports nothing of the other rooms.
 """

@@ -16,8 +16,8 @@ _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 
 @dataclass(frozen=True)
-class PhotoFacts:
-    """Facts about a photo's file; what it does not tell is None or empty.
+class PhotoMetadata:
+    """Metadata of a photo's file; what it does not say is None or empty.
 
     Args:
         size: width and height of the picture once it is upright, pixels.
@@ -34,7 +34,7 @@ class PhotoFacts:
     upright: bool = True
 
 
-def photo_facts(path: Path) -> PhotoFacts:
+def photo_metadata(path: Path) -> PhotoMetadata:
     """Read a photo's EXIF data; damaged data count as none."""
     try:
         with warnings.catch_warnings():
@@ -45,10 +45,10 @@ def photo_facts(path: Path) -> PhotoFacts:
                 words = [str(exif.get(tag) or "").strip(" \0") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
                 turn = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's readers raise anything on damaged files; the picture is judged elsewhere
-        return PhotoFacts()
+        return PhotoMetadata()
     turn = turn if turn in range(1, 9) else 1
     upright_size = (size[1], size[0]) if turn >= 5 else size
-    return PhotoFacts(upright_size, format, _focal(lens, size), " ".join(w for w in words if w), turn == 1)
+    return PhotoMetadata(upright_size, format, _focal(lens, size), " ".join(w for w in words if w), turn == 1)
 
 
 def _focal(lens: dict[int, Any], size: tuple[int, int]) -> float | None:

@@ -45,6 +45,11 @@ class VoxelGrid:
         """Grid coordinates of world points; the first voxel's centre is 0."""
         return (points - self.low) / self.voxel - 0.5
 
+    def coordinates_in(self, other: VoxelGrid) -> Float[np.ndarray, "3 x y z"]:
+        """Grid coordinates of this grid's voxel centres in another grid: what resampling looks up."""
+        where = np.stack(np.meshgrid(*self.centres(), indexing="ij"))
+        return (where - other.low[:, None, None, None]) / other.voxel - 0.5
+
     def centres(self) -> tuple[Float[np.ndarray, "x"], Float[np.ndarray, "y"], Float[np.ndarray, "z"]]:
         """World coordinates of voxel centres along each axis."""
         x, y, z = (self.low[a] + (np.arange(self.shape[a]) + 0.5) * self.voxel for a in range(3))

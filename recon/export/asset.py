@@ -33,7 +33,7 @@ class Asset:
         texture: sRGB.
         unlit: colours are shown as they are, whatever the scene's light.
         world_from_asset: back into the world that the mesh came from, if that is known.
-        extras: facts that files carry along where they can.
+        extras: metadata that files carry along where they can.
         generator: named in files.
         evidence: where each vertex's colour comes from, of 255; see :data:`recon.texture.evidence.KINDS`.
         jpeg: the texture as it stood in a file that was read: packed again, it would lose each time.
@@ -85,7 +85,7 @@ def to_asset_frame(
     Args:
         mesh: in the project's world.
         settings: where it is placed.
-        extras: facts that files carry along; plain values that JSON can hold.
+        extras: metadata that files carry along; plain values that JSON can hold.
         generator: named in files.
         normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
             leads back into that world.

@@ -72,7 +72,7 @@ def glb_bytes(
     Args:
         mesh: in the project's world.
         settings: placement and packing.
-        extras: facts stored in ``asset.extras``; ``world_from_asset`` is added.
+        extras: metadata stored in ``asset.extras``; ``world_from_asset`` is added.
         generator: named in the file.
         normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
             leads back into that world.
@@ -107,9 +107,9 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
     if asset.evidence is not None:
         attributes["_EVIDENCE"] = build.accessor(asset.evidence, "VEC4", _UBYTE, _VERTEX_DATA, normalised=True)
     image = build.view(jpeg)
-    facts = dict(asset.extras)
+    extras = dict(asset.extras)
     if asset.world_from_asset is not None:
-        facts["world_from_asset"] = asset.world_from_asset.tolist()
+        extras["world_from_asset"] = asset.world_from_asset.tolist()
     material: dict[str, Any] = {
         "name": "surface",
         "doubleSided": False,
@@ -119,7 +119,7 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
     if asset.unlit:
         material["extensions"] = {"KHR_materials_unlit": {}}
     content: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": asset.generator, "extras": facts},
+        "asset": {"version": "2.0", "generator": asset.generator, "extras": extras},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "object"}],

@@ -74,7 +74,7 @@ def _asset(glb: ExaminedGlb) -> Asset:
             raise _OtherKindError(f"has packed numbers in {name}")
     material = _only(content, "materials")
     texture, jpeg = _texture(glb, material)
-    facts = dict(content["asset"].get("extras") or {})
+    extras = dict(content["asset"].get("extras") or {})
     return Asset(
         arrays["POSITION"].astype(np.float32),
         arrays["NORMAL"].astype(np.float32),
@@ -82,8 +82,8 @@ def _asset(glb: ExaminedGlb) -> Asset:
         glb.arrays[parts["indices"]].reshape(-1, 3).astype(np.int64),
         texture,
         "KHR_materials_unlit" in material.get("extensions", {}),
-        _matrix(facts.pop("world_from_asset", None)),
-        facts,
+        _matrix(extras.pop("world_from_asset", None)),
+        extras,
         str(content["asset"].get("generator", "unknown")),
         jpeg,
         None if evidence is None else evidence.copy(),

@@ -74,14 +74,14 @@ def usda_text(asset: Asset) -> str:
     """
     low, high = asset.vertices.min(axis=0), asset.vertices.max(axis=0)
     flipped = np.stack([asset.uv[:, 0], 1 - asset.uv[:, 1].astype(np.float64)], axis=1)
-    facts = [f"string creator = {_quoted(asset.generator)}"]
+    metadata = [f"string creator = {_quoted(asset.generator)}"]
     if asset.world_from_asset is not None:
         # Row by row, for columns of points; a matrix4d would be read the other way round.
         numbers = ", ".join(map(repr, asset.world_from_asset.reshape(-1).tolist()))
-        facts.append(f"double[] world_from_asset = [{numbers}]")
+        metadata.append(f"double[] world_from_asset = [{numbers}]")
     if asset.extras:
-        facts.append(f"string extras = {_quoted(json.dumps(asset.extras, sort_keys=True, allow_nan=False))}")
-    custom = "\n".join(f"        {fact}" for fact in facts)
+        metadata.append(f"string extras = {_quoted(json.dumps(asset.extras, sort_keys=True, allow_nan=False))}")
+    custom = "\n".join(f"        {entry}" for entry in metadata)
     shader = "</object/materials/surface"
     if asset.unlit:
         surface = f"""\

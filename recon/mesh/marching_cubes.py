@@ -28,7 +28,7 @@ def extract_mesh(surface: Surface) -> tuple[Vertices, Faces]:
     """
     sdf = np.pad(surface.sdf, 1, constant_values=float(np.abs(surface.sdf).max()))
     if not (sdf < 0).any():
-        raise InputError("the surface is empty", fix="Check the masks, or lower the vote they must reach.")
+        raise InputError("the surface is empty", fix="Check the masks, or lower the hull threshold.")
     vertices, faces, _, _ = measure.marching_cubes(sdf, 0.0)
     # Index 1 of the padded grid is the first voxel's centre.
     points = (vertices - 0.5) * surface.voxel + surface.low

@@ -133,8 +133,7 @@ def next_band(
         band.colour[:] = pixels.mean_colour()
         return band
     scale = last.box.voxel / box.voxel
-    where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
-    local = (where - last.box.low[:, None, None, None]) / last.box.voxel - 0.5
+    local = box.coordinates_in(last.box)
     change = ndimage.map_coordinates(last.grid - first, local, order=1, mode="nearest") * scale
     # Where the coarser grid saw another surface, such as the next thicker part, its changes are not of this one.
     known = ndimage.map_coordinates(first, local, order=1, mode="nearest") * scale

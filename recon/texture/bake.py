@@ -28,7 +28,7 @@ from scene.viewset import ViewSet
 _TEXELS = 300
 """Most texels a face has on average where views are chosen: larger faces are divided for that."""
 _MODEL_WEIGHT = 0.004
-"""Weight of the model's colour beside the views', so that it fades in where these look askance."""
+"""Weight of the model's colour beside the views', so that it fades in where these see the surface at grazing angles."""
 
 _BLOTCH = 0.03
 """World units over which the colours of generated views are averaged: finer detail of theirs is not the object's."""

@@ -187,8 +187,7 @@ def _first_band(
     high = volume.box.low + (found.max(0) + 3) * volume.box.voxel
     low, high = np.maximum(low, volume.box.low), np.minimum(high, volume.box.high)
     box = VoxelGrid.around(low, high, settings.levels[-1] ** 3)
-    where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
-    local = (where - volume.box.low[:, None, None, None]) / volume.box.voxel - 0.5
+    local = box.coordinates_in(volume.box)
     scale = volume.box.voxel / box.voxel
     fine = ndimage.map_coordinates(rough.grid, local, order=1, mode="nearest") * scale
     return next_band(box, redistanced(fine.astype(np.float32)), rough, rough.grid, pixels, 2.5)

@@ -73,9 +73,7 @@ def stereo_surface(
     low = np.maximum(cube.low + (found.min(0) - 2) * cube.voxel, cube.low)
     high = np.minimum(cube.low + (found.max(0) + 3) * cube.voxel, cube.high)
     box = VoxelGrid.around(low, high, settings.levels[-1] ** 3)
-    where = np.stack(np.meshgrid(*box.centres(), indexing="ij"))
-    local = (where - cube.low[:, None, None, None]) / cube.voxel - 0.5
-    start = ndimage.map_coordinates(rough, local, order=1, mode="nearest")
+    start = ndimage.map_coordinates(rough, box.coordinates_in(cube), order=1, mode="nearest")
     field = without_small_components(fuse_and_fill(rays.cameras, depths, box, 2 * half, start))
     report_step(steps, steps)
     fraction = round(float(np.mean(known)), 4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from scene.exif import PhotoFacts, photo_facts
+from scene.exif import PhotoMetadata, photo_metadata
 
 Tag = ExifTags.Base
 
@@ -25,9 +25,9 @@ def photo(path: Path, lens: dict[int, object], size: tuple[int, int] = (300, 200
 
 
 def test_the_35_mm_equivalent_counts_by_the_diagonal(tmp_path: Path) -> None:
-    wide = photo_facts(photo(tmp_path / "a.jpg", {Tag.FocalLengthIn35mmFilm: 36}))
+    wide = photo_metadata(photo(tmp_path / "a.jpg", {Tag.FocalLengthIn35mmFilm: 36}))
     assert wide.focal == pytest.approx(1.0, rel=1e-3)  # 36 mm before a 3:2 picture 36 mm wide
-    square = photo_facts(photo(tmp_path / "b.jpg", {Tag.FocalLengthIn35mmFilm: 43.2666}, (200, 200)))
+    square = photo_metadata(photo(tmp_path / "b.jpg", {Tag.FocalLengthIn35mmFilm: 43.2666}, (200, 200)))
     assert square.focal == pytest.approx(2**0.5, rel=0.01)
 
 
@@ -39,9 +39,9 @@ def test_millimetres_count_with_the_sensors_resolution(tmp_path: Path) -> None:
         Tag.ExifImageWidth: 3000,
         Tag.ExifImageHeight: 2000,
     }
-    assert photo_facts(photo(tmp_path / "a.jpg", lens)).focal == pytest.approx(50 / 36, rel=1e-3)
+    assert photo_metadata(photo(tmp_path / "a.jpg", lens)).focal == pytest.approx(50 / 36, rel=1e-3)
     lens[Tag.FocalPlaneXResolution], lens[Tag.FocalPlaneResolutionUnit] = IFDRational(30000, 36), 3
-    assert photo_facts(photo(tmp_path / "b.jpg", lens)).focal == pytest.approx(50 / 36, rel=1e-3)
+    assert photo_metadata(photo(tmp_path / "b.jpg", lens)).focal == pytest.approx(50 / 36, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -60,25 +60,25 @@ def test_millimetres_count_with_the_sensors_resolution(tmp_path: Path) -> None:
     ],
 )
 def test_what_tells_no_focal_length_tells_none(tmp_path: Path, lens: dict[int, object]) -> None:
-    assert photo_facts(photo(tmp_path / "a.jpg", lens)).focal is None
+    assert photo_metadata(photo(tmp_path / "a.jpg", lens)).focal is None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_that_of_the_upright_picture(tmp_path: Path, orientation: int) -> None:
-    metadata = photo_facts(photo(tmp_path / "a.jpg", {}, Orientation=orientation))
+    metadata = photo_metadata(photo(tmp_path / "a.jpg", {}, Orientation=orientation))
     assert metadata.size == ((200, 300) if orientation >= 5 else (300, 200))
     assert metadata.upright == (orientation == 1)
 
 
 def test_the_body_is_maker_and_model(tmp_path: Path) -> None:
-    metadata = photo_facts(photo(tmp_path / "a.jpg", {}, Make="Maker\0 ", Model="One"))
+    metadata = photo_metadata(photo(tmp_path / "a.jpg", {}, Make="Maker\0 ", Model="One"))
     assert (metadata.body, metadata.format) == ("Maker One", "JPEG")
-    assert photo_facts(photo(tmp_path / "b.png", {})).body == ""
+    assert photo_metadata(photo(tmp_path / "b.png", {})).body == ""
 
 
 def test_files_that_are_no_pictures_tell_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    assert photo_facts(tmp_path / "a.jpg") == photo_facts(tmp_path / "none.jpg") == PhotoFacts()
+    assert photo_metadata(tmp_path / "a.jpg") == photo_metadata(tmp_path / "none.jpg") == PhotoMetadata()
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,5 +90,5 @@ def test_damaged_data_never_raise(tmp_path: Path, where: int, junk: bytes) -> No
     data = bytearray(whole.read_bytes())
     data[where : where + len(junk)] = junk
     (tmp_path / "damaged.jpg").write_bytes(data)
-    focal = photo_facts(tmp_path / "damaged.jpg").focal
+    focal = photo_metadata(tmp_path / "damaged.jpg").focal
     assert focal is None or 0.3 < focal < 15

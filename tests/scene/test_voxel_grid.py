@@ -42,3 +42,12 @@ def test_grid_coordinates_of_voxel_centres_are_their_indices() -> None:
     assert BOX.to_grid(points) == pytest.approx(np.stack(np.indices(BOX.shape), -1), abs=1e-9)
     assert points[0, 0, 0] == pytest.approx(BOX.low + 0.025)
     assert points[-1, -1, -1] == pytest.approx(BOX.high - 0.025)
+
+
+def test_coordinates_in_another_grid_are_those_of_the_centres() -> None:
+    fine = VoxelGrid.around(BOX.low + 0.1, BOX.high, 500)
+    found = fine.coordinates_in(BOX)
+    points = np.stack(np.meshgrid(*fine.centres(), indexing="ij"), -1)
+    assert found.shape == (3, *fine.shape)
+    assert np.moveaxis(found, 0, -1) == pytest.approx(BOX.to_grid(points), abs=1e-9)
+    assert BOX.coordinates_in(BOX) == pytest.approx(np.indices(BOX.shape), abs=1e-9)

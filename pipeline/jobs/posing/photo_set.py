@@ -15,7 +15,7 @@ from pipeline.jobs.photos import by_name, listed_photos
 from pipeline.jobs.posing.mapping import Photo
 from pipeline.jobs.runner import digest_of_file
 from scene.errors import InputError
-from scene.exif import PhotoFacts, photo_facts
+from scene.exif import PhotoMetadata, photo_metadata
 from scene.files import write_bytes, written_aside
 from scene.photo import load_rgba
 
@@ -79,7 +79,7 @@ def save_photo_set(
     lenses: dict[object, int] = {}
     cut_outs = 0
     for k, file in enumerate(files):
-        digest, facts = digest_of_file(file), photo_facts(file)
+        digest, facts = digest_of_file(file), photo_metadata(file)
         try:
             if digest in seen:
                 raise InputError(f"it is the same picture as {seen[digest]}")
@@ -123,7 +123,7 @@ def write_pictures(
     taken: set[str] = set()
     for k, shot in enumerate(shots):
         source = source_of[shot.file]
-        facts = photo_facts(source)
+        facts = photo_metadata(source)
         stem = _stem(source.stem, taken)
         if _is_plain(source, facts, photos.cut_out):
             picture = Picture(stem + _COPIED[facts.format], facts.size)
@@ -160,7 +160,7 @@ def _save_reduced(folder: Path, name: str, rgba: np.ndarray) -> bool:
     return True
 
 
-def _is_plain(source: Path, facts: PhotoFacts, cut_out: bool) -> bool:
+def _is_plain(source: Path, facts: PhotoMetadata, cut_out: bool) -> bool:
     if facts.format not in _COPIED or not facts.upright:
         return False
     with Image.open(source) as image:

@@ -86,7 +86,7 @@ def test_an_object_cut_by_the_cube_is_closed_there() -> None:
 
 @pytest.mark.parametrize("value", [0.3, 0.0])
 def test_nothing_inside_is_an_error(value: float) -> None:
-    with pytest.raises(InputError, match=r"the surface is empty\. Check the masks, or lower the vote"):
+    with pytest.raises(InputError, match=r"the surface is empty\. Check the masks, or lower the hull threshold"):
         extract_mesh(surface_of(np.full((8, 8, 8), value)))
 
 

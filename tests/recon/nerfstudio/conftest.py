@@ -14,7 +14,6 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from recon.views.normalise import transformed
 from scene.camera import Camera, look_at
 from scene.viewset import ViewSet
 
@@ -46,7 +45,7 @@ WORLD = np.array([[0, -2.0, 0, 3], [2.0, 0, 0, -1], [0, 0, 2.0, 2], [0, 0, 0, 1]
 def capture(tmp_path_factory: pytest.TempPathFactory, ball_views: ViewSet) -> Path:
     """A capture folder of the ball, in its own world."""
     folder = tmp_path_factory.mktemp("capture")
-    transformed(ball_views, WORLD).save(folder)
+    ball_views.transformed(WORLD).save(folder)
     return folder
 
 
