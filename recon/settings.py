@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from recon.profiles import Format
 from scene.camera import OBJECT_RADIUS
@@ -113,6 +114,8 @@ class GlbSettings:
     """Quality of the texture; where the file would be larger than its profile allows, 80 at most."""
     unlit: bool = False
     """Show colours as they are (KHR_materials_unlit) instead of reacting to the scene's light."""
+    evidence: Literal["attribute", "none"] = "attribute"
+    """Where each vertex's colour comes from (seen, mirrored, generated, invented): a vertex attribute of the GLB."""
     formats: tuple[Format, ...] = ("glb",)
     """Files to write; the GLB always comes with them."""
 

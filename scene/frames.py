@@ -15,7 +15,7 @@ from scene.camera import Mat4, c2w_from_colmap
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens, undistort
 from scene.maps import PictureHead, picture_head
-from scene.view import View
+from scene.view import Origin, View
 
 DEPTH_UNIT = 1e-3
 """World units of one count in a depth file, unless the capture file says otherwise (nerfstudio's default)."""
@@ -34,7 +34,7 @@ class Frame:
         lens: how it bends.
         mask, depth, normals: further files, if there are any.
         depth_scale: world units of one count of the depth file.
-        weight: as in :class:`scene.view.View`.
+        weight, origin: as in :class:`scene.view.View`.
     """
 
     image: Path
@@ -47,6 +47,7 @@ class Frame:
     normals: Path | None = None
     depth_scale: float = DEPTH_UNIT
     weight: float = 1.0
+    origin: Origin = "photo"
 
 
 class Contents(NamedTuple):
@@ -105,6 +106,7 @@ def assemble(
             normal_source=frame.normals,
             undistortion=undistortion,
             as_stored=as_stored,
+            origin=frame.origin,
         )
         for name, frame, intrinsics, undistortion, as_stored in zip(names, frames, raw, undone, stored)
     )

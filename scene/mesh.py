@@ -102,6 +102,11 @@ def area_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
     return np.cross(b - a, c - a)
 
 
+def face_areas(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f"]:
+    """Area of every face."""
+    return np.linalg.norm(area_normals(vertices, faces), axis=1) / 2
+
+
 def face_normals(vertices: Vertices, faces: Faces) -> Float[np.ndarray, "f 3"]:
     """Unit normals of faces; zero for faces without area."""
     normals = area_normals(vertices, faces)

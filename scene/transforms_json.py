@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from scene.frames import DEPTH_UNIT, Contents, Frame, assemble, inside, picture_
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head, save_array
 from scene.ply import read_points, write_points
-from scene.view import View
+from scene.view import Origin, View
 
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
 _FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
@@ -92,6 +92,8 @@ def write_transforms(folder: Path, contents: Contents) -> None:
             "transform_matrix": camera.c2w.tolist(),
             "viewloom_weight": view.weight,
         }
+        if view.origin != "photo":
+            frame["viewloom_origin"] = view.origin
         with written_aside(folder / frame["file_path"]) as path:
             Image.fromarray(rgba if contents.has_masks else rgba[..., :3]).save(path)
         if contents.has_masks:
@@ -112,6 +114,13 @@ def write_transforms(folder: Path, contents: Contents) -> None:
         content["ply_file_path"] = "points.ply"
         write_points(folder / "points.ply", contents.points)
     write_text(folder / "transforms.json", json.dumps(content, indent=1) + "\n")
+
+
+def _origin(values: dict[str, Any], where: str) -> Origin:
+    origin = values.get("viewloom_origin", "photo")
+    if origin not in get_args(Origin):
+        raise InputError(f"viewloom_origin {origin!r} is none of {', '.join(get_args(Origin))}", where=where)
+    return cast(Origin, origin)
 
 
 def _all_or_none(views: Sequence[View], what: str, attribute: str) -> bool:
@@ -172,6 +181,7 @@ def _frames(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame
                 **others,
                 depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
                 weight=_number(values, "viewloom_weight", where, 1.0),
+                origin=_origin(values, where),
             )
         )
     return frames

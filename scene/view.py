@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +14,9 @@ from scene.errors import InputError
 from scene.lens import Undistortion
 from scene.maps import DepthMap, NormalMap, known, load_depth, load_normals, load_stored, unit
 from scene.photo import load_mask, load_rgba
+
+Origin = Literal["photo", "generated", "mirrored"]
+"""Where a picture comes from: a camera, a model that drew it, or a photo that was mirrored in a symmetry plane."""
 
 RGBA = UInt8[np.ndarray, "h w 4"]
 Mask = UInt8[np.ndarray, "h w"]
@@ -35,6 +39,7 @@ class View:
         normal_source: normals in the camera's OpenGL axes, in memory or in a file; 0 is unknown.
         undistortion: how files (never what is in memory) become pictures of ``camera``; None if they are.
         as_stored: whether the camera fits the file's pixels without their EXIF orientation.
+        origin: where the picture comes from; textures take photos as they are, among pictures of other origin.
     """
 
     name: str
@@ -49,6 +54,7 @@ class View:
     normal_source: NormalMap | Path | None = None
     undistortion: Undistortion | None = None
     as_stored: bool = False
+    origin: Origin = "photo"
 
     def rgba(self) -> RGBA:
         """The picture, straight alpha; alpha is 255 everywhere if there is no mask.

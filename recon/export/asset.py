@@ -35,6 +35,7 @@ class Asset:
         world_from_asset: back into the world that the mesh came from, if that is known.
         extras: facts that files carry along where they can.
         generator: named in files.
+        evidence: where each vertex's colour comes from, of 255; see :data:`recon.texture.evidence.KINDS`.
         jpeg: the texture as it stood in a file that was read: packed again, it would lose each time.
     """
 
@@ -48,6 +49,7 @@ class Asset:
     extras: dict[str, Any] = field(default_factory=dict)
     generator: str = "viewloom"
     jpeg: bytes | None = None
+    evidence: UInt8[np.ndarray, "v 4"] | None = None
 
 
 def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
@@ -114,6 +116,7 @@ def to_asset_frame(
         _without_noise(back @ np.linalg.inv(matrix)),
         extras,
         generator,
+        evidence=None if settings.evidence == "none" or mesh.evidence is None else _in_bytes(mesh.evidence),
     )
 
 
@@ -157,6 +160,12 @@ def health_line(health: MeshHealth) -> str:
     closed = f"watertight, genus {health.genus}" if health.watertight else edges
     size = " x ".join(f"{side:.3g}" for side in health.size)
     return f"{health.faces:,} triangles, {pieces}, {closed}, {size} m"
+
+
+def _in_bytes(evidence: Float[np.ndarray, "v 4"]) -> UInt8[np.ndarray, "v 4"]:
+    """Fractions that add up to 1 as bytes that add up to 255."""
+    first = np.floor(np.cumsum(evidence[:, :3], axis=1).clip(0, 1) * 255 + 0.5)
+    return np.diff(first, axis=1, prepend=0, append=255).astype(np.uint8)
 
 
 def _has_area(position: Float[np.ndarray, "v 3"], faces: Faces) -> np.ndarray:

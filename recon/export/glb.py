@@ -16,7 +16,7 @@ from recon.texture.bake import TexturedMesh
 from scene.camera import Mat4
 from scene.files import write_bytes
 
-_FLOAT, _USHORT, _UINT = 5126, 5123, 5125
+_FLOAT, _UBYTE, _USHORT, _UINT = 5126, 5121, 5123, 5125
 _VERTEX_DATA, _INDEX_DATA = 34962, 34963
 
 
@@ -44,6 +44,7 @@ class _Builder:
         component: int,
         target: int,
         bounds: bool = False,
+        normalised: bool = False,
     ) -> int:
         entry: dict[str, Any] = {
             "bufferView": self.view(array.tobytes(), target),
@@ -51,6 +52,8 @@ class _Builder:
             "count": len(array),
             "type": kind,
         }
+        if normalised:
+            entry["normalized"] = True
         if bounds:
             entry["min"], entry["max"] = array.min(axis=0).tolist(), array.max(axis=0).tolist()
         self.accessors.append(entry)
@@ -101,6 +104,8 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
         "NORMAL": build.accessor(asset.normals, "VEC3", _FLOAT, _VERTEX_DATA),
         "TEXCOORD_0": build.accessor(asset.uv, "VEC2", _FLOAT, _VERTEX_DATA),
     }
+    if asset.evidence is not None:
+        attributes["_EVIDENCE"] = build.accessor(asset.evidence, "VEC4", _UBYTE, _VERTEX_DATA, normalised=True)
     image = build.view(jpeg)
     facts = dict(asset.extras)
     if asset.world_from_asset is not None:

@@ -15,6 +15,7 @@ from scene.camera import Mat4
 from scene.errors import InputError
 
 _FIX = "Give a file that viewloom wrote: one mesh with one texture, without transforms or animations."
+_EVIDENCE = "_EVIDENCE"
 _ATTRIBUTES = {"POSITION": 3, "NORMAL": 3, "TEXCOORD_0": 2}
 _MATERIAL = {"name", "doubleSided", "pbrMetallicRoughness", "extensions"}
 _SURFACE = {"baseColorTexture", "metallicFactor", "roughnessFactor"}
@@ -62,9 +63,12 @@ def _asset(glb: ExaminedGlb) -> Asset:
     parts = primitives[0]
     if parts.get("mode", 4) != 4 or "indices" not in parts or parts.get("targets"):
         raise _OtherKindError("holds something other than indexed triangles")
-    if set(parts["attributes"]) != set(_ATTRIBUTES):
+    if set(parts["attributes"]) - {_EVIDENCE} != set(_ATTRIBUTES):
         raise _OtherKindError(f"has vertices with {', '.join(sorted(parts['attributes']))}")
     arrays = {name: glb.arrays[index] for name, index in parts["attributes"].items()}
+    evidence = arrays.pop(_EVIDENCE, None)
+    if evidence is not None and (evidence.dtype != np.uint8 or evidence.shape[1] != 4):
+        raise _OtherKindError(f"has other numbers in {_EVIDENCE}")
     for name, array in arrays.items():
         if array.dtype != np.dtype("<f4") or array.shape[1] != _ATTRIBUTES[name]:
             raise _OtherKindError(f"has packed numbers in {name}")
@@ -82,6 +86,7 @@ def _asset(glb: ExaminedGlb) -> Asset:
         facts,
         str(content["asset"].get("generator", "unknown")),
         jpeg,
+        None if evidence is None else evidence.copy(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -13,13 +14,15 @@ from scipy import ndimage, sparse
 from recon.mesh.topology import edges_of
 from recon.specular import SpecularSH
 from recon.texture.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
+from recon.texture.evidence import KINDS
+from recon.texture.layers import SurfaceGraph, agreement, coverage, matched_gain, matching_shift
 from recon.texture.projected_view import ProjectedView, read_view
 from recon.texture.rasterise import rasterise
 from recon.texture.unwrap import unwrap
-from recon.texture.visibility import HIDDEN, WHOLE, compute_visibility, subdivided, visible
+from recon.texture.visibility import HIDDEN, WHOLE, Visibility, compute_visibility, subdivided, visible
 from scene.mesh import ColouredMesh, Faces, Vertices, vertex_normals
 from scene.raycast import RayCaster, mesh_caster
-from scene.view import View
+from scene.view import Origin, View
 from scene.viewset import ViewSet
 
 _TEXELS = 300
@@ -27,6 +30,8 @@ _TEXELS = 300
 _MODEL_WEIGHT = 0.004
 """Weight of the model's colour beside the views', so that it fades in where these look askance."""
 
+_BLOTCH = 0.03
+"""World units over which the colours of generated views are averaged: finer detail of theirs is not the object's."""
 _HELD_PIXELS = 300_000_000
 """Most pixels of all views that are kept in memory."""
 
@@ -49,6 +54,8 @@ class TexturedMesh:
         normals: unit vertex normals, continuous over chart borders.
         uv: in [0, 1], v measured down from the image's top row (glTF's way).
         texture: sRGB.
+        evidence: where each vertex's colour comes from, in rows that add up to 1; see
+            :data:`recon.texture.evidence.KINDS`.
     """
 
     vertices: Vertices
@@ -56,6 +63,7 @@ class TexturedMesh:
     normals: Vertices
     uv: Float[np.ndarray, "v 2"]
     texture: UInt8[np.ndarray, "s s 3"]
+    evidence: Float[np.ndarray, "v 4"] | None = None
 
     def coloured(self) -> ColouredMesh:
         """As the renderer takes it; to be drawn without light."""
@@ -74,12 +82,15 @@ def bake(
     cosine_power: float = 4.0,
     match_brightness: bool = True,
     specular: SpecularSH | None = None,
+    photo_is_reference: bool = True,
 ) -> TexturedMesh:
     """Unwrap a mesh and colour it from its views; the model's colour fills what no view sees.
 
-    Every part takes its detail from the view that sees it best, and borders between such parts are blended over the
-    width of a face. Coarse colours are the mean of all views that see a point; a view that shows something else there
-    than most do (an occluder, a misalignment) is left out.
+    Photos among views of other origin are the texture as they are, wherever they see the surface squarely enough; the
+    others are matched to them (:mod:`recon.texture.layers`). Views of one origin are equals: every part takes its
+    detail from the view that sees it best, and borders between such parts are blended over the width of a face. Coarse
+    colours are the mean of all views that see a point; a view that shows something else there than most do (an
+    occluder, a misalignment) is left out.
 
     Args:
         vertices, faces: the mesh, in the frame of the views.
@@ -89,6 +100,7 @@ def bake(
         cosine_power: power of the cosine between normal and view in a view's weight.
         match_brightness: make up for different exposure and white balance of the views.
         specular: what the views show reflected; it is taken off.
+        photo_is_reference: switched off, photos and generated views are equals too.
     """
     normals = vertex_normals(vertices, faces)
     source, new_faces, uv = unwrap(vertices, faces, side)
@@ -102,9 +114,10 @@ def bake(
     order = np.argsort(face_of[row, column], kind="stable")
     row, column = row[order], column[order]
     texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
-    colours = _texel_colours(
-        texels, points, fine, views, surface, mesh_caster(vertices, faces), cosine_power, match_brightness, specular
-    )
+    caster = mesh_caster(vertices, faces)
+    scene = _Scene.of(texels, points, fine, views, caster, cosine_power, match_brightness, specular)
+    layered = photo_is_reference and len(_layers_of(views.views)) > 1
+    colours, evidence = _layered_colours(scene, surface) if layered else _equal_colours(scene, surface)
     texture = np.zeros((side, side, 3), np.float32)
     texture[row, column] = colours
     # Every empty texel takes the nearest chart's colour, so that no filter or mip level mixes in a background.
@@ -116,6 +129,7 @@ def bake(
         normals[source],
         uv.astype(np.float64),
         np.round(np.clip(texture, 0, 1) * 255).astype(np.uint8),
+        evidence[: len(vertices)][source],  # dividing faces keeps their corners, in front
     )
 
 
@@ -156,52 +170,222 @@ def _interpolated(
     return out
 
 
-def _texel_colours(
-    texels: _Texels,
-    vertices: Vertices,
-    faces: Faces,
-    views: ViewSet,
-    surface: ColourModel,
-    caster: RayCaster,
-    cosine_power: float,
-    match_brightness: bool,
-    specular: SpecularSH | None,
-) -> Float[np.ndarray, "n 3"]:
-    def read(view: View) -> ProjectedView:
-        return read_view(view, views.has_masks, caster)
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """All that the colours of texels are made from.
 
-    def read_small(view: View) -> ProjectedView:
-        return replace(read(view), sharp=np.zeros((1, 1, 3), np.uint8))
+    Args:
+        texels: what is coloured.
+        vertices, faces, normals: the mesh that views are chosen on.
+        caster: of it.
+        views: in order.
+        projected: their pictures, at full size only if ``held``.
+        held: whether they are; else they are read once more.
+        masked: whether alpha tells object from background.
+        visibility: what each view sees.
+        adjacency, graph: which vertices share an edge.
+        pairs: which faces do.
+        match_brightness: make up for exposure and white balance.
+        reflected: what each view shows reflected at each vertex.
+    """
 
-    # Large captures are read twice rather than held.
-    held = sum(view.camera.width * view.camera.height for view in views) <= _HELD_PIXELS
-    with ThreadPoolExecutor(2) as pool:  # decoding and filtering leave the interpreter's lock alone
-        projected = list(pool.map(read if held else read_small, views))
-    normals = vertex_normals(vertices, faces)
-    confidence = [view.weight for view in views]
-    visibility = compute_visibility(vertices, faces, normals, projected, confidence, caster, cosine_power)
-    gains = view_gains(visibility) if match_brightness else np.ones((len(projected), 3))
-    reflected = np.zeros((len(projected), 1, 3), np.float32)
-    if specular is not None:
-        reflected = np.stack([specular.seen_from(p.camera, vertices, normals) for p in projected]).astype(np.float32)
-    visibility = replace(visibility, colour=(visibility.colour / gains[:, None] - reflected).astype(np.float32))
-    edges = edges_of(faces)
-    adjacency = _adjacency(edges.ends, len(vertices))
-    trust = view_trust(visibility, adjacency)
-    chosen = choose_views(visibility, trust, faces, edges.pairs())
-    offsets = smooth_offsets(visibility, trust, adjacency)
-    mix = detail_weights(visibility, trust, faces, chosen, offsets, adjacency)
-    offsets -= reflected
-    total, colour = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
-    for k, view in enumerate(views):
-        source = projected[k] if held else read(view)
-        _add_view(texels, faces, source, mix[k], visibility.extent[k], gains[k], offsets[k], caster, total, colour)
+    texels: _Texels
+    vertices: Vertices
+    faces: Faces
+    normals: Vertices
+    caster: RayCaster
+    views: tuple[View, ...]
+    projected: list[ProjectedView]
+    held: bool
+    masked: bool
+    visibility: Visibility
+    adjacency: sparse.csr_array
+    pairs: Int[np.ndarray, "p 2"]
+    match_brightness: bool
+    reflected: Float[np.ndarray, "views _v 3"]
+
+    @classmethod
+    def of(
+        cls,
+        texels: _Texels,
+        vertices: Vertices,
+        faces: Faces,
+        views: ViewSet,
+        caster: RayCaster,
+        cosine_power: float,
+        match_brightness: bool,
+        specular: SpecularSH | None,
+    ) -> _Scene:
+        def read(view: View) -> ProjectedView:
+            return read_view(view, views.has_masks, caster)
+
+        def read_small(view: View) -> ProjectedView:
+            return replace(read(view), sharp=np.zeros((1, 1, 3), np.uint8))
+
+        # Large captures are read twice rather than held.
+        held = sum(view.camera.width * view.camera.height for view in views) <= _HELD_PIXELS
+        with ThreadPoolExecutor(2) as pool:  # decoding and filtering leave the interpreter's lock alone
+            projected = list(pool.map(read if held else read_small, views))
+        normals = vertex_normals(vertices, faces)
+        confidence = [view.weight for view in views]
+        visibility = compute_visibility(vertices, faces, normals, projected, confidence, caster, cosine_power)
+        reflected = np.zeros((len(projected), 1, 3), np.float32)
+        if specular is not None:
+            reflected = np.stack([specular.seen_from(p.camera, vertices, normals) for p in projected]).astype(
+                np.float32
+            )
+        edges = edges_of(faces)
+        return cls(
+            texels,
+            vertices,
+            faces,
+            normals,
+            caster,
+            views.views,
+            projected,
+            held,
+            views.has_masks,
+            visibility,
+            _adjacency(edges.ends, len(vertices)),
+            edges.pairs(),
+            match_brightness,
+            reflected,
+        )
+
+    def picture(self, k: int) -> ProjectedView:
+        """A view's picture at full size."""
+        return self.projected[k] if self.held else read_view(self.views[k], self.masked, self.caster)
+
+    def only(self, kept: Sequence[int]) -> _Scene:
+        """The same with some of the views."""
+        index = np.asarray(kept)
+        v = self.visibility
+        visibility = Visibility(v.weight[index], v.colour[index], v.extent[index])
+        return replace(
+            self,
+            views=tuple(self.views[k] for k in kept),
+            projected=[self.projected[k] for k in kept],
+            visibility=visibility,
+            reflected=self.reflected[index],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Blend:
+    """Views blended as equals.
+
+    Args:
+        colour: of each texel; 0 where no view sees it.
+        found: which texels some view sees.
+        trusted: how well, and how believably, the views see each vertex together.
+        low: their mean colour at each vertex, weighted so; 0 where none sees it.
+    """
+
+    colour: Float[np.ndarray, "n 3"]
+    found: Bool[np.ndarray, "n"]
+    trusted: Float[np.ndarray, "v"]
+    low: Float[np.ndarray, "v 3"]
+
+
+def _blended(scene: _Scene, *, detail: bool = True) -> _Blend:
+    """Blend the views of a scene as equals: what captures of photos need.
+
+    Args:
+        scene: see there.
+        detail: project their pictures; else only the mean colours at vertices are made.
+    """
+    texels, faces = scene.texels, scene.faces
+    gains = view_gains(scene.visibility) if scene.match_brightness else np.ones((len(scene.projected), 3))
+    colour = (scene.visibility.colour / gains[:, None] - scene.reflected).astype(np.float32)
+    visibility = replace(scene.visibility, colour=colour)
+    trust = view_trust(visibility, scene.adjacency)
+    trusted = visibility.weight * trust
+    total, sums = np.zeros(len(texels.face), np.float32), np.zeros((len(texels.face), 3), np.float32)
+    if detail:
+        chosen = choose_views(visibility, trust, faces, scene.pairs)
+        offsets = smooth_offsets(visibility, trust, scene.adjacency)
+        mix = detail_weights(visibility, trust, faces, chosen, offsets, scene.adjacency)
+        offsets -= scene.reflected
+        for k in range(len(scene.views)):
+            view, extent = scene.picture(k), visibility.extent[k]
+            _add_view(texels, faces, view, mix[k], extent, gains[k], offsets[k], scene.caster, total, sums)
     found = total > 0
-    colour[found] /= total[found, None]
-    trusted = _interpolated((visibility.weight * trust).sum(axis=0), texels.corners, texels.barycentric)
-    believed = np.where(found, trusted, 0)[:, None]
+    sums[found] /= total[found, None]
+    weight = trusted.sum(axis=0)
+    low = np.einsum("kv,kvc->vc", trusted, colour) / np.maximum(weight, 1e-9)[:, None]
+    return _Blend(sums, found, weight, low.astype(np.float32))
+
+
+def _equal_colours(scene: _Scene, surface: ColourModel) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "v 4"]]:
+    """Colours of texels and evidence of vertices from views that are equals.
+
+    The model's colour fades in where views look at the surface at a grazing angle.
+    """
+    blend, texels = _blended(scene), scene.texels
+    trusted = _interpolated(blend.trusted, texels.corners, texels.barycentric)
+    believed = np.where(blend.found, trusted, 0)[:, None]
     model = surface.colours_at(texels.place.astype(np.float64))
-    return (believed * colour + _MODEL_WEIGHT * model) / (believed + _MODEL_WEIGHT)
+    covered = blend.trusted / (blend.trusted + _MODEL_WEIGHT)
+    evidence = np.zeros((len(covered), 4))
+    evidence[:, KINDS.index("invented")] = 1 - covered
+    seen_by_photos = np.mean([view.origin == "photo" for view in scene.views])
+    evidence[:, KINDS.index("seen")] = covered * seen_by_photos
+    evidence[:, KINDS.index("generated")] = covered * (1 - seen_by_photos)
+    return (believed * blend.colour + _MODEL_WEIGHT * model) / (believed + _MODEL_WEIGHT), evidence
+
+
+def _layered_colours(scene: _Scene, surface: ColourModel) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "v 4"]]:
+    """Colours of texels and evidence of vertices, in layers.
+
+    Photos are taken as they are; where they see nothing, mirrored photos are; else what generated views say.
+
+    Generated views give broad colours only: their detail is not the object's.
+    """
+    texels, layers = scene.texels, _layers_of(scene.views)
+    edges = edges_of(scene.faces)
+    graph = SurfaceGraph.of(scene.vertices, scene.faces, edges.ends, scene.adjacency)
+    model = surface.colours_at(scene.vertices.astype(np.float64))
+    base, cover = model.astype(np.float32), np.zeros(len(model), np.float32)
+    agreed = np.zeros(len(model))
+    if generated := layers.get("generated"):
+        blend = _blended(scene.only(generated), detail=False)
+        # Beside a large photo small views weigh little: here they are compared with each other only.
+        known = (blend.trusted / max(float(np.max(blend.trusted)), 1e-9))[:, None]
+        base = ((known * blend.low + _MODEL_WEIGHT * model) / (known + _MODEL_WEIGHT)).astype(np.float32)
+        agreed = agreement(scene.only(generated).visibility)
+    base = graph.spread(base, _BLOTCH)
+    above, evidence = np.zeros_like(base), np.zeros((len(model), 4))
+    found: list[tuple[_Blend, np.ndarray, np.ndarray]] = []
+    for origin in ("photo", "mirrored"):
+        kept = layers.get(origin)
+        if not kept:
+            continue
+        blend = _blended(scene.only(kept))
+        own = coverage(graph, scene.normals, scene.visibility, kept, scene.projected)
+        shift = matching_shift(graph, blend.low, above, cover * (own > 0)) if found else np.zeros_like(base)
+        found.append((blend, own, shift))
+        evidence[:, KINDS.index("seen" if origin == "photo" else "mirrored")] = (1 - cover) * own
+        both = cover + (1 - cover) * own
+        mixed = cover[:, None] * above + ((1 - cover) * own)[:, None] * (blend.low + shift)
+        above, cover = np.where(both[:, None] > 0, mixed / np.maximum(both, 1e-6)[:, None], 0), both
+    base = base * matched_gain(base, above, cover).astype(np.float32)
+    base = np.clip(base + matching_shift(graph, base, above, cover), 0, 1)
+    colour = _interpolated(base, texels.corners, texels.barycentric)
+    for blend, own, shift in reversed(found):
+        weight = np.where(blend.found, _interpolated(own, texels.corners, texels.barycentric), 0)[:, None]
+        detail = blend.colour + _interpolated(shift, texels.corners, texels.barycentric)
+        colour = weight * detail + (1 - weight) * colour
+    evidence[:, KINDS.index("generated")] = (1 - cover) * agreed
+    evidence[:, KINDS.index("invented")] = (1 - cover) * (1 - agreed)
+    return colour, evidence
+
+
+def _layers_of(views: Sequence[View]) -> dict[Origin, list[int]]:
+    """Numbers of the views of each origin."""
+    layers: dict[Origin, list[int]] = {}
+    for k, view in enumerate(views):
+        layers.setdefault(view.origin, []).append(k)
+    return layers
 
 
 def _add_view(

@@ -69,9 +69,9 @@ def compute_visibility(
     # A large photo beside small generated views must not leave these with the weight of what nobody sees.
     finest = min(float(np.max(focus)), _FINEST * float(np.median(focus)))
     for k, view in enumerate(views):
-        cosine = _facing(view.camera, vertices, normals)
+        cosine = facing_cosine(view.camera, vertices, normals)
         seen = visible(view.camera, vertices, cosine > _GRAZING, caster)
-        facing = _facing(view.camera, middles, flat)
+        facing = facing_cosine(view.camera, middles, flat)
         in_middle = visible(view.camera, middles, facing > 0.5 * _GRAZING, caster)
         count = seen[faces].sum(axis=1) + in_middle
         extent[k] = np.where(count == 4, WHOLE, np.where(count == 0, HIDDEN, PARTLY))
@@ -97,7 +97,7 @@ def visible(
     return out
 
 
-def _facing(
+def facing_cosine(
     camera: Camera, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n"]:
     """Cosine between the normal and the direction to the camera."""

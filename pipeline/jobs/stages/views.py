@@ -39,7 +39,7 @@ class ViewsStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     prepared: StageRun[PreparedPhoto]
     model: JobViewModel
@@ -96,7 +96,7 @@ def draw_views(
             empty.append(name)
             continue
         weight = view_confidence(settings, orbit, generated.elevation)
-        views.append(View(name, generated.cameras[k], rgba, weight=weight))
+        views.append(View(name, generated.cameras[k], rgba, weight=weight, origin="generated"))
     if len(views) == 1:
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
     metadata: dict[str, Any] = {
