@@ -137,13 +137,7 @@ def test_a_failed_item_is_not_told_as_done() -> None:
         reporter.failed("no object")
         reporter.item("b", Work(2, 2))
     lines = [re.sub(r" *\d+\.\d s$", " TIME", line) for line in out.getvalue().splitlines()]
-    assert lines == [
-        "[1 of 2] a",
-        "  views ...",
-        "  views      failed after TIME",
-        "  failed: no object",
-        "[2 of 2] b",
-    ]
+    assert lines == ["[1 of 2] a", "  views ...", "  views      failed after TIME", "  failed: no object", "[2 of 2] b"]
 
 
 def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
