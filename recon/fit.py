@@ -118,9 +118,11 @@ def prior_surface(
 
 
 def _reweighted(views: ViewSet, weights: tuple[float, float]) -> ViewSet:
-    """The views with factors on the weights of the first one, the photo, and of all others."""
-    first, others = weights
-    weighted = tuple(replace(view, weight=view.weight * (others if k else first)) for k, view in enumerate(views))
+    """The views with factors on the weights of the photo, mirrored or not, and of views that a model drew."""
+    photo, drawn = weights
+    weighted = tuple(
+        replace(view, weight=view.weight * (drawn if view.origin == "generated" else photo)) for view in views
+    )
     return replace(views, views=weighted)
 
 

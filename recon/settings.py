@@ -32,8 +32,8 @@ class FitSettings:
     prior_weight: float = 2.5
     """Vote of the coarse volume beside that of all views together (only where there is one)."""
     photo_view_weights: tuple[float, float] = (1.0, 1.0)
-    """Factors on the weights of the first view, the photo, and of all others, where there is a coarse volume: views
-    generated from it know less of the shape than it does."""
+    """Factors on the weights of photos, mirrored ones too, and of generated views, where there is a coarse volume:
+    views generated from it know less of the shape than it does."""
     inv_s: tuple[float, float] = (2.0, 5.0)
     """Inverse deviation of the density, per voxel: at the start of the coarse levels and at the end of the last."""
     sdf_lr: float = 0.25

@@ -173,7 +173,7 @@ def ball_with_a_pole(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -
     whole = np.concatenate([a, b]), np.concatenate([f, g + len(a)])
     photo = shoot(whole, [orbit_camera(0.0, 0.1, size=64)])
     others = shoot(ball(0.3), [orbit_camera(k * math.pi / 3, 0.3, size=64) for k in range(6)])
-    named = tuple(replace(view, name=f"view_{k}") for k, view in enumerate(others))
+    named = tuple(replace(view, name=f"view_{k}", origin="generated") for k, view in enumerate(others))
     return ViewSet((*photo, *named), True)
 
 

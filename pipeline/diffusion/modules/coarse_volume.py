@@ -130,15 +130,8 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         Returns:
             Occupancy logits, colours in [0, 1], and the predicted source description.
         """
-        size = self.config["image_size"]
-        if rgba.shape[-1] != size:
-            rgba = F.interpolate(rgba, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        axis = torch.linspace(-1, 1, size, device=rgba.device, dtype=rgba.dtype)
-        place = torch.stack(torch.meshgrid(axis, axis, indexing="xy")).expand(len(rgba), 2, size, size)
-        x0 = self.stem(torch.cat([rgba, place], 1))
-        x1 = self.enc1(self.down1(F.silu(x0)))
-        x2 = self.enc2(self.down2(F.silu(x1)))
-        x3 = self.middle(self.down3(F.silu(x2)))
+        rgba = self._sized(rgba)
+        x0, x1, x2, x3 = self._trunk(rgba)
         pooled = x3.mean(dim=(2, 3))
         if self.config["camera_channels"]:
             pooled = torch.cat([pooled, self.camera_map(x3).flatten(1)], 1)
@@ -154,6 +147,26 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         grid = self._frustum_places(predicted.detach() if source is None else source.float(), azimuth)
         world = F.grid_sample(frustum, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return world[:, 0], world[:, 1:].clamp(0, 1), predicted
+
+    def features(self, rgba: Float[Tensor, "b 4 s s"]) -> Float[Tensor, "b c p p"]:
+        """What the trunk makes of photos, at an eighth of the model's image size: for heads of other purposes."""
+        return self._trunk(self._sized(rgba))[-1]
+
+    def _sized(self, rgba: Float[Tensor, "b 4 s s"]) -> Float[Tensor, "b 4 t t"]:
+        size = self.config["image_size"]
+        if rgba.shape[-1] == size:
+            return rgba
+        return F.interpolate(rgba, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+    def _trunk(self, rgba: Float[Tensor, "b 4 s s"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features at the full side, a half, a quarter and an eighth of it."""
+        size = rgba.shape[-1]
+        axis = torch.linspace(-1, 1, size, device=rgba.device, dtype=rgba.dtype)
+        place = torch.stack(torch.meshgrid(axis, axis, indexing="xy")).expand(len(rgba), 2, size, size)
+        x0 = self.stem(torch.cat([rgba, place], 1))
+        x1 = self.enc1(self.down1(F.silu(x0)))
+        x2 = self.enc2(self.down2(F.silu(x1)))
+        return x0, x1, x2, self.middle(self.down3(F.silu(x2)))
 
     def _frustum_places(
         self, source: Float[Tensor, "b 4"], azimuth: Float[Tensor, "b"] | None
