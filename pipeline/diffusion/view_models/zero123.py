@@ -30,6 +30,7 @@ from pipeline.diffusion.modules.attention import HookedAttention, SharedViews, u
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.conditioning import CoarseMap, Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.modules.latents import LatentCodec, save_decoder_memory, vae_factor
+from pipeline.diffusion.modules.symmetry import SymmetryHead
 from pipeline.diffusion.settings import Memory, PoseEntry
 from scene.errors import CheckpointError
 
@@ -40,9 +41,10 @@ _PARTS = {
     "cc_projection": PoseProjection,
     "coarse": CoarseVolumeModel,
     "coarse_map": CoarseMap,
+    "symmetry": SymmetryHead,
 }
-_OPTIONAL = ("coarse", "coarse_map")
-_ALWAYS_SINGLE = ("cc_projection", "coarse", "coarse_map")
+_OPTIONAL = ("coarse", "coarse_map", "symmetry")
+_ALWAYS_SINGLE = ("cc_projection", "coarse", "coarse_map", "symmetry")
 """Small, and poses and coordinates need the digits."""
 
 
@@ -59,6 +61,7 @@ class ViewDiffusion:
         scheduler: config of the noise process, in diffusers' terms.
         coarse: photo to coarse volume; needed if the conditioning has its renders.
         coarse_map: the linear map of its renders; needed if the U-Net predicts what that leaves.
+        symmetry: where the object's symmetry plane is, read off the coarse volume's trunk.
         licence: of the weights.
         rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
     """
@@ -71,6 +74,7 @@ class ViewDiffusion:
     scheduler: dict[str, object]
     coarse: CoarseVolumeModel | None = None
     coarse_map: CoarseMap | None = None
+    symmetry: SymmetryHead | None = None
     licence: str = "unknown"
     rows_at_once: int | None = None
 
