@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.diffusion.modules.attention import Step
 from pipeline.diffusion.modules.latents import images_from_rgba
+from pipeline.diffusion.modules.symmetry import SymmetryGuess
 from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
@@ -35,6 +36,7 @@ class GeneratedViews:
         photo_camera: the photo's camera at the model's image size.
         elevation: of the photo's camera, radians.
         occupancy, colours: the coarse volume, if the model has one.
+        symmetry: the likeliest symmetry plane, if the model looks for one.
     """
 
     rgba: UInt8[np.ndarray, "v s s 4"]
@@ -43,6 +45,7 @@ class GeneratedViews:
     elevation: float
     occupancy: Float[np.ndarray, "r r r"] | None
     colours: Float[np.ndarray, "r r r 3"] | None
+    symmetry: SymmetryGuess | None = None
 
 
 def generate_views(
@@ -79,12 +82,20 @@ def generate_views(
     stand = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=size)
     photo_camera = Camera(stand.c2w, focal * size, focal * size, cx * size, cy * size, size, size)
     cameras = tuple(orbit_camera(*(float(v) for v in orbit), size=size, fov=ZERO123_FOV) for orbit in orbits)
-    occupancy = colours = None
+    occupancy = colours = symmetry = None
     if volume is not None:
+        if model.symmetry is not None and model.coarse is not None:
+            symmetry = model.symmetry.guess(model.coarse, images_from_rgba(batch.to(model.device), 4), volume)[0]
         occupancy = volume.occupancy[0].float().cpu().numpy()
         colours = volume.colours[0].float().movedim(0, -1).cpu().numpy()
     return GeneratedViews(
-        np.round(np.clip(images, 0, 1) * 255).astype(np.uint8), cameras, photo_camera, elevation, occupancy, colours
+        np.round(np.clip(images, 0, 1) * 255).astype(np.uint8),
+        cameras,
+        photo_camera,
+        elevation,
+        occupancy,
+        colours,
+        symmetry,
     )
 
 

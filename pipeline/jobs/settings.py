@@ -43,6 +43,10 @@ class RingSettings:
             raise SettingsError(f"rings cannot be turned by {self.offsets_deg} degrees", fix="Give finite offsets.")
 
 
+Symmetry = Literal["auto", "none"] | float
+"""What to do about an object's symmetry; a number is the azimuth of the plane's normal, degrees."""
+
+
 @dataclass(frozen=True)
 class ViewsSettings:
     """How views are made from a photo."""
@@ -53,6 +57,9 @@ class ViewsSettings:
     """Last number of Zero123's poses: radius, or polar for Stable Zero123; auto goes by the checkpoint's name."""
     elevation_deg: float | None = None
     """Elevation of the photo's camera above the horizon; predicted by default."""
+    symmetry: Symmetry = "auto"
+    """Vertical symmetry plane, in which the photo is mirrored for the other side: found (auto), none, or the azimuth
+    of its normal in degrees from the photo's camera: 0 for an object in profile, 90 for one that faces the camera."""
     rings: RingSettings = RingSettings()
     """Where the views stand."""
     sampling: SamplingSettings = SamplingSettings()
@@ -69,6 +76,10 @@ class ViewsSettings:
             raise SettingsError(
                 f"a camera cannot stand {self.elevation_deg:g} degrees above the horizon",
                 fix="Give an elevation from -90 to 90.",
+            )
+        if not isinstance(self.symmetry, str) and not -360 <= self.symmetry <= 360:
+            raise SettingsError(
+                f"{self.symmetry:g} degrees are no heading of a symmetry plane", fix="Give auto, none, or 0 to 180."
             )
         for name in ("photo_weight", "front_weight", "back_weight"):
             if not 0 <= getattr(self, name) < math.inf:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from pipeline.diffusion.settings import Filtering
-from pipeline.jobs.settings import Image2MeshSettings
+from pipeline.jobs.settings import Image2MeshSettings, Symmetry
 from viewloom.commands.output import ShownItems, ShownItemsFlags
 from viewloom.commands.parsing import DEFAULT_OUT, GivenDegrees, GivenName, GivenNumber, GivenPath, Out
 
@@ -30,6 +30,11 @@ class PhotoCommand:
     """Named preset (draft, standard, high) or a YAML file; flags override it."""
     elevation: GivenDegrees = None
     """Elevation of the photo's camera above the horizon; predicted by default."""
+    symmetry: Annotated[
+        Symmetry | None, tyro.conf.arg(metavar="auto|none|DEGREES", help_behavior_hint="(default: auto)")
+    ] = None
+    """Mirror the photo for the other side of symmetric things; DEGREES from the camera to the plane's normal: 0 for
+    profiles, 90 for fronts (--views.symmetry)."""
     seed: GivenNumber = None
     """Seed of the generated views (--views.sampling.seed)."""
     filtering: Annotated[Filtering | None, tyro.conf.arg(metavar="WAY", help_behavior_hint="")] = None
@@ -47,4 +52,6 @@ class PhotoCommand:
             sampling = replace(sampling, filtering=self.filtering)
         if self.elevation is not None:
             views = replace(views, elevation_deg=self.elevation)
+        if self.symmetry is not None:
+            views = replace(views, symmetry=self.symmetry)
         return replace(self.settings, views=replace(views, sampling=sampling))

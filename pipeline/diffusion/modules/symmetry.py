@@ -67,9 +67,7 @@ class SymmetryHead(ModelMixin, ConfigMixin):
         inside = channels + width * side**2 + 2 * headings
         self.net = nn.Sequential(nn.Linear(inside, hidden), nn.SiLU(), nn.Dropout(0.3), nn.Linear(hidden, headings))
 
-    def forward(
-        self, features: Float[Tensor, "b c s s"], cues: Float[Tensor, "b 2 k"]
-    ) -> Float[Tensor, "b k"]:
+    def forward(self, features: Float[Tensor, "b c s s"], cues: Float[Tensor, "b 2 k"]) -> Float[Tensor, "b k"]:
         """Logits for headings ``k * pi / headings``."""
         return self.net(torch.cat([features.mean((2, 3)), self.map(features).flatten(1), cues.flatten(1)], 1))
 
@@ -93,9 +91,7 @@ class SymmetryHead(ModelMixin, ConfigMixin):
         return found
 
 
-def symmetry_cues(
-    volume: CoarseVolume, rgba: Float[Tensor, "b 4 s s"], headings: int
-) -> Float[Tensor, "b 2 k"]:
+def symmetry_cues(volume: CoarseVolume, rgba: Float[Tensor, "b 4 s s"], headings: int) -> Float[Tensor, "b 2 k"]:
     """For planes through the origin: overlap (IoU) of volumes with their mirror images, and share of these that the
     photo shows empty.
 

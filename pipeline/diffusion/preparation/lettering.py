@@ -24,7 +24,8 @@ def lettering(rgba: UInt8[np.ndarray, "h w 4"]) -> Bool[np.ndarray, "h w"]:
     """
     height, width = rgba.shape[:2]
     side = max(height, width)
-    inside = cv2.erode((rgba[..., 3] >= 128).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(1, side // 128))
+    solid = (rgba[..., 3] >= 128).astype(np.uint8)
+    inside = cv2.erode(solid, np.ones((3, 3), np.uint8), iterations=max(1, side // 128))
     grey = cv2.cvtColor(np.ascontiguousarray(rgba[..., :3]), cv2.COLOR_RGB2GRAY)
     grey = np.where(inside > 0, grey, np.uint8(np.median(grey[inside > 0])) if inside.any() else grey)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(5, side // 40) | 1,) * 2)
@@ -37,9 +38,7 @@ def lettering(rgba: UInt8[np.ndarray, "h w 4"]) -> Bool[np.ndarray, "h w"]:
     return found & (rgba[..., 3] > 0)
 
 
-def without_lettering(
-    rgba: UInt8[np.ndarray, "h w 4"], where: Bool[np.ndarray, "h w"]
-) -> UInt8[np.ndarray, "h w 4"]:
+def without_lettering(rgba: UInt8[np.ndarray, "h w 4"], where: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
     """The picture with its broad colours only, there."""
     sigma = _BLUR * max(where.shape)
     alpha = rgba[..., 3:].astype(np.float32) / 255
@@ -76,7 +75,7 @@ def _rows(stats: np.ndarray, centres: np.ndarray, side: int) -> list[tuple[int, 
         marks = index[sorted(row)]
         if not _like_letters(centres[marks], wide[marks].astype(float), high[marks].astype(float)):
             continue
-        pad = int(round(0.5 * float(high[marks].max())))
+        pad = round(0.5 * float(high[marks].max()))
         left, top = stats[marks, cv2.CC_STAT_LEFT], stats[marks, cv2.CC_STAT_TOP]
         right, bottom = left + wide[marks], top + high[marks]
         boxes.append((int(left.min()) - pad, int(top.min()) - pad, int(right.max()) + pad, int(bottom.max()) + pad))

@@ -19,6 +19,7 @@ from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import RingSettings, ViewsSettings, settings_as_dict
 from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
+from pipeline.jobs.stages.mirroring import mirrored_photo
 from pipeline.jobs.view_model import JobViewModel
 from scene.backends import pick_device
 from scene.camera import DEFAULT_RADIUS
@@ -39,7 +40,7 @@ class ViewsStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     prepared: StageRun[PreparedPhoto]
     model: JobViewModel
@@ -72,6 +73,8 @@ def draw_views(
 ) -> None:
     """Write a capture folder with the photo and the generated views, and the coarse volume if there is one.
 
+    The photo of a symmetric object comes a second time, mirrored, from the other side of its plane.
+
     Empty views are left out, with a warning in the capture's metadata; the others keep their numbers.
     A model of six views has a rig of its own, which takes the place of the rings.
 
@@ -99,6 +102,9 @@ def draw_views(
         views.append(View(name, generated.cameras[k], rgba, weight=weight, origin="generated"))
     if len(views) == 1:
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
+    mirroring = mirrored_photo(views[0], settings.symmetry, generated.symmetry)
+    if mirroring.view is not None:
+        views.append(mirroring.view)
     metadata: dict[str, Any] = {
         "source_elevation_deg": round(math.degrees(generated.elevation), 3),
         "normalised": True,
@@ -109,10 +115,14 @@ def draw_views(
         if generated.occupancy is not None
         else "assumed",
     }
+    metadata["symmetry"] = mirroring.as_dict()
+    warnings = list(mirroring.warnings)
     if empty:
         # As masks they would say that nothing is there, with the weight of a view.
         warning = f"{len(empty)} of {len(orbits)} generated views are empty and were left out: {', '.join(empty)}."
-        metadata["warnings"] = [f"{warning} Another --views.sampling.seed may fill them."]
+        warnings.append(f"{warning} Another --views.sampling.seed may fill them.")
+    if warnings:
+        metadata["warnings"] = warnings
     ViewSet(tuple(views), True, metadata).save(folder)
     if generated.occupancy is not None and generated.colours is not None:
         with (folder / COARSE_FILE).open("wb") as file:

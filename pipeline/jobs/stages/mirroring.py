@@ -1,0 +1,86 @@
+"""The photo of a symmetric object as a photo of its other side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.diffusion.modules.symmetry import SymmetryGuess
+from pipeline.diffusion.preparation.lettering import lettering, without_lettering
+from pipeline.jobs.settings import Symmetry
+from scene.symmetry import SymmetryPlane
+from scene.view import View
+
+_LEAST_ANGLE = math.radians(20)
+"""Between a camera and its mirrored one, from which that sees something new."""
+_WEIGHT = 0.5
+"""Of a mirrored photo, beside the photo's own weight, where its plane is sure."""
+
+
+@dataclass(frozen=True)
+class Mirroring:
+    """What became of a photo's symmetry.
+
+    Args:
+        view: the mirrored photo, if it is of use.
+        reason: one line on why there is one, or none.
+        heading_deg: azimuth of the plane's normal from the photo's camera, if a plane is known.
+        confidence: in the plane.
+        lettering: fraction of the photo that was wiped since it would read backwards.
+    """
+
+    view: View | None
+    reason: str
+    heading_deg: float | None = None
+    confidence: float | None = None
+    lettering: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for metadata."""
+        said: dict[str, Any] = {"used": self.view is not None, "reason": self.reason}
+        if self.heading_deg is not None:
+            said["heading_deg"] = round(self.heading_deg, 2)
+        if self.confidence is not None:
+            said["confidence"] = round(self.confidence, 4)
+        if self.view is not None:
+            said["lettering"] = round(self.lettering, 4)
+        return said
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know."""
+        if not self.lettering:
+            return []
+        said = "The photo's lettering would read backwards on the mirrored side, which has only its broad colours there."
+        return [f"{said} Give --symmetry none if the object is not symmetric."]
+
+
+def mirrored_photo(photo: View, wanted: Symmetry, guess: SymmetryGuess | None) -> Mirroring:
+    """The photo seen from the other side of its object's symmetry plane.
+
+    Args:
+        photo: the view from azimuth 0.
+        wanted: the setting.
+        guess: what the model says of the plane, if it says anything.
+    """
+    if wanted == "none":
+        return Mirroring(None, "switched off")
+    if wanted == "auto":
+        if guess is None:
+            return Mirroring(None, "the view model does not look for planes")
+        heading, confidence = guess.heading, guess.confidence
+        if not guess.sure:
+            return Mirroring(None, "no plane is certain enough", math.degrees(heading), confidence)
+    else:
+        heading, confidence = math.radians(wanted), 1.0
+    plane, degrees = SymmetryPlane(heading), math.degrees(heading)
+    if plane.view_angle(photo.camera) < _LEAST_ANGLE:
+        return Mirroring(None, "the mirrored photo would show what the photo shows", degrees, confidence)
+    view = plane.mirrored_view(photo, photo.weight * _WEIGHT * confidence)
+    rgba = view.rgba()
+    letters = lettering(rgba)
+    share = float(letters.sum() / max((rgba[..., 3] > 0).sum(), 1))
+    if share:
+        view = View(view.name, view.camera, without_lettering(rgba, letters), weight=view.weight, origin="mirrored")
+    return Mirroring(view, "given" if wanted != "auto" else "found", degrees, confidence, share)

@@ -1,0 +1,79 @@
+"""When a photo is mirrored, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.diffusion.modules.symmetry import SymmetryGuess
+from pipeline.jobs.settings import ViewsSettings
+from pipeline.jobs.stages.mirroring import mirrored_photo
+from scene.camera import orbit_camera
+from scene.errors import SettingsError
+from scene.view import View
+
+
+@pytest.fixture
+def photo() -> View:
+    rgba = np.random.default_rng(0).integers(0, 255, (16, 16, 4)).astype(np.uint8)
+    return View("photo", orbit_camera(0.0, 0.2, 1.5, size=16), rgba)
+
+
+def guess(degrees: float, confidence: float = 0.97, sure: bool = True) -> SymmetryGuess:
+    return SymmetryGuess(math.radians(degrees), confidence, sure)
+
+
+def test_a_sure_plane_gives_the_flipped_photo_from_the_other_side(photo: View) -> None:
+    done = mirrored_photo(photo, "auto", guess(5))
+    assert done.view is not None
+    assert done.view.origin == "mirrored"
+    np.testing.assert_array_equal(done.view.rgba()[..., 3], photo.rgba()[:, ::-1, 3])
+    assert done.view.weight == pytest.approx(0.5 * 0.97)
+    azimuth = math.degrees(math.atan2(done.view.camera.centre[1], done.view.camera.centre[0]))
+    assert azimuth % 360 == pytest.approx(190)
+    assert done.as_dict()["used"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "why"),
+    [
+        ("none", guess(5), "switched off"),
+        ("auto", None, "does not look"),
+        ("auto", guess(5, 0.6, sure=False), "certain"),
+        ("auto", guess(85), "what the photo shows"),
+        (90.0, None, "what the photo shows"),
+    ],
+)
+def test_otherwise_there_is_none_and_it_is_said_why(
+    photo: View, wanted: object, found: SymmetryGuess | None, why: str
+) -> None:
+    done = mirrored_photo(photo, wanted, found)  # type: ignore[arg-type]
+    assert done.view is None
+    assert why in done.as_dict()["reason"]
+    assert not done.as_dict()["used"]
+    assert not done.warnings
+
+
+def test_a_given_plane_overrules_the_model(photo: View) -> None:
+    done = mirrored_photo(photo, 30.0, guess(5))
+    assert done.heading_deg == pytest.approx(30)
+    assert done.confidence == 1
+
+
+def test_lettering_is_wiped_and_told(photo: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = np.zeros((16, 16), bool)
+    where[4:8, 4:12] = True
+    monkeypatch.setattr("pipeline.jobs.stages.mirroring.lettering", lambda rgba: where)
+    done = mirrored_photo(photo, 0.0, None)
+    assert done.view is not None
+    assert done.lettering > 0
+    assert "backwards" in done.warnings[0]
+    assert (done.view.rgba()[where] != photo.rgba()[:, ::-1][where]).any()
+
+
+@pytest.mark.parametrize("value", [math.nan, 500.0])
+def test_headings_are_headings(value: float) -> None:
+    with pytest.raises(SettingsError, match="heading"):
+        ViewsSettings(symmetry=value)
