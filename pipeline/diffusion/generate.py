@@ -85,7 +85,7 @@ def generate_views(
     occupancy = colours = symmetry = None
     if volume is not None:
         if model.symmetry is not None and model.coarse is not None:
-            symmetry = model.symmetry.guess(model.coarse, images_from_rgba(batch.to(model.device), 4), volume)[0]
+            symmetry = model.symmetry.guess(model.coarse, images_from_rgba(batch.to(model.device), 4))[0]
         occupancy = volume.occupancy[0].float().cpu().numpy()
         colours = volume.colours[0].float().movedim(0, -1).cpu().numpy()
     return GeneratedViews(

@@ -71,6 +71,13 @@ class _Attention(nn.Module):
         return x + self.mix(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).reshape(x.shape)
 
 
+def middle_layers(channels: int, side: int) -> nn.Sequential:
+    """What connects all places of a map of ``side`` by ``side``."""
+    return nn.Sequential(
+        _Block(channels, channels), _Attention(channels, side), _Block(channels, channels), _Attention(channels, side)
+    )
+
+
 class CoarseVolumeModel(ModelMixin, ConfigMixin):
     """Photo to coarse volume; see the module's text.
 
@@ -104,7 +111,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         self.enc2 = nn.Sequential(_Block(b, b), _Block(b, b))
         self.down3 = nn.Conv2d(b, c, 3, stride=2, padding=1)
         side = image_size // 8
-        self.middle = nn.Sequential(_Block(c, c), _Attention(c, side), _Block(c, c), _Attention(c, side))
+        self.middle = middle_layers(c, side)
         if camera_channels:
             self.camera_map = nn.Sequential(nn.Conv2d(c, camera_channels, 1), nn.SiLU(), nn.Dropout(0.3))
         self.camera = nn.Sequential(nn.Linear(c + camera_channels * side**2, c), nn.SiLU(), nn.Linear(c, 4))
@@ -132,6 +139,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         """
         rgba = self._sized(rgba)
         x0, x1, x2, x3 = self._trunk(rgba)
+        x3 = self.middle(x3)
         pooled = x3.mean(dim=(2, 3))
         if self.config["camera_channels"]:
             pooled = torch.cat([pooled, self.camera_map(x3).flatten(1)], 1)
@@ -149,7 +157,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         return world[:, 0], world[:, 1:].clamp(0, 1), predicted
 
     def features(self, rgba: Float[Tensor, "b 4 s s"]) -> Float[Tensor, "b c p p"]:
-        """What the trunk makes of photos, at an eighth of the model's image size: for heads of other purposes."""
+        """What the trunk makes of photos, at an eighth of the model's image size: for other heads."""
         return self._trunk(self._sized(rgba))[-1]
 
     def _sized(self, rgba: Float[Tensor, "b 4 s s"]) -> Float[Tensor, "b 4 t t"]:
@@ -166,7 +174,7 @@ class CoarseVolumeModel(ModelMixin, ConfigMixin):
         x0 = self.stem(torch.cat([rgba, place], 1))
         x1 = self.enc1(self.down1(F.silu(x0)))
         x2 = self.enc2(self.down2(F.silu(x1)))
-        return x0, x1, x2, self.middle(self.down3(F.silu(x2)))
+        return x0, x1, x2, self.down3(F.silu(x2))
 
     def _frustum_places(
         self, source: Float[Tensor, "b 4"], azimuth: Float[Tensor, "b"] | None

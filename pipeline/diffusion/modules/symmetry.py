@@ -1,9 +1,9 @@
 """Where a photo's object has its vertical symmetry plane: a head on the trunk of the coarse volume.
 
-For every heading of a plane's normal the head says how likely a true plane lies within 8 degrees of it. It reads what
-the trunk makes of the photo, and for every heading two cues from the coarse volume: how far the volume overlaps its
-mirror image, and how much of the mirror image would stand beside the object in the photo. Neither cue is enough: the
-plane in which a coarse volume overlaps itself best is often wrong by tens of degrees.
+For every heading of a plane's normal the head says how likely a true plane lies within a few degrees of it. It reads
+what the frozen trunk makes of the photo, and begins as a copy of the coarse volume's middle, which has learnt where
+things are in depth. The plane in which a coarse volume overlaps itself best is no substitute: it is often wrong by tens
+of degrees.
 """
 
 from __future__ import annotations
@@ -12,18 +12,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.diffusion.modules.coarse_volume import CoarseVolume, CoarseVolumeModel, grid_points
-from pipeline.diffusion.modules.poses import Poses
-from scene.camera import OBJECT_RADIUS
-
-_CUE_RESOLUTION = 16
-"""Voxels along each side of the volume that cues are read from."""
+from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel, middle_layers
 
 
 @dataclass(frozen=True)
@@ -42,13 +36,14 @@ class SymmetryGuess:
 
 
 class SymmetryHead(ModelMixin, ConfigMixin):
-    """Trunk features and cues to a probability for every heading; see the module's text.
+    """Trunk features to a probability for every heading; see the module's text.
 
     Args:
         channels, side: of the trunk's features.
         width: of the map that keeps its places.
         hidden: width of the layer between.
         headings: how many, evenly over half a turn.
+        dropout: while it is trained.
         threshold: confidence from which a plane is relied on.
     """
 
@@ -60,58 +55,47 @@ class SymmetryHead(ModelMixin, ConfigMixin):
         width: int = 32,
         hidden: int = 256,
         headings: int = 36,
-        threshold: float = 0.9,
+        dropout: float = 0.4,
+        threshold: float = 0.95,
     ) -> None:
         super().__init__()
-        self.map = nn.Sequential(nn.Conv2d(channels, width, 1), nn.SiLU(), nn.Dropout(0.3))
-        inside = channels + width * side**2 + 2 * headings
-        self.net = nn.Sequential(nn.Linear(inside, hidden), nn.SiLU(), nn.Dropout(0.3), nn.Linear(hidden, headings))
+        self.middle = middle_layers(channels, side)
+        self.map = nn.Sequential(nn.Conv2d(channels, width, 1), nn.SiLU(), nn.Dropout(dropout))
+        inside = channels + width * side**2
+        self.net = nn.Sequential(nn.Linear(inside, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, headings))
 
-    def forward(self, features: Float[Tensor, "b c s s"], cues: Float[Tensor, "b 2 k"]) -> Float[Tensor, "b k"]:
-        """Logits for headings ``k * pi / headings``."""
-        return self.net(torch.cat([features.mean((2, 3)), self.map(features).flatten(1), cues.flatten(1)], 1))
+    @classmethod
+    def beside(cls, coarse: CoarseVolumeModel) -> SymmetryHead:
+        """A head to be trained, whose middle is a copy of the coarse volume's."""
+        settings = coarse.settings
+        head = cls(channels=settings["channels"][-1], side=settings["image_size"] // 8)
+        head.middle.load_state_dict(coarse.middle.state_dict())
+        return head
+
+    def forward(self, features: Float[Tensor, "b c s s"]) -> Float[Tensor, "b k"]:
+        """Logits for headings ``k * pi / headings``; features as of :meth:`CoarseVolumeModel.features`."""
+        x = self.middle(features)
+        return self.net(torch.cat([x.mean((2, 3)), self.map(x).flatten(1)], 1))
 
     @torch.no_grad()
-    def guess(
-        self, coarse: CoarseVolumeModel, rgba: Float[Tensor, "b 4 s s"], volume: CoarseVolume
-    ) -> list[SymmetryGuess]:
+    def guess(self, coarse: CoarseVolumeModel, rgba: Float[Tensor, "b 4 s s"]) -> list[SymmetryGuess]:
         """The likeliest plane of each photo.
 
         Args:
             coarse: the model whose trunk the head was trained on.
             rgba: the prepared photos on white and their alpha, [-1, 1].
-            volume: what the model made of them.
         """
-        count = int(self.config["headings"])
-        chance = self(coarse.features(rgba).float(), symmetry_cues(volume, rgba, count)).sigmoid()
+        chance = self(coarse.features(rgba).float()).sigmoid()
         found = []
-        for confidence, k in zip(*(values.tolist() for values in chance.max(1)), strict=True):
-            sure = confidence >= self.config["threshold"]
-            found.append(SymmetryGuess(k * math.pi / count, confidence, sure))
+        for row, best in zip(chance, chance.argmax(1).tolist(), strict=True):
+            confidence = float(row[best])
+            found.append(SymmetryGuess(peak(row, best) % math.pi, confidence, confidence >= self.config["threshold"]))
         return found
 
 
-def symmetry_cues(volume: CoarseVolume, rgba: Float[Tensor, "b 4 s s"], headings: int) -> Float[Tensor, "b 2 k"]:
-    """For planes through the origin: overlap (IoU) of volumes with their mirror images, and share of these that the
-    photo shows empty.
-
-    Args:
-        volume: of the photos, in the photos' world.
-        rgba: the photos and their alpha, [-1, 1].
-        headings: how many, evenly over half a turn.
-    """
-    b, r, device = len(volume.occupancy), _CUE_RESOLUTION, rgba.device
-    solid = F.adaptive_avg_pool3d(volume.occupancy[:, None].float(), r)
-    angle = torch.arange(headings, device=device) * (math.pi / headings)
-    normal = torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], -1)
-    points = grid_points(r, device).reshape(-1, 3)
-    mirrored = points - 2 * (normal @ points.T)[..., None] * normal[:, None]
-    places = (mirrored / OBJECT_RADIUS).flip(-1).reshape(1, headings * r, r, r, 3).expand(b, -1, -1, -1, -1)
-    image = F.grid_sample(solid, places, align_corners=False).reshape(b, headings, r**3)
-    here = solid.reshape(b, 1, r**3)
-    overlap = torch.minimum(image, here).sum(-1) / torch.maximum(image, here).sum(-1).clamp(min=1e-6)
-    pixels, _ = Poses.of_sources(volume.source).project(mirrored.reshape(1, -1, 3).expand(b, -1, -1))
-    alpha = (rgba[:, 3:].float() + 1) / 2
-    covered = F.grid_sample(alpha, (pixels * 2 - 1)[:, :, None], align_corners=False).reshape(b, headings, r**3)
-    beside = ((1 - covered) * here).sum(-1) / here.sum(-1).clamp(min=1e-6)
-    return torch.stack([overlap, beside], 1)
+def peak(chance: Float[Tensor, "k"], best: int) -> float:
+    """Heading of the middle of the peak around the likeliest heading, radians."""
+    count = len(chance)
+    near = torch.arange(-2, 3, device=chance.device)
+    weight = (chance[(best + near) % count] - 0.7 * chance[best]).clamp(min=0)
+    return (best + float((near * weight).sum() / weight.sum())) * math.pi / count

@@ -52,7 +52,7 @@ class Mirroring:
         """What a user should know."""
         if not self.lettering:
             return []
-        said = "The photo's lettering would read backwards on the mirrored side, which has only its broad colours there."
+        said = "Lettering would read backwards on the mirrored side, which has its broad colours only."
         return [f"{said} Give --symmetry none if the object is not symmetric."]
 
 
