@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from pipeline.diffusion.preparation.prepare import PreparedPhoto
 from pipeline.jobs.same_object import SameObject
@@ -51,8 +50,17 @@ def test_different_objects_and_one_photo_are_no_row() -> None:
     assert hints(cut_out(RED, BLUE)) == [False]
 
 
-@pytest.mark.parametrize("change", [6, 12])
-def test_a_little_more_light_is_the_same_object(change: int) -> None:
-    brighter = [tuple(min(255, channel + k * change) for channel in colour) for colour in (RED, BLUE) for k in range(3)]
-    photos = [cut_out(brighter[k], brighter[3 + k]) for k in range(3)]  # type: ignore[arg-type]
-    assert hints(*photos) == [False, False, True]
+def shaded(light: float) -> PreparedPhoto:
+    """A ball of one colour under a lamp, as bright as its light."""
+    row, column = np.mgrid[:96, :96] / 47.5 - 1
+    inside = row**2 + column**2 < 0.8
+    height = np.sqrt(np.clip(0.8 - row**2 - column**2, 0, None))
+    shade = np.clip(0.15 + 0.8 * (0.5 * height - 0.4 * row + 0.4 * column), 0.05, 1)[..., None]
+    colour = np.clip(light * shade * (210, 140, 60), 0, 255)
+    rgba = np.concatenate([colour, 255.0 * inside[..., None]], -1).astype(np.uint8)
+    return PreparedPhoto(rgba, rgba, framing_of_mask(inside, 64, 0.9), ())
+
+
+def test_a_little_more_light_is_the_same_object_and_much_more_is_not() -> None:
+    assert hints(*map(shaded, (1.0, 1.1, 1.0))) == [False, False, True]
+    assert hints(*map(shaded, (0.5, 1.2, 0.5))) == [False, False, False]

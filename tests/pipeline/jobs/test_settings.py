@@ -145,7 +145,11 @@ def test_sections_are_read_as_strictly(read: Read, text: str, message: str) -> N
     ("text", "message"),
     [
         ("fit: {image_sied: 3}", r"unknown key fit\.image_sied\. Did you mean image_side\?"),
-        ("zzz: 1", r"unknown key zzz\. Known keys: device, dtype, fit, glb, memory, mesh, prepare, views\."),
+        (
+            "zzz: 1",
+            r"unknown key zzz\. Known keys: captures, device, dtype, fit, glb, memory, mesh, photos, prepare, views\.",
+        ),
+        ("photo: {}", r"unknown key photo\. Did you mean photos\?"),
         ("1: 2", "unknown key 1"),
         ("views: {sampling: {step: 1}}", r"unknown key views\.sampling\.step\. Did you mean steps\?"),
         ("fit: {image_side: many}", r"fit\.image_side has a wrong value 'many'"),
