@@ -1,4 +1,4 @@
-"""A textured mesh of your own in every format, each checked after it is written.
+"""A textured mesh of your own in every format; the GLB is checked after it is written.
 
     python examples/05_export_formats.py           # a second
 
@@ -30,4 +30,5 @@ mesh = TexturedMesh(vertices, faces, normals, np.stack([u, v], -1).reshape(-1, 2
 
 for ending in ("glb", "obj", "ply", "stl", "usdz"):
     done = export_mesh(OUT / f"torus.{ending}", mesh, GlbSettings(longest_side=0.2))
-    print(f"{done.path}: {done.path.stat().st_size / 1000:.0f} kB, {'clean' if done.report.clean else done.report}")
+    found = "" if done.report is None else f", {done.report.errors} errors, {done.report.warnings} warnings"
+    print(f"{done.path}: {done.size / 1000:.0f} kB{found}")

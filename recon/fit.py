@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from recon.views.visual_hull import Hull, signed_distance, silhouette_iou, visua
 from scene.camera import OBJECT_RADIUS
 from scene.viewset import ViewSet
 
+_LOG = logging.getLogger("viewloom")
 _HULL_MARGIN = 0.03
 """How much of the hull's silhouette IoU a fit may lose: the hull's is high by construction, a fit trades it for the
 right depth."""
@@ -62,7 +65,7 @@ def fit_surface(
     if prior is not None:
         views = _reweighted(views, settings.photo_view_weights)
     rays = RaySet.of(views, settings.image_side)
-    wide = None if prior is None else _padded(prior, settings.half_extent)
+    wide, since = None if prior is None else _padded(prior, settings.half_extent), time.monotonic()
     hull = visual_hull(
         rays,
         settings.hull_resolution,
@@ -70,6 +73,14 @@ def fit_surface(
         threshold=settings.hull_threshold,
         prior=wide,
         prior_weight=settings.prior_weight,
+    )
+    _LOG.debug(
+        "hull: grid of %d, %d views of at most %d pixels, mean IoU with the masks %.3f, %.1f s",
+        settings.hull_resolution,
+        len(rays),
+        settings.image_side,
+        hull.silhouette_iou,
+        time.monotonic() - since,
     )
     measured = None
     if device.type == "cpu":

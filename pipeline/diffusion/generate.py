@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +24,7 @@ from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera, orbit_camera
 from scene.errors import InputError
 from scene.segment import segment_object
 
+_LOG = logging.getLogger("viewloom")
 DEFAULT_ELEVATION_DEG = 15.0
 """Assumed for photos when nothing predicts it."""
 
@@ -67,9 +70,10 @@ def generate_views(
         elevation_deg: of the photo; predicted by the model's coarse volume if None.
         on_step: called with (steps done, steps).
     """
-    batch = torch.from_numpy(photo)[None]
+    batch, since = torch.from_numpy(photo)[None], time.monotonic()
     source = source_camera(model, batch, elevation_deg)
     volume = coarse_volume(model, batch, source)
+    first = time.monotonic()
 
     def report(step: Step) -> None:
         if on_step is not None:
@@ -78,6 +82,15 @@ def generate_views(
     sampled = sample_views(model, batch, source, orbits[None], volume, settings, on_step=report)
     images = sampled[0].float().cpu().numpy()
     size = model.image_size
+    _LOG.debug(
+        "views: %d of %d pixels, %d steps in %.1f s; %s in %.1f s",
+        len(images),
+        size,
+        settings.steps,
+        time.monotonic() - first,
+        "no coarse volume" if volume is None else f"coarse volume of {volume.occupancy.shape[-1]}",
+        first - since,
+    )
     elevation, focal, cx, cy = (float(v) for v in source[0].cpu())
     stand = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=size)
     photo_camera = Camera(stand.c2w, focal * size, focal * size, cx * size, cy * size, size, size)
@@ -121,8 +134,11 @@ def generate_six_views(
         if on_step is not None:
             on_step(step.index + 1, step.count)
 
+    since = time.monotonic()
     tiles = sample_six_views(model, torch.from_numpy(photo)[None], settings, on_step=report)
     colours = np.round(tiles.permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
+    seconds = time.monotonic() - since
+    _LOG.debug("views: 6 of %d pixels, %d steps in %.1f s", colours.shape[1], settings.steps, seconds)
     rgba = np.stack([np.concatenate([tile, _object_mask(tile)[..., None]], -1) for tile in colours])
     elevation = math.radians(DEFAULT_ELEVATION_DEG if elevation_deg is None else elevation_deg)
     photo_camera = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=model.image_size, fov=ZERO123_FOV)

@@ -160,7 +160,7 @@ class _PhotoJob:
 
     def _prepare_stage(self, photo: Path) -> PrepareStage:
         if not photo.is_file():
-            what = "is a folder, not a photo" if photo.exists() else "there is no such photo"
+            what = "is no file" if photo.exists() else "there is no such photo"
             raise InputError(what, where=photo)
         mask = self.mask
         if mask is not None and not mask.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import re
 from collections.abc import Sequence
@@ -10,8 +11,11 @@ from pathlib import Path
 from PIL import Image
 
 from scene.errors import InputError
+from scene.files import reading
 
 _CAPTURE_FILES = ("transforms.json", "transforms_train.json", "cameras.txt", "cameras.bin", "cameras.npz")
+_NO_PHOTOS = {".bufr", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".palm", ".pdf", ".ps"}
+"""What Pillow has a name for and photos do not come in."""
 
 
 def listed_photos(paths: Sequence[Path]) -> list[Path]:
@@ -23,12 +27,13 @@ def listed_photos(paths: Sequence[Path]) -> list[Path]:
         paths: files, folders, and patterns such as ``photos/*.jpg``.
 
     Raises:
-        InputError: nothing was given, a folder has no pictures, or nothing fits a pattern.
+        InputError: nothing was given, a folder cannot be read or has no pictures, or no picture fits a pattern.
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        for photo in _photos_of(path):
-            found.setdefault(photo.resolve(), photo)
+        with reading(path):
+            for photo in _photos_of(path):
+                found.setdefault(photo.resolve(), photo)
     if not found:
         raise InputError("no photos were given", fix="Name photos, or a folder of photos.")
     return list(found.values())
@@ -44,10 +49,10 @@ def _photos_of(path: Path) -> list[Path]:
         return _photos_in(path)
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    matches = [match for match in map(Path, glob.glob(str(path), recursive=True)) if _is_picture(match)]
     if not matches:
-        raise InputError("nothing fits this pattern", where=path, fix="Check the folder and the ending.")
-    return by_name([match for match in matches if _is_picture(match)])
+        raise InputError("no picture fits this pattern", where=path, fix="Check the folder and the ending.")
+    return by_name(matches)
 
 
 def _photos_in(folder: Path) -> list[Path]:
@@ -61,8 +66,12 @@ def _photos_in(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    known = {*Image.registered_extensions(), ".heic", ".heif"}
-    return path.suffix.lower() in known and path.name[0] != "." and path.is_file()
+    return path.suffix.lower() in _endings() and path.name[0] != "." and path.is_file()
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    return frozenset({*Image.registered_extensions(), ".heic", ".heif"} - _NO_PHOTOS)
 
 
 def _counted(name: str) -> list[tuple[int, int, str]]:

@@ -123,11 +123,12 @@ def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
     for key, value in content.items():
         full = f"{prefix}.{key}" if prefix else str(key)
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1)
+            known = names if prefix or type(default) not in _SECTIONS else {*names, *_SECTIONS.values()}
+            near = difflib.get_close_matches(str(key), known, 1)
             raise SettingsError(
                 f"unknown key {full}",
                 where=path,
-                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(names))}.",
+                fix=f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(known))}.",
             )
         current = getattr(default, key)
         if dataclasses.is_dataclass(current):

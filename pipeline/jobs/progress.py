@@ -250,10 +250,11 @@ class ConsoleReporter:
             self._say(f"  {more} more, about {duration(seconds)}")
 
     def failed(self, text: str) -> None:
-        """Say that the stage was not done."""
+        """Say that the stage was not done; and why, if there are others: a command tells the error of its only item."""
         self._close("failed after ")
         self._left.finished()
-        self._say(f"  [red]failed:[/red] {escape(text)}")
+        if self._work.count > 1:
+            self._say(f"  [red]failed:[/red] {escape(text)}")
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)

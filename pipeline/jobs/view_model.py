@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,8 @@ from pipeline.jobs.progress import LoggingReporter, Reporter
 from pipeline.jobs.runner import digest_of_file, digest_of_folder
 from scene.backends import pick_device
 from scene.files import reading
+
+_LOG = logging.getLogger("viewloom")
 
 
 @dataclass(eq=False)
@@ -77,5 +81,9 @@ class JobViewModel:
         dtype = getattr(torch, self.dtype)
         if self.announced:
             self.reporter.note(self.info.line(self.dtype, self.memory))
-        model = load_view_model(self.path, dtype=dtype, pose=self.pose)
-        return model.to(pick_device(self.device), dtype).use_memory(self.memory)
+        since, device = time.monotonic(), pick_device(self.device)
+        model = load_view_model(self.path, dtype=dtype, pose=self.pose).to(device, dtype).use_memory(self.memory)
+        millions = sum(self.info.parameters.values()) / 1e6
+        seconds = time.monotonic() - since
+        _LOG.debug("view model: %.1f M parameters as %s on %s in %.1f s", millions, self.dtype, device, seconds)
+        return model

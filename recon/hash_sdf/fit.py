@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +25,7 @@ from recon.views.visual_hull import Hull
 from scene.hashgrid import HashLayout
 from scene.volume_rendering import composite, ray_box_span, render_weights
 
+_LOG = logging.getLogger("viewloom")
 INTERVALS = 32
 """Intervals along a ray; a third of them spread over the box."""
 FINEST = 256
@@ -67,6 +70,7 @@ def fit_hash_grid(
     total = sum(settings.iterations)
     voxel = 2 * half / settings.hull_resolution
     last: dict[str, float] = {}
+    since = time.monotonic()
     for step in range(total):
         progress = step / max(1, total - 1)
         field.set_progress(progress)
@@ -98,6 +102,8 @@ def fit_hash_grid(
         optimiser.step()
         if on_step is not None:
             on_step(step + 1, total)
+    said = "".join(f", loss of {name} {value:.4f}" for name, value in last.items())
+    _LOG.debug("fit: hash grid on %s, %d steps in %.1f s%s", device, total, time.monotonic() - since, said)
     return _surface(field, hull, settings, last)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.voxel_grid import VoxelGrid
 
+_LOG = logging.getLogger("viewloom")
 _REFRESH = 50
 """Steps between looks at where the surface has gone."""
 
@@ -58,7 +61,7 @@ def fit_narrow_band(
     first: Float[np.ndarray, "x y z"] | None = None
     losses: dict[str, float] = {}
     for level in range(len(settings.levels)):
-        done = sum(settings.iterations[:level])
+        done, since = sum(settings.iterations[:level]), time.monotonic()
         if state is not None and level < state.level:
             continue
         box = start.box(settings.levels[level])
@@ -85,6 +88,7 @@ def fit_narrow_band(
             if on_step is not None:
                 on_step(done + step + 1, total)
         band.refresh()
+        log_level("fit", band, settings.iterations[level] - begin, losses, since)
     assert band is not None
     report = SurfaceReport(
         losses={name: round(value, 5) for name, value in losses.items()},
@@ -94,6 +98,22 @@ def fit_narrow_band(
     if appearance is None or appearance.found is None:
         return band_surface(band, report)
     return replace(band_surface(band, appearance.described(report)), specular=appearance.found.specular)
+
+
+def log_level(what: str, band: NarrowBandSDF, steps: int, losses: dict[str, float], since: float) -> None:
+    """One line on a level that is done, for debugging.
+
+    Args:
+        what: was fitted.
+        band: as it is now.
+        steps: that were made.
+        losses: of the last one.
+        since: when the level began, by the monotonic clock.
+    """
+    size = " x ".join(str(side) for side in band.box.shape)
+    said = "".join(f", loss of {name} {value:.4f}" for name, value in losses.items())
+    seconds = time.monotonic() - since
+    _LOG.debug("%s: grid %s, %d cells, %d steps in %.1f s%s", what, size, len(band.cells), steps, seconds, said)
 
 
 def _truncation(settings: FitSettings, level: int) -> float:

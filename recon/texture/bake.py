@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +27,7 @@ from scene.raycast import RayCaster, mesh_caster
 from scene.view import Origin, View
 from scene.viewset import ViewSet
 
+_LOG = logging.getLogger("viewloom")
 _TEXELS = 300
 """Most texels a face has on average where views are chosen: larger faces are divided for that."""
 _MODEL_WEIGHT = 0.004
@@ -102,8 +105,10 @@ def bake(
         specular: what the views show reflected; it is taken off.
         photo_is_reference: switched off, photos and generated views are equals too.
     """
+    times = [time.monotonic()]
     normals = vertex_normals(vertices, faces)
     source, new_faces, uv = unwrap(vertices, faces, side)
+    times.append(time.monotonic())
     # Views are chosen by face, so large faces are divided first; both meshes alike, so that faces correspond.
     points, fine, flat, flat_faces = vertices, faces, uv, new_faces
     while side * side / len(fine) > _TEXELS and len(fine) < 100_000:
@@ -116,8 +121,19 @@ def bake(
     texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
     caster = mesh_caster(vertices, faces)
     scene = _Scene.of(texels, points, fine, views, caster, cosine_power, match_brightness, specular)
+    times.append(time.monotonic())
     layered = photo_is_reference and len(_layers_of(views.views)) > 1
     colours, evidence = _layered_colours(scene, surface) if layered else _equal_colours(scene, surface)
+    times.append(time.monotonic())
+    _LOG.debug(
+        "texture: %d pixels, %d faces, %d texels, %d views %s: charts in %.1f s, views in %.1f s, colours in %.1f s",
+        side,
+        len(faces),
+        len(row),
+        len(views),
+        "in layers" if layered else "as equals",
+        *np.diff(times),
+    )
     texture = np.zeros((side, side, 3), np.float32)
     texture[row, column] = colours
     # Every empty texel takes the nearest chart's colour, so that no filter or mip level mixes in a background.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from scipy import ndimage
 
 from recon.sdf_grid import kernels
 from recon.sdf_grid.checkpoint import FitState
-from recon.sdf_grid.fit import LevelFit, band_surface, next_band
+from recon.sdf_grid.fit import LevelFit, band_surface, log_level, next_band
 from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
@@ -28,6 +30,7 @@ from scene.errors import InputError
 from scene.viewset import ViewSet
 from scene.voxel_grid import VoxelGrid
 
+_LOG = logging.getLogger("viewloom")
 _REFRESH = 50
 """Steps between looks at where the surface has gone."""
 _SAVE = 200
@@ -111,6 +114,7 @@ class _SceneFit:
         for level, side in enumerate(self.coarse):
             if state is not None and level < state.level:
                 continue
+            since = time.monotonic()
             box = VoxelGrid.of_voxel(np.full(3, -half), np.full(3, half), 2 * half / side)
             if state is not None and level == state.level:
                 volume = state.volume(box, settings.background)
@@ -127,6 +131,7 @@ class _SceneFit:
                 if self.checkpoint is not None and optimizer.step % _SAVE == 0:
                     SceneState(volume.inner, volume.outer, level, self.digest, optimizer).save(self.checkpoint)
                 self.report_step(sum(self.steps[:level]) + optimizer.step)
+            _LOG.debug("volume: grid of %d, %d steps in %.1f s", side, self.steps[level], time.monotonic() - since)
         assert volume is not None
         return volume
 
@@ -138,7 +143,7 @@ class _SceneFit:
         backdrop, ahead = _backdrop(volume, self.rays, self.pixels)
         pixels = _informative(self.pixels, band, cameras, ahead)
         rng = np.random.default_rng([settings.seed, len(settings.levels)])
-        begin = 0
+        begin, since = 0, time.monotonic()
         if state is not None:
             band, begin = state.band(), state.iteration
             rng.bit_generator.state = state.rng
@@ -158,6 +163,7 @@ class _SceneFit:
                     SceneState(volume.inner, volume.outer, level, self.digest, band=of_band).save(self.checkpoint)
             self.report_step(sum(self.steps) + step + 1)
         band.refresh()
+        log_level("fit without masks", band, settings.iterations[-1] - begin, losses, since)
         return band, losses
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +21,7 @@ from scene.camera import Camera
 from scene.viewset import ViewSet
 from scene.voxel_grid import VoxelGrid
 
+_LOG = logging.getLogger("viewloom")
 _LARGER = 1.5
 """Stereo's pictures relative to those of a fit: it is faster, and what it sees stays."""
 _FIRST = 64
@@ -48,6 +51,7 @@ def stereo_surface(
     Raises:
         InputError: a picture or a map cannot be read.
     """
+    since = time.monotonic()
     rays = RaySet.of(views, round(_LARGER * settings.image_side), masked=False)
     steps = len(rays) + 2
 
@@ -61,6 +65,13 @@ def stereo_surface(
     if settings.depth_weight > 0:
         depths, maps = _with_maps(views, rays.cameras, depths)
     known = [float((depth > 0).mean()) for depth in depths]
+    _LOG.debug(
+        "stereo: %d pictures, %d planes, depth known for %.0f %% of the pixels, %.1f s",
+        len(rays),
+        planes,
+        100 * np.mean(known),
+        time.monotonic() - since,
+    )
     if np.median(known) < _FEW:
         return None
     half = settings.half_extent

@@ -29,10 +29,10 @@ TINY = {
         "iterations": [4, 4],
         "rays": 1024,
         "hull_resolution": 32,
-        "vote": 0.9,
+        "hull_threshold": 0.9,
         "prior_weight": 0.0,
     },
-    "mesh": {"max_faces": 2000, "texture": 256},
+    "mesh": {"max_faces": 2000, "texture": 256, "turntable": [64, 4]},
 }
 
 
@@ -95,7 +95,9 @@ def test_a_tiny_model_through_the_command_line(photo: Path, tiny_checkpoint: Pat
     words = ["image2mesh", photo, "-o", "out", "--preset", "tiny.yaml", "--views.weights", tiny_checkpoint]
     words += ["--elevation", "10", "--device", "cpu"]
     done = run(*words, folder=tmp_path)
-    assert done.stdout == f"{Path('out/castle/castle.glb')}  (report: {Path('out/castle/report.html')})\n"
+    verdict = json.loads((tmp_path / "out" / "castle" / "manifest.json").read_text())["asset"]["verdict"]
+    about = f"{verdict['word']} {verdict['score']:.2f}; report: {Path('out/castle/report.html')}"
+    assert done.stdout == f"{Path('out/castle/castle.glb')}  ({about})\n"
     assert done.stderr.splitlines()[0].endswith(": image2mesh")
     check_results(tmp_path / "out" / "castle", max_bytes=300_000)
     first = (tmp_path / "out" / "castle" / "castle.glb").read_bytes()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import math
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import viewloom
-from pipeline.jobs.asset import ItemResult
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.presets import load_preset, preset_path
-from pipeline.jobs.settings import ReconstructSettings
+from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
 from pipeline.training.procedural import random_object
 from scene.camera import orbit_camera
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
@@ -30,13 +33,14 @@ from scene.viewset import ViewSet
 from viewloom.cli import main
 from viewloom.commands import COMMANDS, command_class
 from viewloom.commands.image2mesh import Image2Mesh
+from viewloom.commands.output import ShownItems
 from viewloom.commands.parsing import parse
 from viewloom.commands.reconstruct import Reconstruct
 from viewloom.commands.views import Views
 
 TINY = {
     "fit": {"levels": [8, 16], "iterations": [2, 2], "rays": 256, "image_side": 32, "hull_resolution": 16},
-    "mesh": {"max_faces": 400, "texture": 64, "smoothing": 2},
+    "mesh": {"max_faces": 400, "texture": 64, "smoothing": 2, "turntable": [48, 4]},
     "views": {"sampling": {"steps": 2}},
 }
 JOB = "pipeline.jobs.image2mesh.image2mesh"
@@ -96,6 +100,18 @@ def test_no_command_shows_the_help_and_is_a_mistake(capsys: pytest.CaptureFixtur
     assert "viewloom COMMAND --help" in capsys.readouterr().out
 
 
+def test_help_of_a_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("image2mesh", "doctor"):
+        assert code_of(name, "--help") == 0
+        expected = capsys.readouterr()
+        assert code_of("help", name) == 0
+        assert capsys.readouterr() == expected
+    assert code_of("help") == 0
+    assert capsys.readouterr().out.startswith(f"viewloom {viewloom.__version__}\n\n  viewloom image2mesh")
+    assert code_of("help", "image2mehs") == 2
+    assert "did you mean image2mesh?" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["viewloom", "--version"])
     assert main() == 0
@@ -113,12 +129,15 @@ def test_the_summary_of_a_command_is_the_first_line_of_its_help(name: str, capsy
 
 
 FIRST = {
-    "image2mesh": ["PHOTO", "-o", "--out", "--mask", "--preset", "--elevation", "--seed", "--filtering", "--device"],
+    "image2mesh": [
+        *("PHOTO", "-o", "--out", "--mask", "--preset", "--elevation", "--seed", "--filtering", "--device"),
+        *("--format", "--json", "viewloom-out"),
+    ],
     "views": ["PHOTO", "-o", "--out", "--mask", "--elevation", "--device", "--memory"],
-    "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device"],
+    "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device", "--format", "--json"],
     "pose": ["PHOTO", "-o", "--out", "--max-side", "--effort", "--seed"],
     "check": ["PATH", "--masks"],
-    "export": ["PATH", "-o", "--out", ".usdz", "--profile", "standard"],
+    "export": ["PATH", "-o", "--out", ".usdz", "--profile", "standard", "--format"],
     "doctor": [],
 }
 """What the help of a command shows first."""
@@ -140,7 +159,7 @@ def test_help_shows_what_matters_first_and_help_all_the_rest(
     short = capsys.readouterr().out
     assert code_of(name, "-h") == 0
     assert capsys.readouterr().out == short
-    assert [word for word in [*FIRST[name], "--debug"] if word not in short] == []
+    assert [word for word in [*FIRST[name], "--debug", "--quiet", "--verbose"] if word not in short] == []
     assert not re.search(r"--\w+\.", re.sub(r"\(--[\w.-]+\)", "", short))  # but for where a short flag is said to lead
     assert ("--help-all" in short) == bool(rest)
     assert code_of(name, "--help-all") == 0
@@ -155,8 +174,8 @@ def test_help_shows_what_matters_first_and_help_all_the_rest(
 def test_help_shows_the_values_of_a_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for preset, value in (("draft", 192), ("standard", 256)):
-        assert code_of("image2mesh", "--preset", preset, "--help") == 0
-        assert code_of("image2mesh", "--preset", preset, "--help-all") == 0
+        assert code_of("reconstruct", "--preset", preset, "--help") == 0
+        assert code_of("reconstruct", "--preset", preset, "--help-all") == 0
         words = " ".join(capsys.readouterr().out.split())
         assert re.search(rf"--fit\.image-side INT Longest side [^-]*\(default: {value}\)", words)
 
@@ -174,7 +193,8 @@ def test_flags_fill_the_settings() -> None:
     command = parse("image2mesh", ["a.png", "b.png", "-o", "out", *words, "--device", "cpu"])
     assert type(command) is Image2Mesh
     assert command.photos == (Path("a.png"), Path("b.png"))
-    assert (command.out, command.mask, command.preset, command.debug) == (Path("out"), None, None, False)
+    assert (command.out, command.mask, command.preset) == (Path("out"), None, None)
+    assert command.shown == ShownItems()
     assert command.chosen.views.sampling.seed == 5
     assert command.chosen.views.elevation_deg == 20.0
     assert (command.settings.fit.levels, command.settings.fit.iterations) == ((8, 16), (1, 2))
@@ -203,7 +223,7 @@ def test_flags_change_what_the_preset_says(preset: list[str]) -> None:
         settings = parse("image2mesh", ["a.png", "-o", "out", *words]).settings
         limits = settings.mesh.limits
         assert (limits.texture, limits.max_faces, settings.views.sampling.steps) == (32, 6000, 8)
-        assert settings.fit.image_side == 192
+        assert settings.fit.levels == (24, 48)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +257,33 @@ def test_formats_are_listed_after_their_flag() -> None:
     assert settings.glb.formats == ("glb", "usdz", "obj")
 
 
+@pytest.mark.parametrize("command", ["image2mesh", "reconstruct"])
+def test_formats_come_as_one_list_too(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    heard = []
+
+    def remember(source: object, out: Path, settings: Any, **_: object) -> Any:
+        heard.append(settings.glb.formats)
+        result = ItemResult("a", out, views=out)
+        return result if command == "reconstruct" else [result]
+
+    monkeypatch.setattr(f"pipeline.jobs.{command}.{command}", remember)
+    assert code_of(command, "a", "-o", tmp_path, "--format", "glb,usdz") == 0
+    assert code_of(command, "a", "-o", tmp_path, "--format", " .OBJ , ply") == 0
+    assert code_of(command, "a", "-o", tmp_path, "--format", "stl", "--glb.formats", "glb", "obj") == 0
+    assert code_of(command, "a", "-o", tmp_path, "--glb.formats", "glb", "obj") == 0
+    assert heard == [("glb", "usdz"), ("obj", "ply"), ("stl",), ("glb", "obj")]
+
+
+@pytest.mark.parametrize(("formats", "unknown"), [("glb,fbx", "fbx"), ("", ""), (",", ","), ("glb usdz", "glb usdz")])
+def test_unknown_formats_exit_with_2_before_anything_runs(
+    formats: str, unknown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JOB, lambda *_, **__: pytest.fail("it ran"))
+    assert code_of("image2mesh", "a.png", "--format", formats) == 2
+    err = capsys.readouterr().err
+    assert f"there is no format {unknown!r}. Choose from glb, " in err
+
+
 def test_captures_take_their_part_of_a_preset() -> None:
     command = parse("reconstruct", ["folder", "-o", "out", "--preset", "draft"])
     assert type(command) is Reconstruct
@@ -249,7 +296,7 @@ def test_the_last_of_two_presets_counts() -> None:
     words = ["a.png", "-o", "out", "--preset", "draft", "--preset", "standard"]
     command = parse("image2mesh", words)
     assert command.preset == "standard"
-    assert command.settings.fit.image_side == 256
+    assert command.settings == Image2MeshSettings()
 
 
 @pytest.mark.parametrize("name", ["draft", "standard", "high"])
@@ -273,7 +320,7 @@ def test_unknown_commands_are_answered_with_the_nearest(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     "words",
     [
-        "image2mesh a.png",
+        "image2mesh",
         "image2mesh -o out",
         "image2mesh a.png -o out --fit.image-side many",
         "image2mesh a.png -o out --no-such-flag 1",
@@ -369,7 +416,8 @@ def test_our_faults_exit_with_1_and_others_with_2(
     monkeypatch.setattr(JOB, lambda *_, **__: [ItemResult("a", tmp_path, error=error)])
     assert code_of("image2mesh", "a.png", "-o", "out") == code
     assert capsys.readouterr().err.splitlines()[-1] == "viewloom: it broke."
-    monkeypatch.setattr(JOB, lambda *_, **__: [ItemResult("a", tmp_path), ItemResult("b", tmp_path, error=error)])
+    done = ItemResult("a", tmp_path, views=tmp_path / "views", report=tmp_path / "report.html")
+    monkeypatch.setattr(JOB, lambda *_, **__: [done, ItemResult("b", tmp_path, error=error)])
     assert code_of("image2mesh", "a.png", "b.png", "-o", "out") == code
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'views'}  (report: {tmp_path / 'report.html'})\n"
@@ -446,6 +494,64 @@ def test_values_out_of_range_exit_with_2_before_anything_runs(
     assert message in capsys.readouterr().err
 
 
+def test_a_device_that_is_not_there_is_told_before_any_work(
+    capture: Path, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    jobs = (["image2mesh", "a.png"], ["views", "a.png"], ["reconstruct", capture])
+    for words in jobs:
+        more = [] if words[0] == "reconstruct" else ["--views.weights", weights]
+        assert code_of(*words, "-o", out, "--device", "nonsense", *more) == 2
+        said, err = capsys.readouterr()
+        assert said == ""
+        assert err.count("\n") == 2
+        assert err.splitlines()[1].startswith("viewloom: device 'nonsense' cannot be used here")
+    assert not out.exists()
+
+
+def test_without_an_output_folder_results_go_to_one_of_their_own(
+    capture: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    def remember(photos: object, out: Path, *_: object, **__: object) -> list[ItemResult]:
+        heard.append(out)
+        return [ItemResult("a", out, views=out)]
+
+    monkeypatch.setattr(JOB, remember)
+    monkeypatch.setattr("pipeline.jobs.image2mesh.make_views", remember)
+    assert code_of("image2mesh", "a.png") == code_of("views", "a.png") == 0
+    assert heard == [Path("viewloom-out")] * 2
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert code_of("reconstruct", "toy", "--preset", tiny) == 0
+    out = Path("viewloom-out") / "toy"
+    assert capsys.readouterr().out.startswith(f"{out / 'toy.glb'}  (")
+    assert (tmp_path / out / "toy.glb").is_file()
+
+
+@pytest.mark.parametrize("command", ["views", "reconstruct"])
+def test_an_output_folder_that_cannot_be_made_exits_with_2(
+    command: str,
+    capture: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file lies where the default folder should."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "viewloom-out").write_text("a file")
+    photo = next((capture / "images").iterdir())
+    words = ["views", photo, "--views.weights", weights] if command == "views" else ["reconstruct", capture]
+    assert code_of(*words) == 2
+    said, err = capsys.readouterr()
+    assert said == ""
+    assert re.search(r"viewloom: .*viewloom-out.*: cannot be written \(.*\)\. .* choose another output folder\.", err)
+    assert "Traceback" not in err
+    assert (tmp_path / "viewloom-out").read_text() == "a file"
+
+
 # --- commands that do their work --------------------------------------------------------------------------------------
 
 
@@ -456,15 +562,77 @@ def test_reconstruct_with_a_preset_and_a_flag(
     words = ["reconstruct", capture, "-o", out, "--preset", tiny, "--mesh.texture", "32"]
     assert code_of(*words) == 0
     said, told = capsys.readouterr()
-    assert said == f"{out / 'toy.glb'}  (report: {out / 'report.html'})\n"
-    assert [line.split()[0] for line in told.splitlines() if line.endswith("...")] == ["views", "surface", "asset"]
     manifest = json.loads((out / "manifest.json").read_text())
+    verdict = manifest["asset"]["verdict"]
+    about = f"{verdict['word']} {verdict['score']:.2f}; report: {out / 'report.html'}"
+    assert said == f"{out / 'toy.glb'}  ({about})\n"
+    assert [line.split()[0] for line in told.splitlines() if line.endswith("...")] == ["views", "surface", "asset"]
     assert (manifest["settings"]["mesh"]["texture"], manifest["settings"]["fit"]["image_side"]) == (32, 32)
     assert code_of(*words) == 0
     lines = capsys.readouterr().err.splitlines()
     views, surface, asset = [line for line in lines if line.split()[0] in ("views", "surface", "asset")]
     assert [line.split()[1] for line in (views, surface, asset)] == ["kept"] * 3
     assert any(re.match(r"  note: toy\.glb: \d+ triangles, ", line) for line in lines)
+
+
+def test_quiet_prints_the_result_and_nothing_else(
+    capture: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert code_of("reconstruct", capture, "-o", out, "--preset", tiny, "--quiet") == 0
+    said, err = capsys.readouterr()
+    assert err == ""
+    assert said.startswith(f"{out / 'toy.glb'}  (")
+    assert said.count("\n") == 1
+    assert code_of("check", capture, "--quiet") == 0
+    assert capsys.readouterr().err == ""
+    assert code_of("reconstruct", capture / "none", "-o", out, "--quiet") == 2  # errors are always told
+    assert capsys.readouterr().err == f"viewloom: {capture / 'none'}: there is no such file or folder.\n"
+
+
+def test_json_prints_a_line_for_each_item(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = ItemResult("a", tmp_path / "a", asset=tmp_path / "a" / "a.glb", warnings=("Line\nbreak.",))
+    bad = ItemResult("b", tmp_path / "b", error=InputError("no object", fix="Give a mask."))
+    for results, code in (([good], 0), ([bad], 2), ([good, bad, good], 2)):
+        monkeypatch.setattr(JOB, lambda *_, results=results, **__: results)
+        assert code_of("image2mesh", "a.png", "--json") == code
+        out, err = capsys.readouterr()
+        assert [json.loads(line) for line in out.splitlines()] == [result.as_dict() for result in results]
+        assert ("no object" in err) == (bad in results)
+
+
+def test_verbose_shows_log_records_of_the_project_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def job(*_: object, **__: object) -> list[ItemResult]:
+        logging.getLogger("viewloom").debug("[brackets] and 3 levels")
+        logging.getLogger("another").error("of others")
+        return [ItemResult("a", tmp_path, views=tmp_path)]
+
+    monkeypatch.setattr(JOB, job)
+    assert code_of("image2mesh", "a.png", "--verbose") == 0
+    assert "[brackets] and 3 levels" in capsys.readouterr().err
+    assert code_of("image2mesh", "a.png") == 0
+    assert "levels" not in capsys.readouterr().err
+    assert logging.getLogger("viewloom").handlers == []
+
+
+def test_a_stage_that_was_interrupted_is_not_told_as_done(
+    capture: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.jobs.stages.surface.SurfaceStage.run", interrupted)
+    assert code_of("reconstruct", capture, "-o", tmp_path / "out", "--preset", tiny) == 130
+    told = [re.sub(r"\d+\.\d", "TIME", line) for line in capsys.readouterr().err.splitlines()]
+    assert re.fullmatch(r"  surface    stopped after +TIME s", told[-2])
+    assert [line for line in told if re.match("  (views|surface) .* s$", line)] == [
+        line for line in told if line.startswith("  views  ") or "stopped after" in line
+    ]
+    assert told[-1] == "viewloom: stopped; the same command continues where this one was"
 
 
 def test_what_was_parsed_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -497,6 +665,22 @@ def test_check_prints_numbers_of_every_view_and_what_is_wrong(
     assert "--  Fewer than two views are left" in capsys.readouterr().out
     assert code_of("check", capture / "none") == 2
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def test_check_says_what_is_wrong_before_the_numbers(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def kinds() -> list[str]:
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+
+    for part in ("images", "masks"):
+        path = capture / part / "v2.png"
+        Image.fromarray(np.array(Image.open(path))[::-1, ::-1]).save(path)
+    assert code_of("check", capture) == 0
+    first = kinds()
+    table = first.index("view")
+    assert table > 0
+    assert set(first[:table]) == {"--"}
+    assert "--" not in first[table:]
+    assert first[table + 1 : table + 7] == [f"v{k}" for k in range(6)]
 
 
 def test_check_finds_the_masks_that_reconstruct_would(

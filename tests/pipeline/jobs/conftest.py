@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
-from pipeline.jobs.asset import ItemResult
 from pipeline.jobs.image2mesh import image2mesh
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.settings import Image2MeshSettings, MeshSettings, ReconstructSettings, RingSettings, ViewsSettings
+from pipeline.jobs.time_left import Work
 from pipeline.training.procedural import random_object
 from recon.settings import FitSettings
 from scene.camera import orbit_camera
@@ -23,7 +24,7 @@ from scene.view import View
 from scene.viewset import ViewSet
 
 SMALL_FIT = FitSettings(levels=(8, 16), iterations=(2, 2), rays=256, image_side=32, hull_resolution=16)
-SMALL_MESH = MeshSettings(max_faces=400, texture=64, smoothing=2)
+SMALL_MESH = MeshSettings(max_faces=400, texture=64, smoothing=2, turntable=(48, 4))
 STAGES = ["prepare", "views", "surface", "asset"]
 
 
@@ -35,9 +36,13 @@ class Heard:
     stages: list[tuple[str, bool]] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    works: list[Work] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
 
-    def item(self, name: str) -> None:
+    def item(self, name: str, work: Work = Work()) -> None:
         self.items.append(name)
+        self.works.append(work)
 
     def stage(self, name: str, cached: bool) -> None:
         self.stages.append((name, cached))
@@ -47,6 +52,13 @@ class Heard:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def finished(self) -> None:
+        self.ends.append("finished")
+
+    def failed(self, text: str) -> None:
+        self.ends.append("failed")
+        self.failures.append(text)
 
     @property
     def redone(self) -> list[str]:

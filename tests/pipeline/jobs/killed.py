@@ -102,7 +102,7 @@ class Dying:
         if event == "os.rename":
             self.event("rename " + "/".join(Path(arguments[1]).parts[-2:]))
 
-    def item(self, name: str) -> None:
+    def item(self, name: str, work: Any = None) -> None:
         pass
 
     def stage(self, name: str, cached: bool) -> None:
@@ -114,6 +114,12 @@ class Dying:
         self.event(f"step {done}")
 
     def note(self, text: str) -> None:
+        pass
+
+    def finished(self) -> None:
+        pass
+
+    def failed(self, text: str) -> None:
         pass
 
 

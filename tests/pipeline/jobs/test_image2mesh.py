@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.jobs.image2mesh import folder_names, image2mesh, make_views
 from pipeline.jobs.manifest import versions
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
 from pipeline.jobs.stages.prepare import PrepareStage
+from pipeline.jobs.time_left import Work
 from pipeline.jobs.view_model import JobViewModel
 from recon.export.validate import find_khronos_validator, validate_glb
 from scene.errors import CheckpointError, InputError, ViewloomError
@@ -66,7 +67,9 @@ def test_a_photo_becomes_a_sound_asset_with_everything_beside_it(done: Done) -> 
     assert validate_glb(done.result.asset, khronos=False).clean
     assert done.result.asset.read_bytes() == (folder / "asset" / "toy.glb").read_bytes()
     with Image.open(folder / "asset" / "turntable.webp") as turntable:
-        assert turntable.n_frames == 24
+        assert (turntable.n_frames, turntable.size) == (4, (48, 48))
+    with Image.open(folder / "asset" / "evidence.webp") as evidence:
+        assert (evidence.n_frames, evidence.size) == (4, (24, 24))
 
 
 def test_the_health_of_the_asset_is_told_in_a_line(done: Done) -> None:
@@ -74,7 +77,25 @@ def test_the_health_of_the_asset_is_told_in_a_line(done: Done) -> None:
     assert len([note for note in done.heard.notes if line.fullmatch(note)]) == 1
 
 
+def test_the_result_names_what_was_made(done: Done) -> None:
+    folder, result = done.out / "toy", done.result
+    assert result.files == (folder / "toy.glb",)
+    assert (result.views, result.report) == (folder / "views", folder / "report.html")
+    assert result.turntable == folder / "asset" / "turntable.webp"
+    assert result.turntable.is_file()
+    assert list(result.seconds) == STAGES
+    assert min(result.seconds.values()) > 0
+    asset = json.loads((folder / "manifest.json").read_text())["asset"]
+    assert (asdict(result.evidence), result.verdict.word) == (asset["evidence"], asset["verdict"]["word"])
+    assert asset["measures"]["cutout"] == 1.0  # the photo came cut out
+
+
 def test_progress_is_told(done: Done) -> None:
+    (work,) = done.heard.works
+    assert (work.number, work.count) == (1, 1)
+    assert list(work.shares) == STAGES
+    assert sum(work.shares.values()) == pytest.approx(1)
+    assert done.heard.ends == ["finished"]
     assert done.heard.items == [f"{done.photo} -> {done.out / 'toy'}"]
     assert done.heard.stages == [(stage, False) for stage in STAGES]
     assert done.heard.steps == [(1, 2), (2, 2), (1, 4), (2, 4), (3, 4), (4, 4)]
@@ -269,7 +290,7 @@ def test_results_are_not_visible_before_they_are_complete(
     class Looking:
         running = ""
 
-        def item(self, name: str) -> None: ...
+        def item(self, name: str, work: Work = Work()) -> None: ...
 
         def stage(self, name: str, cached: bool) -> None:
             self.running = name
@@ -278,6 +299,10 @@ def test_results_are_not_visible_before_they_are_complete(
             seen.append((self.running, sorted(p.name for p in (tmp_path / "out" / "toy").iterdir())))
 
         def note(self, text: str) -> None: ...
+
+        def finished(self) -> None: ...
+
+        def failed(self, text: str) -> None: ...
 
     make_views([photo], tmp_path / "out", settings, reporter=Looking())
     assert seen == [("views", [".views.part", "prepare"])] * 2
@@ -301,6 +326,21 @@ def test_views_alone_and_then_the_mesh(
     image2mesh([photo], tmp_path / "out", settings, reporter=heard)
     assert heard.redone == ["surface", "asset"]
     assert tree(tmp_path / "out") == tree(done.out)  # in another folder, in two goes: the same bytes
+
+
+def test_views_of_a_finished_asset_keep_it_with_its_manifest_and_report(
+    done: Done, again: Path, settings: Image2MeshSettings, heard: Heard
+) -> None:
+    names = ("toy.glb", "manifest.json", "report.html")
+    before = {name: (again / "toy" / name).read_bytes() for name in names}
+    (result,) = make_views([done.photo], again, settings, reporter=heard)
+    assert heard.redone == []
+    assert {name: (again / "toy" / name).read_bytes() for name in names} == before
+    assert (result.asset, result.views, result.error) == (None, again / "toy" / "views", None)
+    other = replace(settings, views=replace(settings.views, sampling=replace(settings.views.sampling, seed=3)))
+    make_views([done.photo], again, other, reporter=heard)
+    assert not (again / "toy" / "toy.glb").exists()  # it was made of other views
+    assert "asset" not in json.loads((again / "toy" / "manifest.json").read_text())
 
 
 def test_a_given_elevation_is_used(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
@@ -349,31 +389,103 @@ def test_one_bad_photo_fails_alone(
     text, glass = tmp_path / "text.png", tmp_path / "glass.png"
     text.write_text("no picture")
     Image.new("RGBA", (32, 32)).save(glass)
-    bad = [text, tmp_path / "gone.png", tmp_path, glass]
+    bad = [text, tmp_path / "gone.png", glass]
     results = image2mesh([*bad, photo], tmp_path / "out", settings, reporter=heard)
-    assert [r.name for r in results] == ["text", "gone", tmp_path.name, "glass", "toy"]
-    expected = [
-        "cannot be read as a picture",
-        "there is no such photo",
-        "is a folder, not a photo",
-        "fully transparent",
-    ]
+    assert [r.name for r in results] == ["text", "gone", "glass", "toy"]
+    expected = ["cannot be read as a picture", "there is no such photo", "fully transparent"]
     for result, path, message in zip(results, bad, expected, strict=False):
         assert isinstance(result.error, InputError)
         assert message in str(result.error)
         assert result.error.where == str(path)
         assert result.asset is None
-        assert not list((tmp_path / "out").glob(f"{result.name}/**/*"))
-    assert heard.notes[:4] == [f"failed: {r.error}" for r in results[:4]]
-    assert heard.notes[4:] == done.heard.notes
-    assert results[4].error is None
+        assert not (tmp_path / "out" / result.name).exists()
+    assert heard.failures == [str(r.error) for r in results[:3]]
+    assert heard.ends == [*["failed"] * 3, "finished"]
+    assert heard.notes == done.heard.notes
+    assert results[3].error is None
     assert tree(tmp_path / "out" / "toy") == tree(done.out / "toy")
+
+
+def test_a_failed_photo_leaves_no_empty_folder(
+    photo: Path, settings: Image2MeshSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, out = tmp_path / "text.png", tmp_path / "out"
+    text.write_text("no picture")
+    make_views([text], out, settings)
+    assert not out.exists()
+    (out / "text").mkdir(parents=True)  # what was there stays
+    make_views([text], out, settings)
+    assert list(out.iterdir()) == [out / "text"]
+    (out / "text").rmdir()
+    make_views([text, photo], out, settings)
+    assert list(out.iterdir()) == [out / "toy"]
+
+    def broken(*_: object) -> None:
+        raise ViewloomError("it broke")
+
+    monkeypatch.setattr("pipeline.jobs.stages.views.draw_views", broken)
+    other = tmp_path / "other.png"
+    shutil.copy(photo, other)
+    make_views([other], out, settings)
+    assert (out / "other" / "prepare").is_dir()  # work that a next run goes on from
+
+
+def difficult(kind: str, pixels: np.ndarray) -> np.ndarray:
+    """A photo that asks for trouble: of nothing, or of the object with a dark rim as cheap lenses give."""
+    if kind in ("black", "white"):
+        return np.full((64, 64, 3), 255 * (kind == "white"), np.uint8)
+    alpha = pixels[..., 3:] / 255
+    on_grey = pixels[..., :3] * alpha + 190 * (1 - alpha)
+    row, column = np.mgrid[:64, :64] / 31.5 - 1
+    return np.round(on_grey * np.clip(1 - 0.45 * (row**2 + column**2), 0.05, 1)[..., None]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("way", ["grabcut", "auto"])
+def test_difficult_photos_work_or_say_what_to_do_and_others_go_on(
+    way: Any, photo: Path, pixels: np.ndarray, settings: Image2MeshSettings, tmp_path: Path
+) -> None:
+    paths = []
+    for kind in ("black", "white", "vignetting"):
+        paths.append(tmp_path / f"{kind}.png")
+        Image.fromarray(difficult(kind, pixels)).save(paths[-1])
+    chosen = replace(settings, prepare=replace(settings.prepare, cutout=way))
+    black, white, vignetting, good = make_views([*paths, photo], tmp_path / "out", chosen)
+    assert good.error is None
+    for nothing in (black, white):
+        assert isinstance(nothing.error, InputError)
+        assert "no object" in nothing.error.what
+        assert "--mask" in (nothing.error.fix or "")
+    assert vignetting.error is None
+    assert any("Look at cutout.png, and give a mask with --mask" in text for text in vignetting.warnings)
+    mask = np.array(Image.open(vignetting.folder / "prepare" / "mask.png")) >= 128
+    true = pixels[..., 3] >= 128
+    if way == "auto":  # colours alone cannot tell the object from dark corners, and the warning says what to do
+        assert (mask & true).sum() > 0.6 * (mask | true).sum()
+
+
+def test_an_empty_mask_says_what_to_do(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
+    Image.new("L", (64, 64)).save(tmp_path / "mask.png")
+    (result,) = make_views([photo], tmp_path / "out", settings, mask=tmp_path / "mask.png")
+    assert isinstance(result.error, InputError)
+    assert "the object covers fewer than 64 pixels. Give a larger or better masked photo" in str(result.error)
+
+
+def test_a_hint_tells_that_photos_look_like_one_object(
+    pixels: np.ndarray, settings: Image2MeshSettings, heard: Heard, tmp_path: Path
+) -> None:
+    (tmp_path / "shots").mkdir()
+    for k in range(3):
+        Image.fromarray(np.roll(pixels, k, axis=1)).save(tmp_path / "shots" / f"{k}.png")
+    results = make_views([tmp_path / "shots"], tmp_path / "out", settings, reporter=heard)
+    assert [result.name for result in results] == ["0", "1", "2"]
+    assert len([note for note in heard.notes if "look like one object" in note]) == 1
+    assert [(work.number, work.count) for work in heard.works] == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_single_bad_photo_is_reported_once(settings: Image2MeshSettings, heard: Heard, tmp_path: Path) -> None:
     (result,) = image2mesh([tmp_path / "gone.png"], tmp_path / "out", settings, reporter=heard)
     assert isinstance(result.error, InputError)
-    assert heard.notes == []
+    assert (heard.failures, heard.notes) == ([str(result.error)], [])
 
 
 @pytest.mark.parametrize("which", ["photo", "mask", "weights"])
@@ -429,8 +541,7 @@ def test_faults_that_are_ours_fail_alone_too_and_are_not_swallowed(
     assert bad.error.__cause__ is cause
     assert str(bad.error).startswith(f"{other}: unexpected RuntimeError (out of memory). ")
     assert "--debug" in str(bad.error)
-    assert heard.notes[0] == f"failed: {bad.error}"
-    assert not any("failed" in note for note in heard.notes[1:])
+    assert heard.failures == [str(bad.error)]
 
 
 def test_what_is_wrong_with_the_whole_job_is_said_before_it_starts(
@@ -440,7 +551,7 @@ def test_what_is_wrong_with_the_whole_job_is_said_before_it_starts(
     with pytest.raises(InputError, match="no photos were given"):
         image2mesh([], out, settings)
     with pytest.raises(InputError, match="--mask fits one photo only"):
-        image2mesh([photo, photo], out, settings, mask=photo)
+        image2mesh([photo, tmp_path / "other.png"], out, settings, mask=photo)
     with pytest.raises(InputError, match=r"nowhere: there is no such checkpoint folder"):
         image2mesh([photo], out, replace(settings, views=replace(settings.views, weights=tmp_path / "nowhere")))
     monkeypatch.setattr("scene.resources._ROOT", tmp_path)

@@ -45,11 +45,14 @@ def run_through(reporter: Reporter) -> None:
     reporter.failed("d")
 
 
-def test_nothing_is_printed_without_logging(capfd: pytest.CaptureFixture[str]) -> None:
+def test_warnings_and_errors_alone_are_printed_where_nobody_set_logging_up(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest has set it up
     run_through(reporter_of(None))
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == "b\nc failed: d\n"  # what logging prints of warnings where nobody set it up
+    assert err == "b\nc failed: d\n"
 
 
 def test_the_logger_hears_everything(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,6 +141,16 @@ def test_a_failed_item_is_not_told_as_done() -> None:
         reporter.item("b", Work(2, 2))
     lines = [re.sub(r" *\d+\.\d s$", " TIME", line) for line in out.getvalue().splitlines()]
     assert lines == ["[1 of 2] a", "  views ...", "  views      failed after TIME", "  failed: no object", "[2 of 2] b"]
+
+
+def test_why_the_only_item_failed_is_left_to_the_command() -> None:
+    reporter, out = plain()
+    with reporter:
+        reporter.item("a", Work(1, 1))
+        reporter.stage("views", False)
+        reporter.failed("no object")
+    assert "failed after" in out.getvalue()
+    assert "no object" not in out.getvalue()
 
 
 def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:

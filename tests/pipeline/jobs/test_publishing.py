@@ -21,6 +21,7 @@ from pipeline.jobs.stages.asset import AssetStage
 from pipeline.jobs.stages.prepare import PrepareStage
 from pipeline.jobs.stages.surface import SurfaceStage
 from pipeline.jobs.stages.views import ViewsStage
+from pipeline.jobs.time_left import Work
 from recon.export.glb_read import read_glb
 from recon.profiles import FORMATS
 from scene.errors import InputError, OutputError, ViewloomError
@@ -173,7 +174,7 @@ def test_while_stages_are_redone_there_is_no_old_asset(done: Done, toy: Path, se
     seen = []
 
     class Looking:
-        def item(self, name: str) -> None: ...
+        def item(self, name: str, work: Work = Work()) -> None: ...
 
         def stage(self, name: str, cached: bool) -> None:
             seen.append((name, cached, "toy.glb" in listing(toy)))
@@ -181,6 +182,10 @@ def test_while_stages_are_redone_there_is_no_old_asset(done: Done, toy: Path, se
         def step(self, done: int, total: int) -> None: ...
 
         def note(self, text: str) -> None: ...
+
+        def finished(self) -> None: ...
+
+        def failed(self, text: str) -> None: ...
 
     image2mesh([done.photo], toy.parent, seeded(settings), reporter=Looking())
     assert seen == [("prepare", True, True), ("views", True, True), ("surface", False, False), ("asset", False, False)]

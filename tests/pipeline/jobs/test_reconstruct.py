@@ -15,10 +15,12 @@ from PIL import Image
 
 from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
+from pipeline.jobs.stages import asset as stages_asset
 from pipeline.jobs.stages.capture import normalised, with_masks
 from recon.export.validate import validate_glb
 from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
+from recon.texture import bake
 from scene.camera import OBJECT_RADIUS, apply_transform
 from scene.errors import InputError, OutputError, SettingsError
 from scene.view import View
@@ -129,6 +131,23 @@ def test_generated_views_give_the_surface_that_the_photos_job_gave(
     same = [name for name in theirs if name.startswith("views/") and not name.endswith("stage.json")]
     assert "views/coarse.npz" in same
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+def test_photos_of_a_capture_are_blended_as_equals(
+    capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No photo is the reference of the others: layers are for photos among generated views."""
+    monkeypatch.setattr(bake, "_layered_colours", lambda *_: pytest.fail("layers of a capture"))
+    first = reconstruct(capture, tmp_path / "first", capture_settings)
+    real = stages_asset.bake
+    monkeypatch.setattr(stages_asset, "bake", lambda *a, **named: real(*a, **named, photo_is_reference=False))
+    second = reconstruct(capture, tmp_path / "second", capture_settings)
+    assert first.asset is not None
+    assert second.asset is not None
+    assert first.asset.read_bytes() == second.asset.read_bytes()
+    assert first.evidence is not None
+    assert (first.evidence.mirrored, first.evidence.generated) == (0, 0)
+    assert first.evidence.seen > 0.5
 
 
 def test_pictures_stored_upside_down_are_turned_back(

@@ -125,15 +125,30 @@ def test_large_pictures_are_reduced(tmp_path: Path) -> None:
     assert shown.getpixel((64, 64)) == (255, 255, 255)  # transparent is white
 
 
-def test_the_turntable_is_a_strip_of_all_frames(page: Page) -> None:
-    (turn,) = [attributes for attributes in page.of("div") if attributes.get("id") == "turn"]
-    strip = picture(turn["style"])
-    assert turn["data-frames"] == "24"
-    assert strip.size == (24 * 256, 256)
-    assert "width:256px" in (turn["style"] or "")
-    frames = np.asarray(strip.convert("RGB")).reshape(256, 24, 256, 3).swapaxes(0, 1).astype(int)
-    assert (frames.min(axis=(1, 2, 3)) < 200).all()  # something is in every frame
-    assert np.abs(frames[0] - frames[6]).mean() > 1  # and it turns
+def test_the_turntables_are_sheets_of_all_frames(page: Page) -> None:
+    """Of the asset, and of where its surface comes from; the sheet is as square as it can be."""
+    turns = {str(attributes["id"]): attributes for attributes in page.of("div") if "id" in attributes}
+    assert list(turns) == ["turn-asset", "turn-evidence"]
+    for name, side in (("asset", 48), ("evidence", 24)):
+        turn = turns[f"turn-{name}"]
+        sheet = picture(turn["style"])
+        assert (turn["data-frames"], turn["data-columns"]) == ("4", "2")
+        assert sheet.size == (2 * side, 2 * side)
+        assert f"width:{side}px" in (turn["style"] or "")
+        tiles = np.asarray(sheet.convert("RGB")).reshape(2, side, 2, side, 3).swapaxes(1, 2).astype(int)
+        frames = tiles.reshape(4, side, side, 3)
+        assert (frames.min(axis=(1, 2, 3)) < 200).all()  # something is in every frame
+        assert np.abs(frames[0] - frames[1]).mean() > 1  # and it turns
+
+
+def test_the_verdict_and_the_evidence_are_told(page: Page, done: Done) -> None:
+    asset = json.loads((done.out / "toy" / "manifest.json").read_text())["asset"]
+    assert [attributes["class"] for attributes in page.of("p") if "class" in attributes] == [
+        f"verdict {asset['verdict']['word']}"
+    ]
+    assert f" ({asset['verdict']['score']:.2f})" in "".join(page.words)
+    for kind, share in asset["evidence"].items():
+        assert (f"{kind} {share:.0%}" in page.words) == (share > 0)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -167,7 +182,8 @@ def test_views_alone_have_no_asset(photo: Path, settings: Image2MeshSettings, tm
     page = Page((tmp_path / "out" / "toy" / "report.html").read_text(encoding="utf-8"))
     assert "views only" in page.words
     assert page.of("a") == []
-    assert 'id="turn"' not in page.text
+    assert 'id="turn-' not in page.text
+    assert '<p class="verdict' not in page.text
     assert "4 views" in page.words
 
 

@@ -91,6 +91,53 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
         settings_from_yaml(path, ReconstructSettings())
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "default"),
+    [("photos", "captures", Image2MeshSettings()), ("captures", "photos", ReconstructSettings())],
+    ids=["photos", "captures"],
+)
+def test_values_for_the_other_kind_of_input_never_apply(own: str, other: str, default: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{other}: {{fit: {{rays: 32}}, mesh: {{texture: 64}}, device: cpu, nonsense: 1}}")
+    assert settings_from_yaml(path, default).settings == default
+    path.write_text(f"{other}: {{fit: {{rays: 32}}}}\n{own}: {{fit: {{rays: 48}}, mesh: {{texture: 128}}}}")
+    got = settings_from_yaml(path, default).settings
+    assert (got.fit.rays, got.mesh.texture) == (48, 128)
+    assert got == dataclasses.replace(
+        default, fit=dataclasses.replace(default.fit, rays=48), mesh=dataclasses.replace(default.mesh, texture=128)
+    )
+
+
+def test_a_section_is_laid_over_what_stands_outside(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "photos: {mesh: {texture: 64}, fit: {step: 0.5}}\n"
+        "mesh: {texture: 32, smoothing: 1}\nviews: {elevation_deg: 5}\n"
+    )
+    photo = settings_from_yaml(path, Image2MeshSettings())
+    assert (photo.settings.mesh.texture, photo.settings.mesh.smoothing) == (64, 1)
+    assert (photo.settings.views.elevation_deg, photo.settings.fit.sdf_lr) == (5, 0.5)
+    assert ["fit.sdf_lr" in notice for notice in photo.notices] == [True]
+    capture = settings_from_yaml(path, ReconstructSettings())
+    assert (capture.settings.mesh.texture, capture.settings.mesh.smoothing, capture.notices) == (32, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("photos: {fit: {image_sied: 3}}", r"unknown key photos\.fit\.image_sied\. Did you mean image_side\?"),
+        ("photos: {capture: {}}", r"unknown key photos\.capture"),
+        ("photos: 3", "photos must hold keys and values, not int"),
+        ("photos: {mesh: {texture: 15}}", r"photos\.mesh: a texture of 15 pixels holds nothing"),
+        ("photos: {photos: {}}", r"unknown key photos\.photos"),
+        ("fit: {photos: {}}", r"unknown key fit\.photos"),
+    ],
+)
+def test_sections_are_read_as_strictly(read: Read, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read(text)
+
+
 # --- what it may not say ----------------------------------------------------------------------------------------------
 
 
@@ -98,7 +145,11 @@ def test_keys_of_other_jobs_are_passed_over_at_the_top_only(tmp_path: Path) -> N
     ("text", "message"),
     [
         ("fit: {image_sied: 3}", r"unknown key fit\.image_sied\. Did you mean image_side\?"),
-        ("zzz: 1", r"unknown key zzz\. Known keys: device, dtype, fit, glb, memory, mesh, prepare, views\."),
+        (
+            "zzz: 1",
+            r"unknown key zzz\. Known keys: captures, device, dtype, fit, glb, memory, mesh, photos, prepare, views\.",
+        ),
+        ("photo: {}", r"unknown key photo\. Did you mean photos\?"),
         ("1: 2", "unknown key 1"),
         ("views: {sampling: {step: 1}}", r"unknown key views\.sampling\.step\. Did you mean steps\?"),
         ("fit: {image_side: many}", r"fit\.image_side has a wrong value 'many'"),
@@ -186,12 +237,14 @@ def test_shipped_presets_load_for_every_job(path: Path) -> None:
     whole = settings_from_yaml(path, Image2MeshSettings()).settings
     part = settings_from_yaml(path, ReconstructSettings()).settings
     assert part.glb == whole.glb
-    # A preset that says nothing of the mesh or the fit leaves each job its own.
-    fits = (Image2MeshSettings().fit, ReconstructSettings().fit)
-    assert (whole.fit, part.fit) == fits or (whole.fit.levels, whole.fit.rays) == (part.fit.levels, part.fit.rays)
-    ours = (Image2MeshSettings().mesh, ReconstructSettings().mesh)
-    assert (whole.mesh, part.mesh) == ours or whole.mesh == part.mesh != ours[0]
-    assert len(whole.fit.levels) == len(whole.fit.iterations)
+    # What makes a photo's fit follow the coarse volume is kept, and captures do not get it.
+    photos, captures = Image2MeshSettings().fit, ReconstructSettings().fit
+    for name in ("prior_weight", "photo_view_weights", "laplacian_weight", "shading_lr"):
+        assert getattr(whole.fit, name) == getattr(photos, name) != getattr(captures, name), name
+        assert getattr(part.fit, name) == getattr(captures, name), name
+    assert (whole == Image2MeshSettings()) == (part == ReconstructSettings()) == (path.stem == "standard")
+    for fit in (whole.fit, part.fit):
+        assert len(fit.levels) == len(fit.iterations)
     rings = whole.views.rings
     assert len(rings.views) == len(rings.elevations_deg) == len(rings.offsets_deg)
 
@@ -201,7 +254,8 @@ def test_standard_is_the_default_and_draft_is_less_work() -> None:
     assert settings_from_yaml(shipped("configs") / "standard.yaml", default).settings == default
     draft = settings_from_yaml(shipped("configs") / "draft.yaml", default).settings
     assert draft.views.sampling.steps < default.views.sampling.steps
-    assert draft.fit.image_side < default.fit.image_side
+    assert sum(draft.fit.iterations) < sum(default.fit.iterations)
+    assert math.prod(draft.mesh.turntable) < math.prod(default.mesh.turntable)
     assert draft.fit.levels[-1] < default.fit.levels[-1]
     assert draft.mesh.limits.max_faces < default.mesh.limits.max_faces
     assert draft.mesh.limits.texture < default.mesh.limits.texture
@@ -284,6 +338,7 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     if kind is MeshSettings:
         values |= {"max_faces": st.none() | st.integers(4), "smoothing": st.integers(0)}
         values["texture"] = st.none() | st.integers(4, 13).map(lambda power: 2**power)
+        values["turntable"] = st.tuples(st.integers(32), st.integers(2))
     if kind is PrepareSettings:
         values |= {"fill": st.floats(0, 1, exclude_min=True), "side": st.integers(16)}
     if kind is SamplingSettings:

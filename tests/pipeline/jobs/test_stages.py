@@ -17,6 +17,7 @@ from pipeline.jobs.stages.capture_folder import CaptureFolder
 from pipeline.jobs.stages.surface import SurfaceStage, fit_device
 from recon.settings import FitSettings
 from recon.surface import Surface
+from recon.surface_report import SurfaceReport
 from scene.camera import orbit_camera
 from scene.errors import InputError
 from scene.view import View
@@ -72,7 +73,7 @@ def test_the_device_reaches_the_fit_and_its_key(tmp_path: Path, monkeypatch: pyt
 
     def fit(views: ViewSet, settings: FitSettings, *, device: torch.device, **_: object) -> Surface:
         seen.append(device)
-        return Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6, {})
+        return Surface.cube(np.ones((8, 8, 8), np.float32), np.ones((2, 2, 2, 3), np.float32), 0.6, SurfaceReport())
 
     monkeypatch.setattr(stage_module, "fit_surface", fit)
     monkeypatch.setattr(stage_module, "pick_device", torch.device)  # stands for a machine that has it

@@ -100,13 +100,13 @@ def test_failed_items_do_not_count_as_quick_ones(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "1 s"),
+        (0.0, "1 s"),
         (40.4, "40 s"),
-        (89, "89 s"),
-        (95, "2 min"),
-        (600, "10 min"),
-        (5400, "1 h 30 min"),
-        (7860, "2 h 11 min"),
+        (89.0, "89 s"),
+        (95.0, "2 min"),
+        (600.0, "10 min"),
+        (5400.0, "1 h 30 min"),
+        (7860.0, "2 h 11 min"),
     ],
 )
 def test_times_in_words(seconds: float, text: str) -> None:

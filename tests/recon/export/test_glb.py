@@ -7,6 +7,7 @@ import json
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -58,6 +59,26 @@ def unpacked(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Document and binary chunk."""
     length = struct.unpack_from("<I", data, 12)[0]
     return json.loads(data[20 : 20 + length]), data[28 + length :]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_evidence_is_an_attribute_of_its_own_unless_it_is_not_wanted(kept: bool) -> None:
+    plain = textured(CUBE)
+    rows = np.random.default_rng(0).dirichlet(np.ones(4), len(plain.vertices))
+    mesh = replace(plain, evidence=rows)
+    content, blob = unpacked(glb_bytes(mesh, GlbSettings(evidence="attribute" if kept else "none")))
+    attributes = content["meshes"][0]["primitives"][0]["attributes"]
+    assert ("_EVIDENCE" in attributes) == kept
+    if kept:
+        accessor = content["accessors"][attributes["_EVIDENCE"]]
+        assert (accessor["type"], accessor["componentType"], accessor["normalized"]) == ("VEC4", 5121, True)
+        start = content["bufferViews"][accessor["bufferView"]].get("byteOffset", 0) + accessor.get("byteOffset", 0)
+        stored = np.frombuffer(blob, np.uint8, 4 * accessor["count"], start).reshape(-1, 4)
+        assert (stored.sum(axis=1, dtype=int) == 255).all()
+        assert np.abs(stored / 255 - rows).max() < 1 / 200
+    else:
+        assert "_EVIDENCE" not in json.dumps(content)
+        assert glb_bytes(mesh, GlbSettings(evidence="none")) == glb_bytes(plain)
 
 
 def read(data: bytes) -> dict[str, np.ndarray]:

@@ -186,7 +186,7 @@ def test_the_best_way_that_is_there_is_taken(ways: SimpleNamespace) -> None:
         if mark == 11:
             ways.model = None
         else:
-            assert ("Its own warning." in warnings) == (mark == 22)
+            assert ("Its own warning." in found.warnings) == (mark == 22)
             ways.folder = None
 
 
