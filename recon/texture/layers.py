@@ -24,9 +24,11 @@ from scene.mesh import Faces, Vertices
 
 LEAST_COSINE = 0.15
 """Of the angle between a normal and the direction to a photo that may colour the surface there: 81 degrees."""
-_FADE = 0.05
+_FADE = 0.02
 """World units over which a photo fades out towards what it does not see; the object has a radius of about 0.6."""
-_ISLAND = 0.02
+_THIN_FADE = 0.3
+"""The same on parts that are narrower than this leaves whole, as a fraction of half their width: a leg, a handle."""
+_ISLAND = 0.012
 """Radius below which an unseen patch within a seen region is an island, around which the photo fades out at once."""
 _RIM_REACH = 0.03
 """Fraction of the picture's side within which clean pixels take over from those of a rim."""
@@ -88,6 +90,13 @@ class SurfaceGraph:
             values = self.mean @ values
         return values
 
+    def largest(self, values: Float[np.ndarray, "v"], width: float) -> Float[np.ndarray, "v"]:
+        """The largest value within about a width along edges."""
+        edge = float(np.median(self.lengths.data)) if len(self.lengths.data) else width
+        for _ in range(int(np.clip(np.ceil(width / max(edge, 1e-9)), 1, 60))):
+            values = np.maximum.reduceat(values[self.mean.indices], self.mean.indptr[:-1])
+        return values
+
     def distance(self, sources: Bool[np.ndarray, "v"], limit: float) -> Float[np.ndarray, "v"]:
         """Length of the way along edges to the nearest source; infinite beyond the limit."""
         index = np.nonzero(sources)[0]
@@ -117,8 +126,8 @@ def coverage(
 ) -> Float[np.ndarray, "v"]:
     """How far some views cover each vertex: 1 where one of them looks at it squarely, 0 where none sees it.
 
-    It rises over :data:`_FADE` along the surface from the border of what they see, so that the border between layers
-    follows the surface and has no corners. Around small unseen patches it rises at once.
+    It rises over :data:`_FADE` along the surface from the border of what they see, less on narrow parts, so that the
+    border between layers follows the surface and has no corners. Around small unseen patches it rises at once.
 
     Args:
         graph, normals: of the mesh.
@@ -134,7 +143,10 @@ def coverage(
     # A speck of what is seen amid what is not is as good as unseen.
     seen = graph.large_parts(seen, _ISLAND)
     unseen = graph.large_parts(~seen, _ISLAND)
-    fade = np.minimum(graph.distance(unseen, _FADE) / _FADE, 1)
+    reach = 2 * _FADE
+    inside = np.minimum(graph.distance(unseen, reach), reach)
+    width = np.clip(_THIN_FADE * graph.largest(inside, reach), 1e-9, _FADE)
+    fade = np.minimum(inside / width, 1)
     smooth = fade**2 * (3 - 2 * fade)
     return np.where(seen, smooth, 0).astype(np.float32)
 
