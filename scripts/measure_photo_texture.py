@@ -17,14 +17,7 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
-from pipeline.evaluation.photo_texture import (
-    PhotoItem,
-    photo_scores,
-    photo_tile,
-    summary,
-    texel_scores,
-    views_beside,
-)
+from pipeline.evaluation.photo_texture import PhotoItem, photo_scores, photo_tile, summary, texel_scores, views_beside
 from pipeline.evaluation.results import ScoreFile
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.sheets import Tile, write_sheet

@@ -158,7 +158,7 @@ def _beside_the_rim(graph: SurfaceGraph, seen: Bool[np.ndarray, "v"], view: Proj
     """
     clean = np.zeros_like(seen)
     index = np.nonzero(seen)[0]
-    clean[index] = view.core_at(view.camera.project(graph.vertices[index])[0]) > 0.5
+    clean[index] = view.clean_at(view.camera.project(graph.vertices[index])[0]) > 0.5
     if not clean.any():
         return clean
     away = float(np.linalg.norm(view.camera.centre - graph.vertices[clean].mean(axis=0)))
