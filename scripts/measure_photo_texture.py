@@ -3,7 +3,7 @@
 Items are folders that ``viewloom image2mesh`` wrote. Columns: PSNR within the silhouette that photo and mesh share;
 PSNR within the photo's whole silhouette, on white; mean error, of 255, of neutral pixels; of the texels that the photo
 sees head-on, the 99th percentile of their change, beside that of JPEG's change, and the fraction that changes no more.
-Sheets show each item's photo, then the mesh at 0, 20, 40 and 60 degrees beside it and around: before above, after below.
+Sheets show the photo, then the mesh at 0, 20, 40 and 60 degrees beside it and around: before above, after below.
 
 Example: python scripts/measure_photo_texture.py OUT/* --sheets SHEETS --out scores.json
 """
