@@ -30,6 +30,8 @@ _THIN_FADE = 0.3
 """The same on parts that are narrower than this leaves whole, as a fraction of half their width: a leg, a handle."""
 _ISLAND = 0.012
 """Radius below which an unseen patch within a seen region is an island, around which the photo fades out at once."""
+_SPECK = 0.025
+"""Radius, as the photo shows it, below which a seen patch within an unseen region is left out."""
 _RIM_REACH = 0.03
 """Fraction of the picture's side within which clean pixels take over from those of a rim."""
 _MATCH = 0.12
@@ -105,13 +107,21 @@ class SurfaceGraph:
         found: np.ndarray = csgraph.dijkstra(self.lengths, indices=index, min_only=True, limit=limit)
         return found
 
-    def large_parts(self, inside: Bool[np.ndarray, "v"], radius: float) -> Bool[np.ndarray, "v"]:
-        """Which of the marked vertices hang together in a part of at least the area of a disc of this radius."""
+    def large_parts(
+        self, inside: Bool[np.ndarray, "v"], radius: float, cosine: Float[np.ndarray, "v"] | float = 1.0
+    ) -> Bool[np.ndarray, "v"]:
+        """Which of the marked vertices hang together in a part of at least the area of a disc of this radius.
+
+        Args:
+            inside: the marked vertices.
+            radius: of the disc.
+            cosine: foreshortening of each vertex's area.
+        """
         index = np.nonzero(inside)[0]
         if not len(index):
             return inside.copy()
         _, label = csgraph.connected_components(self.lengths[index][:, index], directed=False)
-        area = np.bincount(label, self.area[index])
+        area = np.bincount(label, (self.area * cosine)[index])
         out = np.zeros_like(inside)
         out[index] = area[label] >= np.pi * radius**2
         return out
@@ -135,13 +145,14 @@ def coverage(
         views: the numbers of those that count.
         projected: all views.
     """
-    seen = np.zeros(len(normals), bool)
+    seen, squarely = np.zeros(len(normals), bool), np.zeros(len(normals))
     for k in views:
-        camera = projected[k].camera
-        mine = (visibility.weight[k] > 0) & (facing_cosine(camera, graph.vertices, normals) > LEAST_COSINE)
+        cosine = facing_cosine(projected[k].camera, graph.vertices, normals)
+        mine = (visibility.weight[k] > 0) & (cosine > LEAST_COSINE)
         seen |= mine & ~_beside_the_rim(graph, mine, projected[k])
-    # A speck of what is seen amid what is not is as good as unseen.
-    seen = graph.large_parts(seen, _ISLAND)
+        squarely = np.maximum(squarely, cosine)
+    # A speck of what is seen amid what is not is as good as unseen; those on a flank come out as stretched spots.
+    seen = graph.large_parts(seen, _SPECK, squarely)
     unseen = graph.large_parts(~seen, _ISLAND)
     reach = 2 * _FADE
     inside = np.minimum(graph.distance(unseen, reach), reach)
