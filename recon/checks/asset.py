@@ -21,7 +21,8 @@ from scene.viewset import ViewSet
 
 _SIDE = 256
 """Longest side, pixels, of the pictures that are compared."""
-_MOST_PHOTOS = 8
+_MOST_VIEWS = 8
+"""Most of each origin that are looked from."""
 _PIECE = 0.002
 """Fraction of the area that a piece has at least; the mesh comes without smaller ones, but for accidents."""
 _SURFACES = 24
@@ -47,6 +48,8 @@ class AssetMeasures:
         overhang: distance from the foot point of its centre of mass to that area, over the longest side.
         iou: of silhouettes, at the photos' cameras, in the mean.
         psnr: of unlit colours within the photos' masks, there.
+        drawn: IoU of silhouettes at the cameras of generated views, in the mean; None without any.
+        convex: volume over that of the convex hull.
         seen, invented: fractions of the surface; see :class:`recon.texture.evidence.EvidenceShares`.
         cutout: confidence in the cut-out; 1 where it was given.
     """
@@ -62,6 +65,8 @@ class AssetMeasures:
     overhang: float
     iou: float
     psnr: float
+    drawn: float | None
+    convex: float
     seen: float
     invented: float
     cutout: float
@@ -84,8 +89,8 @@ def measure_asset(
         views: with a photo at least, whose cameras are looked from.
         cutout: confidence in the photo's mask.
     """
-    photos = [view for view in views if view.origin == "photo"]
-    photos = [photos[k] for k in np.unique(np.linspace(0, len(photos) - 1, _MOST_PHOTOS).round().astype(int))]
+    photos = _some([view for view in views if view.origin == "photo"])
+    drawn = _some([view for view in views if view.origin == "generated"])
     size = float((vertices.max(axis=0) - vertices.min(axis=0)).max())
     edges = edges_of(faces)
     label = face_components(faces, len(vertices))
@@ -110,10 +115,36 @@ def measure_asset(
         overhang=overhang,
         iou=float(iou),
         psnr=float(-10 * np.log10(max(error, 1e-6))),
+        drawn=float(np.mean([_outline_iou(caster, view) for view in drawn])) if drawn and views.has_masks else None,
+        convex=_convexity(vertices, faces),
         seen=evidence.seen,
         invented=evidence.invented,
         cutout=cutout,
     )
+
+
+def _some(views: list[View]) -> list[View]:
+    """At most eight of some views, spread evenly."""
+    if len(views) <= _MOST_VIEWS:
+        return views
+    return [views[k] for k in np.linspace(0, len(views) - 1, _MOST_VIEWS).round().astype(int)]
+
+
+def _outline_iou(caster: RayCaster, view: View) -> float:
+    """IoU of the mesh's silhouette and a view's mask, at about 64 pixels."""
+    scale = min(1.0, 64 / max(view.camera.width, view.camera.height))
+    width, height = (max(1, round(scale * n)) for n in (view.camera.width, view.camera.height))
+    origins, directions = view.camera.resized(width, height).rays()
+    hit = np.isfinite(caster.cast(origins.reshape(-1, 3), directions.reshape(-1, 3)).distance)
+    return mask_iou(hit.reshape(height, width), reduced(view.rgba(), width, height)[..., 3] >= 128)
+
+
+def _convexity(vertices: Vertices, faces: Faces) -> float:
+    try:
+        hull = ConvexHull(vertices).volume
+    except (QhullError, ValueError):
+        return 0.0
+    return float(np.clip(abs(signed_volume(vertices, faces)) / max(hull, 1e-12), 0, 1))
 
 
 def _lines_of_sight(caster: RayCaster, camera: Camera) -> Float[np.ndarray, "n 2"]:

@@ -24,10 +24,14 @@ from scene.mesh import Faces, Vertices
 
 LEAST_COSINE = 0.15
 """Of the angle between a normal and the direction to a photo that may colour the surface there: 81 degrees."""
-_FADE = 0.05
+_FADE = 0.02
 """World units over which a photo fades out towards what it does not see; the object has a radius of about 0.6."""
-_ISLAND = 0.02
+_THIN_FADE = 0.3
+"""The same on parts that are narrower than this leaves whole, as a fraction of half their width: a leg, a handle."""
+_ISLAND = 0.012
 """Radius below which an unseen patch within a seen region is an island, around which the photo fades out at once."""
+_SPECK = 0.025
+"""Radius, as the photo shows it, below which a seen patch within an unseen region is left out."""
 _RIM_REACH = 0.03
 """Fraction of the picture's side within which clean pixels take over from those of a rim."""
 _MATCH = 0.12
@@ -88,6 +92,13 @@ class SurfaceGraph:
             values = self.mean @ values
         return values
 
+    def largest(self, values: Float[np.ndarray, "v"], width: float) -> Float[np.ndarray, "v"]:
+        """The largest value within about a width along edges."""
+        edge = float(np.median(self.lengths.data)) if len(self.lengths.data) else width
+        for _ in range(int(np.clip(np.ceil(width / max(edge, 1e-9)), 1, 60))):
+            values = np.maximum.reduceat(values[self.mean.indices], self.mean.indptr[:-1])
+        return values
+
     def distance(self, sources: Bool[np.ndarray, "v"], limit: float) -> Float[np.ndarray, "v"]:
         """Length of the way along edges to the nearest source; infinite beyond the limit."""
         index = np.nonzero(sources)[0]
@@ -96,13 +107,21 @@ class SurfaceGraph:
         found: np.ndarray = csgraph.dijkstra(self.lengths, indices=index, min_only=True, limit=limit)
         return found
 
-    def large_parts(self, inside: Bool[np.ndarray, "v"], radius: float) -> Bool[np.ndarray, "v"]:
-        """Which of the marked vertices hang together in a part of at least the area of a disc of this radius."""
+    def large_parts(
+        self, inside: Bool[np.ndarray, "v"], radius: float, cosine: Float[np.ndarray, "v"] | float = 1.0
+    ) -> Bool[np.ndarray, "v"]:
+        """Which of the marked vertices hang together in a part of at least the area of a disc of this radius.
+
+        Args:
+            inside: the marked vertices.
+            radius: of the disc.
+            cosine: foreshortening of each vertex's area.
+        """
         index = np.nonzero(inside)[0]
         if not len(index):
             return inside.copy()
         _, label = csgraph.connected_components(self.lengths[index][:, index], directed=False)
-        area = np.bincount(label, self.area[index])
+        area = np.bincount(label, (self.area * cosine)[index])
         out = np.zeros_like(inside)
         out[index] = area[label] >= np.pi * radius**2
         return out
@@ -117,8 +136,8 @@ def coverage(
 ) -> Float[np.ndarray, "v"]:
     """How far some views cover each vertex: 1 where one of them looks at it squarely, 0 where none sees it.
 
-    It rises over :data:`_FADE` along the surface from the border of what they see, so that the border between layers
-    follows the surface and has no corners. Around small unseen patches it rises at once.
+    It rises over :data:`_FADE` along the surface from the border of what they see, less on narrow parts, so that the
+    border between layers follows the surface and has no corners. Around small unseen patches it rises at once.
 
     Args:
         graph, normals: of the mesh.
@@ -126,15 +145,19 @@ def coverage(
         views: the numbers of those that count.
         projected: all views.
     """
-    seen = np.zeros(len(normals), bool)
+    seen, squarely = np.zeros(len(normals), bool), np.zeros(len(normals))
     for k in views:
-        camera = projected[k].camera
-        mine = (visibility.weight[k] > 0) & (facing_cosine(camera, graph.vertices, normals) > LEAST_COSINE)
+        cosine = facing_cosine(projected[k].camera, graph.vertices, normals)
+        mine = (visibility.weight[k] > 0) & (cosine > LEAST_COSINE)
         seen |= mine & ~_beside_the_rim(graph, mine, projected[k])
-    # A speck of what is seen amid what is not is as good as unseen.
-    seen = graph.large_parts(seen, _ISLAND)
+        squarely = np.maximum(squarely, cosine)
+    # A speck of what is seen amid what is not is as good as unseen; those on a flank come out as stretched spots.
+    seen = graph.large_parts(seen, _SPECK, squarely)
     unseen = graph.large_parts(~seen, _ISLAND)
-    fade = np.minimum(graph.distance(unseen, _FADE) / _FADE, 1)
+    reach = 2 * _FADE
+    inside = np.minimum(graph.distance(unseen, reach), reach)
+    width = np.clip(_THIN_FADE * graph.largest(inside, reach), 1e-9, _FADE)
+    fade = np.minimum(inside / width, 1)
     smooth = fade**2 * (3 - 2 * fade)
     return np.where(seen, smooth, 0).astype(np.float32)
 
@@ -146,7 +169,7 @@ def _beside_the_rim(graph: SurfaceGraph, seen: Bool[np.ndarray, "v"], view: Proj
     """
     clean = np.zeros_like(seen)
     index = np.nonzero(seen)[0]
-    clean[index] = view.core_at(view.camera.project(graph.vertices[index])[0]) > 0.5
+    clean[index] = view.clean_at(view.camera.project(graph.vertices[index])[0]) > 0.5
     if not clean.any():
         return clean
     away = float(np.linalg.norm(view.camera.centre - graph.vertices[clean].mean(axis=0)))

@@ -17,6 +17,8 @@ _REDUCED = 400
 """Longest side, in pixels, of the pictures that views are compared in."""
 _RIM_WEIGHT = 0.15
 """What pixels in a rim count: parts thinner than the rim keep what they have."""
+_RIM_PART, _CLEAN_RIM_PART = 150, 400
+"""Which part of the picture's shorter side a rim is wide: among equal views, and of a photo taken as it is."""
 _JUMP = 0.01
 """Smallest step in depth, as a fraction of the distance, that counts as one thing in front of another."""
 
@@ -30,12 +32,14 @@ class ProjectedView:
         sharp: sRGB at full size.
         soft: sRGB in [0, 1], reduced to about 400 pixels.
         core: 1, or less in the rim of the mask and of what stands in front of something else; 0 beside the mask.
+        clean: the same with a narrower rim: what a photo that is taken as it is may colour.
     """
 
     camera: Camera
     sharp: UInt8[np.ndarray, "h w 3"]
     soft: Float[np.ndarray, "a b 3"]
     core: Float[np.ndarray, "a b"]
+    clean: Float[np.ndarray, "a b"]
 
     def sharp_at(self, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         """Colours at pixel coordinates, with as little loss of sharpness as 8 x 8 pixels allow."""
@@ -48,6 +52,10 @@ class ProjectedView:
     def core_at(self, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
         """Trust at pixel coordinates of the full size."""
         return _sampled(self.core[..., None], pixels * self._reduction, cv2.INTER_LINEAR)[:, 0]
+
+    def clean_at(self, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
+        """The same with the narrower rim."""
+        return _sampled(self.clean[..., None], pixels * self._reduction, cv2.INTER_LINEAR)[:, 0]
 
     @property
     def _reduction(self) -> Float[np.ndarray, "2"]:
@@ -66,12 +74,12 @@ def read_view(view: View, masked: bool, caster: RayCaster) -> ProjectedView:
     height, width = rgba.shape[:2]
     factor = max(1, round(max(height, width) / _REDUCED))
     size = (-(-width // factor), -(-height // factor))
-    rim = max(1, round(min(height, width) / 150))
+    rim, narrow = (max(1, round(min(height, width) / part)) for part in (_RIM_PART, _CLEAN_RIM_PART))
     rgb = np.ascontiguousarray(rgba[..., :3])
-    trusted = ~_depth_edges(view.camera.resized(*size), caster, max(1, round(rim / factor)))
-    core = np.where(trusted, 1.0, _RIM_WEIGHT).astype(np.float32)
+    edges = _depth_edges(view.camera.resized(*size), caster)
+    core, clean = (_trust(edges, max(1, round(r / factor))) for r in (rim, narrow))
     if not masked:
-        return ProjectedView(view.camera, rgb, _reduced(rgb, size), core)
+        return ProjectedView(view.camera, rgb, _reduced(rgb, size), core, clean)
     alpha = np.ascontiguousarray(rgba[..., 3])
     # Premultiplied while it is averaged, so that what lies behind the mask (a background, or black) does not mix in.
     shown = cv2.multiply(rgb, np.repeat(alpha[..., None], 3, axis=-1), scale=1 / 255)
@@ -79,7 +87,8 @@ def read_view(view: View, masked: bool, caster: RayCaster) -> ProjectedView:
     soft = np.where(whole[..., 3:] > 0.5, _straight(whole), _straight(cv2.GaussianBlur(whole, (0, 0), 1.5)))
     beyond = cv2.resize(np.round(soft.clip(0, 1) * 255).astype(np.uint8), (width, height))
     cv2.copyTo(rgb, (alpha >= 250).view(np.uint8), beyond)
-    return ProjectedView(view.camera, beyond, soft, np.minimum(core, _reduced(_mask_core(alpha, rim), size)))
+    core, clean = (np.minimum(c, _reduced(_mask_core(alpha, r), size)) for c, r in ((core, rim), (clean, narrow)))
+    return ProjectedView(view.camera, beyond, soft, core, clean)
 
 
 def _reduced(image: UInt8[np.ndarray, "h w *c"], size: tuple[int, int]) -> Float[np.ndarray, "a b *c"]:
@@ -112,8 +121,13 @@ def _mask_core(alpha: UInt8[np.ndarray, "h w"], rim: int) -> UInt8[np.ndarray, "
     return np.where(inner > 0, 255, np.where(alpha >= 128, round(255 * _RIM_WEIGHT), 0)).astype(np.uint8)
 
 
-def _depth_edges(camera: Camera, caster: RayCaster, rim: int) -> Bool[np.ndarray, "h w"]:
-    """Pixels within ``rim`` of a place where the mesh covers something farther away, be it itself."""
+def _trust(edges: Bool[np.ndarray, "h w"], rim: int) -> Float[np.ndarray, "h w"]:
+    """1, or less within ``rim`` pixels of an edge."""
+    return np.where(ndimage.binary_dilation(edges, iterations=rim), _RIM_WEIGHT, 1.0).astype(np.float32)
+
+
+def _depth_edges(camera: Camera, caster: RayCaster) -> Bool[np.ndarray, "h w"]:
+    """Pixels where the mesh covers something farther away, be it itself."""
     origins, directions = camera.rays()
     distance = caster.cast(origins.reshape(-1, 3), directions.reshape(-1, 3)).distance.reshape(camera.height, -1)
     # Along a plane, inverse depth changes evenly, however slanted it is: only steps have a second difference.
@@ -124,4 +138,4 @@ def _depth_edges(camera: Camera, caster: RayCaster, rim: int) -> Bool[np.ndarray
         np.abs(padded[:-2, 1:-1] - centre + padded[2:, 1:-1]), np.abs(padded[1:-1, :-2] - centre + padded[1:-1, 2:])
     )
     near = ndimage.maximum_filter(inverse, 3)
-    return ndimage.binary_dilation(step > _JUMP * near, iterations=rim)
+    return step > _JUMP * near

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 
 from pipeline.training.procedural import Part, Pattern
 from recon.mesh.topology import edges_of
@@ -116,6 +117,16 @@ def test_the_border_is_no_line(ball: Callable[..., Part], shoot: Callable[..., V
     assert steps.max() < 14
     ends = edges_of(mesh.faces).ends
     assert np.percentile(np.abs(shown[ends[:, 0]] - shown[ends[:, 1]]).max(axis=1), 99.9) < 16
+
+
+def test_a_thin_part_keeps_the_photo_in_its_middle(shoot: Callable[..., ViewSet]) -> None:
+    """A stick as thin as the width over which the photo fades out on broad parts."""
+    stick = trimesh.creation.cylinder(0.02, 0.8, sections=24).subdivide().subdivide().subdivide()
+    part = np.asarray(stick.vertices), np.asarray(stick.faces)
+    mesh = bake(*part, scene_of(part, shoot, (200, 60, 20), (20, 60, 200)), Plain(), 512)
+    middle = (cosines(mesh, PHOTO) > 0.9) & (np.abs(mesh.vertices[:, 2]) < 0.3)
+    assert middle.any()
+    assert np.abs(colours(mesh)[middle] - (200, 60, 20)).max() <= 8
 
 
 def test_behind_the_rim_there_is_no_halo(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:

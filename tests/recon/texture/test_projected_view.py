@@ -35,7 +35,8 @@ def picture_of(rgba: np.ndarray, masked: bool = True) -> ProjectedView:
 def plain(camera: Camera) -> ProjectedView:
     """A grey picture without rims."""
     grey = np.full((camera.height, camera.width, 3), 0.5, np.float32)
-    return ProjectedView(camera, np.full(grey.shape, 128, np.uint8), grey, np.ones(grey.shape[:2], np.float32))
+    whole = np.ones(grey.shape[:2], np.float32)
+    return ProjectedView(camera, np.full(grey.shape, 128, np.uint8), grey, whole, whole)
 
 
 @settings(max_examples=20)
@@ -80,6 +81,8 @@ def test_rims_of_masks_count_little_and_what_is_beside_them_nothing() -> None:
     rgba[100:200, 100:200] = 255
     core = picture_of(rgba).core_at(np.array([[150.0, 150], [101.5, 150], [150, 198.5], [90, 150], [150, 210]]))
     assert core == pytest.approx([1, 0.15, 0.15, 0, 0], abs=0.01)
+    clean = picture_of(rgba).clean_at(np.array([[150.0, 150], [101.5, 150], [100.5, 150], [90, 150]]))
+    assert clean == pytest.approx([1, 1, 0.15, 0], abs=0.01)
     rgba[:] = 255  # what the picture's border cuts off has no rim there
     assert picture_of(rgba).core.min() == 1
 
@@ -107,6 +110,7 @@ def test_faces_are_seen_whole_in_part_or_not_at_all(ball: Callable[..., Part]) -
         CAMERA,
         np.full((64, 64, 3), 128, np.uint8),
         np.full((64, 64, 3), 0.5, np.float32),
+        np.ones((64, 64), np.float32),
         np.ones((64, 64), np.float32),
     )
     seen = compute_visibility(
