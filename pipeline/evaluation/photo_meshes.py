@@ -169,7 +169,13 @@ class Bench:
 
     def _set(self, rgba: np.ndarray, weights: list[float] | None = None, photo: View | None = None) -> ViewSet:
         views = [
-            View(f"view_{k:02d}", camera, rgba[k], weight=1.0 if weights is None else weights[k])
+            View(
+                f"view_{k:02d}",
+                camera,
+                rgba[k],
+                weight=1.0 if weights is None else weights[k],
+                origin="photo" if photo is None else "generated",
+            )
             for k, camera in enumerate(self.cameras)
         ]
         return ViewSet(tuple(views if photo is None else [photo, *views]), True)

@@ -63,3 +63,9 @@ def near_symmetric(mesh: ColouredMesh, threshold: float = 0.95) -> bool:
         for k in range(8)
     ]
     return float(np.mean([mask_iou(mask, masks[0]) for mask in masks[1:]])) >= threshold
+
+
+def coloured(mesh: ColouredMesh) -> bool:
+    """Whether an object has more than one colour."""
+    held = mesh.texture if mesh.texture is not None else mesh.vertex_colours
+    return held is not None and bool(np.ptp(held.reshape(-1, 3), axis=0).max() > 16)
