@@ -20,7 +20,7 @@ from pipeline.evaluation.subjects import Subject
 from pipeline.jobs.settings import Image2MeshSettings, Symmetry
 from pipeline.jobs.stages.mirroring import Mirroring, mirrored_photo
 from pipeline.jobs.stages.views import ring_orbits, view_confidence
-from pipeline.training.data.samples import SampleSettings, claimed_camera, to_bytes
+from pipeline.training.data.samples import source_view, to_bytes
 from pipeline.training.data.symmetry import HEADINGS, near_a_plane, reflection_errors, true_planes
 from pipeline.training.tasks.symmetry import TOLERANCE_DEG
 from recon.fit import fit_surface
@@ -28,7 +28,7 @@ from recon.mesh.marching_cubes import asset_mesh
 from recon.mesh.metrics import compare_meshes, distance_to_mesh
 from recon.texture.bake import TexturedMesh, bake
 from recon.texture.evidence import KINDS
-from scene.camera import orbit_camera
+from scene.camera import DEFAULT_RADIUS, orbit_camera
 from scene.mesh import ColouredMesh, face_areas
 from scene.metrics import psnr
 from scene.render import UNLIT, MeshRenderer, over_white
@@ -66,19 +66,22 @@ class PhotoAssets:
 
     @classmethod
     def draw(cls, model: ViewDiffusion, subject: Subject, settings: Image2MeshSettings, side: int = 512) -> PhotoAssets:
-        """Photograph the object and draw the views; the photo has ``side`` pixels."""
-        small = subject.sample(SampleSettings(size=model.image_size, targets=1, volume=0))
-        large = subject.sample(SampleSettings(size=side, targets=1, volume=0))
-        photo = torch.from_numpy(small.source[None])
-        source = torch.from_numpy(small.source_camera[None]).to(model.device)
+        """Photograph the object and draw the views; the photo has ``side`` pixels.
+
+        The camera stands at the distance that view models assume, so that the asset has the object's own size.
+        """
+        elevation = math.radians(float(np.random.default_rng(subject.index).uniform(0, 35)))
+        small, large = (_photo(subject, elevation, size) for size in (model.image_size, side))
+        photo = torch.from_numpy(small.rgba()[None])
+        described = source_view(subject.mesh, elevation, DEFAULT_RADIUS, side)[1].astype(np.float32)
+        source = torch.from_numpy(described[None]).to(model.device)
         volume = coarse_volume(model, photo, source)
         orbits = ring_orbits(settings.views.rings)
         sampled = sample_views(
             model, photo, source, torch.from_numpy(orbits[None]).float(), volume, settings.views.sampling
         )
         drawn = to_bytes(sampled[0].float().cpu().numpy())
-        elevation = float(small.source_camera[0])
-        views = [View("photo", claimed_camera(large.source_camera, side), large.source)]
+        views = [large]
         for k, (rgba, orbit) in enumerate(zip(drawn, orbits, strict=True)):
             camera = orbit_camera(*orbit, size=model.image_size)
             weight = view_confidence(settings.views, orbit, elevation)
@@ -167,6 +170,11 @@ class PhotoAssets:
             if len(together) >= 100:
                 found[f"error_{name}"] = float(together.mean())
         return found
+
+
+def _photo(subject: Subject, elevation: float, side: int) -> View:
+    camera, _ = source_view(subject.mesh, elevation, DEFAULT_RADIUS, side)
+    return View("photo", camera, to_bytes(MeshRenderer(subject.mesh).render(camera).rgba))
 
 
 def gains_table(
