@@ -145,6 +145,7 @@ class _PhotoJob:
         self._note_all(views.result.warnings)
         manifest = self._manifest(prepare)
         manifest.warnings = [*prepared.result.warnings, *views.result.warnings]
+        manifest.symmetry = views.result.views.metadata.get("symmetry")
         name, page = folder.name, folder / "report.html"
         if self.with_mesh:
             s = self.settings

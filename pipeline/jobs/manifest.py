@@ -30,6 +30,7 @@ class Manifest:
         capture: name, of a capture's item.
         warnings: what the user should know.
         asset: name and digest of the GLB, and the asset's report, once there is one.
+        symmetry: of a photo's item, whether the photo was mirrored, in which plane, or why not.
     """
 
     settings: dict[str, Any]
@@ -38,6 +39,7 @@ class Manifest:
     capture: str | None = None
     warnings: list[str] = field(default_factory=list)
     asset: dict[str, Any] | None = None
+    symmetry: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     @property

@@ -142,11 +142,23 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         "seen by photos": f"{asset['evidence']['seen']:.0%} of the surface",
         "silhouette's overlap at the photos": f"{asset['measures']['iou']:.3f}",
         "colours at the photos": f"{asset['measures']['psnr']:.1f} dB",
+        "mirrored photo": _mirrored(manifest.get("symmetry")),
         "agreement of the masks": surface.get("mask_consistency", "-"),
         "surface": surface.get("kept", "-"),
         "weights' licence": manifest.get("weights", {}).get("licence", "-"),
     }
     return [(name, str(value)) for name, value in rows.items()]
+
+
+def _mirrored(symmetry: dict[str, Any] | None) -> str:
+    """Whether the photo was mirrored, and in which plane, or why not."""
+    if symmetry is None:
+        return "-"
+    if not symmetry["used"]:
+        return f"none: {symmetry['reason']}"
+    return (
+        f"plane {symmetry['reason']} at {symmetry['heading_deg']:.0f} degrees, confidence {symmetry['confidence']:.2f}"
+    )
 
 
 def _packed(made: dict[str, Any]) -> str:

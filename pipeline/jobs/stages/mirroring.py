@@ -71,7 +71,8 @@ def mirrored_photo(photo: View, wanted: Symmetry, guess: SymmetryGuess | None) -
             return Mirroring(None, "the view model does not look for planes")
         heading, confidence = guess.heading, guess.confidence
         if not guess.sure:
-            return Mirroring(None, "no plane is certain enough", math.degrees(heading), confidence)
+            likely = f"no plane is certain enough; the likeliest is --symmetry {math.degrees(heading):.0f}"
+            return Mirroring(None, likely, math.degrees(heading), confidence)
     else:
         heading, confidence = math.radians(wanted), 1.0
     plane, degrees = SymmetryPlane(heading), math.degrees(heading)
