@@ -128,7 +128,9 @@ def texel_scores(mesh: TexturedMesh, item: PhotoItem) -> dict[str, float]:
 
 def _through_jpeg(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def views_beside(mesh: TexturedMesh, azimuths: Sequence[float], size: int = 256) -> list[UInt8[np.ndarray, "s s 3"]]:
