@@ -80,12 +80,12 @@ def _log_odds(m: AssetMeasures) -> float:
     return total - sum(cost * fault(m) for fault, cost in _FAULTS)
 
 
-def _badness(value: float, fine: float, bad: float) -> float:
+def _badness(value: float | int, fine: float | int, bad: float | int) -> float:
     """0 up to a value that is fine, 1 at one that is bad, and more beyond."""
     return (value - fine) / (bad - fine)
 
 
-def _looked_at(m: AssetMeasures) -> list[tuple[float, float, float, str]]:
+def _looked_at(m: AssetMeasures) -> list[tuple[float | int, float | int, float | int, str]]:
     """What can be wrong: a value, the last one that is fine, one that is bad, and what is said of it."""
     one_photo = m.depth is not None
     another = "A photo from another angle" if one_photo else "Photos from more angles"

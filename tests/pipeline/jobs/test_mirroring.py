@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.diffusion.modules.symmetry import SymmetryGuess
-from pipeline.jobs.settings import ViewsSettings
+from pipeline.jobs.image2mesh import image2mesh
+from pipeline.jobs.settings import Image2MeshSettings, ViewsSettings
 from pipeline.jobs.stages.mirroring import mirrored_photo
 from scene.camera import orbit_camera
 from scene.errors import SettingsError
 from scene.view import View
+from scene.viewset import ViewSet
+from tests.pipeline.jobs.conftest import Done
 
 
 @pytest.fixture
@@ -77,3 +83,32 @@ def test_lettering_is_wiped_and_told(photo: View, monkeypatch: pytest.MonkeyPatc
 def test_headings_are_headings(value: float) -> None:
     with pytest.raises(SettingsError, match="heading"):
         ViewsSettings(symmetry=value)
+
+
+def test_a_job_with_a_given_plane(done: Done, settings: Image2MeshSettings, tmp_path: Path) -> None:
+    mirrored = replace(settings, views=replace(settings.views, symmetry=0.0))
+    result = image2mesh([done.photo], tmp_path, mirrored)[0]
+    if result.error is not None:
+        raise result.error
+    views = ViewSet.load(tmp_path / "toy" / "views")
+    assert [view.origin for view in views] == ["photo", *["generated"] * (len(views.views) - 2), "mirrored"]
+    manifest = json.loads((tmp_path / "toy" / "manifest.json").read_text())
+    assert manifest["symmetry"] == {
+        "used": True,
+        "reason": "given",
+        "heading_deg": 0.0,
+        "confidence": 1.0,
+        "lettering": manifest["symmetry"]["lettering"],
+    }
+    assert result.evidence is not None
+    assert result.evidence.mirrored > 0
+    assert done.result.evidence is not None
+    assert done.result.evidence.mirrored == 0
+    report = (tmp_path / "toy" / "report.html").read_text()
+    assert "plane given at 0 degrees" in report
+
+
+def test_a_model_that_does_not_look_for_planes_says_so(done: Done) -> None:
+    manifest = json.loads((done.out / "toy" / "manifest.json").read_text())
+    assert not manifest["symmetry"]["used"]
+    assert "does not look" in manifest["symmetry"]["reason"]
