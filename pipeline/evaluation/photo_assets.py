@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,6 @@ from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.symmetry import SymmetryGuess
 from pipeline.diffusion.sample import coarse_volume, sample_views
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.evaluation.perceptual import PerceptualDistance
 from pipeline.evaluation.statistics import mean_and_interval
 from pipeline.evaluation.subjects import Subject
 from pipeline.jobs.settings import Image2MeshSettings, Symmetry
@@ -35,6 +34,8 @@ from scene.render import UNLIT, MeshRenderer, over_white
 from scene.view import View
 from scene.viewset import ViewSet
 
+Distance = Callable[[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w 3"]], float]
+"""Of two pictures, sRGB in [0, 1]; see :mod:`pipeline.evaluation.perceptual`."""
 HIDDEN_DEG = (120, 150, 180, 210, 240)
 """Azimuths from which the side that the photo does not show is looked at; the photo stands at 0."""
 _AROUND_DEG = tuple(range(0, 360, 45))
@@ -120,7 +121,7 @@ class PhotoAssets:
         vertices, faces = asset_mesh(surface, limits.max_faces, self.settings.mesh.smoothing)
         return bake(vertices, faces, views, surface, limits.texture, photo_is_reference=photo_is_reference)
 
-    def scores(self, mesh: TexturedMesh, distance: PerceptualDistance | None) -> dict[str, float]:
+    def scores(self, mesh: TexturedMesh, distance: Distance | None) -> dict[str, float]:
         """PSNR of the hidden side on white where either has it, its perceptual distance, PSNR all around, Chamfer."""
         true = self.subject.mesh
         mine, truth = MeshRenderer(mesh.coloured(), UNLIT), MeshRenderer(true)
@@ -152,8 +153,9 @@ class PhotoAssets:
         middle = mesh.vertices[mesh.faces].mean(axis=1).astype(np.float64)
         away = distance_to_mesh(middle, true.vertices, true.faces)
         found = {"seen_true": float(area[seen & (away <= _NEAR)].sum() / max(area[seen].sum(), 1e-12))}
-        colours = np.zeros((len(kind), 3), np.uint8)
-        colours[:, 0] = 60 * kind + 30
+        # Corners of the colour cube: mixtures of two kinds are near no third one.
+        corners = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
+        colours = corners[kind]
         mine, truth = MeshRenderer(mesh.coloured(), UNLIT), MeshRenderer(true)
         kinds = MeshRenderer(ColouredMesh(mesh.vertices, mesh.faces, vertex_colours=colours), UNLIT)
         errors: dict[str, list[np.ndarray]] = {name: [] for name in KINDS}
@@ -162,9 +164,8 @@ class PhotoAssets:
             a, b, k = (renderer.render(camera).rgba for renderer in (mine, truth, kinds))
             both = (a[..., 3] > 0.98) & (b[..., 3] > 0.98)
             error = 255 * np.abs(a[..., :3] - b[..., :3]).mean(axis=-1)
-            level = (255 * k[..., 0] - 30) / 60
-            for number, name in enumerate(KINDS):
-                errors[name].append(error[both & (np.abs(level - number) < 0.1)])
+            for corner, name in zip(corners, KINDS, strict=True):
+                errors[name].append(error[both & (np.abs(255 * k[..., :3] - corner).max(axis=-1) < 25)])
         for name, parts in errors.items():
             together = np.concatenate(parts)
             if len(together) >= 100:
