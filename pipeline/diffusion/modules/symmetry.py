@@ -78,19 +78,30 @@ class SymmetryHead(ModelMixin, ConfigMixin):
         return self.net(torch.cat([x.mean((2, 3)), self.map(x).flatten(1)], 1))
 
     @torch.no_grad()
+    def chances(self, coarse: CoarseVolumeModel, rgba: Float[Tensor, "b 4 s s"]) -> Float[Tensor, "b k"]:
+        """Probabilities of headings; those of a mirrored photo are the same at the opposite headings."""
+        one, other = (self(coarse.features(photo).float()) for photo in (rgba, rgba.flip(-1)))
+        return ((one + opposite(other)) / 2).sigmoid()
+
+    @torch.no_grad()
     def guess(self, coarse: CoarseVolumeModel, rgba: Float[Tensor, "b 4 s s"]) -> list[SymmetryGuess]:
-        """The likeliest plane of each photo.
+        """The likeliest plane of each photo, from what the head says of the photo and of its mirror image.
 
         Args:
             coarse: the model whose trunk the head was trained on.
             rgba: the prepared photos on white and their alpha, [-1, 1].
         """
-        chance = self(coarse.features(rgba).float()).sigmoid()
+        chance = self.chances(coarse, rgba)
         found = []
         for row, best in zip(chance, chance.argmax(1).tolist(), strict=True):
             confidence = float(row[best])
             found.append(SymmetryGuess(peak(row, best) % math.pi, confidence, confidence >= self.config["threshold"]))
         return found
+
+
+def opposite(headings: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+    """Values of headings as the mirrored photo has them: 0 stays, k becomes -k."""
+    return headings.flip(1).roll(1, 1)
 
 
 def peak(chance: Float[Tensor, "k"], best: int) -> float:

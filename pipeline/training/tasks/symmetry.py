@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.latents import images_from_rgba
-from pipeline.diffusion.modules.symmetry import SymmetryHead
+from pipeline.diffusion.modules.symmetry import SymmetryHead, opposite
 from pipeline.training.data.photos import PhotoBatch, PhotoSettings, draw_photos, framed_target
 from pipeline.training.data.store import SampleBatch, SampleStore
 from pipeline.training.data.symmetry import SymmetryLabels, near_a_plane
@@ -120,8 +120,7 @@ class SymmetryTask(Task[SymmetryBatch]):
         wanted = torch.from_numpy(self._near(batch.errors, batch.photos.azimuth)).to(self.device).float()
         flip = torch.rand(len(rgba), device=self.device) < 0.5
         rgba = torch.where(flip[:, None, None, None], rgba.flip(-1), rgba)
-        # A mirrored photo has its planes at the opposite headings: 0 stays, k becomes -k.
-        wanted = torch.where(flip[:, None], wanted.flip(1).roll(1, 1), wanted)
+        wanted = torch.where(flip[:, None], opposite(wanted), wanted)
         with torch.no_grad():
             features = self.coarse.features(rgba)
         entropy = F.binary_cross_entropy_with_logits(self.model(features).float(), wanted)
@@ -149,7 +148,7 @@ class SymmetryTask(Task[SymmetryBatch]):
         parts = []
         for photo in np.array_split(self.held_out.photo, max(1, len(self.held_out.photo) // 64)):
             rgba = images_from_rgba(torch.from_numpy(photo).to(self.device), 4)
-            parts.append(self.model(self.coarse.features(rgba)).float().sigmoid().cpu().numpy())
+            parts.append(self.model.chances(self.coarse, rgba).cpu().numpy())
         return np.concatenate(parts)
 
     def save(self, folder: Path) -> None:

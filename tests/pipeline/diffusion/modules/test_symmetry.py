@@ -31,7 +31,7 @@ def test_guesses_are_headings_with_a_confidence_and_the_threshold_decides(coarse
     torch.manual_seed(1)
     head, photos = SymmetryHead.beside(coarse).eval(), torch.randn(3, 4, 32, 32)
     guesses = head.guess(coarse, photos)
-    chance = head(coarse.features(photos)).sigmoid()
+    chance = head.chances(coarse, photos)
     assert len(guesses) == 3
     for guess, row in zip(guesses, chance, strict=True):
         assert 0 <= guess.heading < math.pi
@@ -64,3 +64,11 @@ def test_the_heading_is_the_middle_of_the_peak(chances: dict[int, float], degree
     for k, value in chances.items():
         row[k] = value
     assert math.degrees(peak(row, int(row.argmax()))) == pytest.approx(degrees, abs=1e-3)
+
+
+def test_a_mirrored_photo_has_the_opposite_headings(coarse: CoarseVolumeModel) -> None:
+    torch.manual_seed(2)
+    head, photos = SymmetryHead.beside(coarse).eval(), torch.randn(2, 4, 32, 32)
+    one, other = head.chances(coarse, photos), head.chances(coarse, photos.flip(-1))
+    torch.testing.assert_close(one[:, 0], other[:, 0])
+    torch.testing.assert_close(one[:, 1:], other[:, 1:].flip(1))
