@@ -15,8 +15,11 @@ import yaml
 from PIL import Image
 
 from pipeline.training.procedural import assemble, box, moved
+from recon.export.glb_read import read_glb
 from recon.export.validate import validate_glb
+from recon.texture.evidence import KINDS
 from scene.camera import orbit_camera
+from scene.mesh import sample_image
 from scene.render import MeshRenderer
 from scene.resources import default_weights
 
@@ -81,12 +84,17 @@ def check_results(folder: Path, max_bytes: int) -> None:
     # The tower is at the top (+Y up), and on the left of whoever looks at the front (+Z).
     assert np.ptp(x[top]) < 0.6 * width < np.ptp(x[bottom])
     assert x[top].mean() < -0.15 * width
-    # The photo's colours are on the front.
-    front = mesh.vertex_normals[:, 2] > 0.5
-    colours = mesh.visual.to_color().vertex_colors[:, :3].astype(float)
-    blue, red = colours[front & top].mean(axis=0), colours[front & (y < 0.25 * height)].mean(axis=0)
-    assert blue[2] > blue[0] + 20
-    assert red[0] > red[2] + 40
+    # The photo's colours are on the front, where it sees that: the tower's at the top, the plinth's on the right of it.
+    asset = read_glb(path)
+    assert asset.evidence is not None
+    x, y, _ = asset.vertices.T
+    seen = (asset.normals[:, 2] > 0.5) & (asset.evidence[:, KINDS.index("seen")] > 127)
+    tower, plinth = seen & (y > 0.75 * height), seen & (x > 0.05 * width)
+    assert min(tower.sum(), plinth.sum()) > 5
+    colours = 255 * sample_image(asset.texture, asset.uv.astype(np.float32))
+    blue, red = colours[tower].mean(axis=0), colours[plinth].mean(axis=0)
+    assert blue[2] > blue[0] + 80
+    assert red[0] > red[2] + 80
 
 
 @pytest.mark.slow
