@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Protocol, runtime_checkable
@@ -87,6 +88,18 @@ def reporter_of(heard: Heard) -> Reporter:
     if heard is None:
         return LoggingReporter()
     return heard if isinstance(heard, Reporter) else CallbackReporter(heard)
+
+
+@contextlib.contextmanager
+def one_item(reporter: Reporter, name: str, work: Work = Work()) -> Iterator[None]:
+    """A block that is the work on one item: tells that it begins, and how it ends."""
+    reporter.item(name, work)
+    try:
+        yield
+    except Exception as error:
+        reporter.failed(str(error))
+        raise
+    reporter.finished()
 
 
 class LoggingReporter:

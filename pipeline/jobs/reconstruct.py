@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
-from pipeline.jobs.progress import Heard, reporter_of
+from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.publishing import unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
@@ -40,8 +40,12 @@ def reconstruct(
     """
     told = reporter_of(reporter)
     fit_device(settings.device)
+    with one_item(told, f"{capture} -> {out}", Work(shares=CAPTURE_SHARES)):
+        return _reconstruct(capture, out, settings, told)
+
+
+def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: Reporter) -> ItemResult:
     folder, name = capture.parent if capture.is_file() else capture, capture_name(capture)
-    told.item(f"{capture} -> {out}", Work(shares=CAPTURE_SHARES))
     try:
         views = load_capture(capture)
     except InputError:
@@ -60,7 +64,6 @@ def reconstruct(
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)
     built = build_asset(runner, name, prepared, chosen, manifest, told)
     page = write_report(runner, name, built.files[0])
-    told.finished()
     return finished_item(runner, name, manifest, built, page)
 
 

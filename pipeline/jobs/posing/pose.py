@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.jobs.posing.mapping import Effort, Photo, PoseSettings, RegisteredImage, SparseModel, require_pycolmap
 from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
 from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
-from pipeline.jobs.progress import Heard, Reporter, reporter_of
+from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from recon.views.upright import upright_transform
 from scene.camera import Mat4, apply_transform
@@ -98,7 +98,11 @@ def pose(
     files = gather(photos)
     _refuse_own_results(files, out)
     _refuse_foreign(out)
-    told.item(f"{len(files)} photos -> {out}")
+    with one_item(told, f"{len(files)} photos -> {out}"):
+        return _pose(files, out, settings, told)
+
+
+def _pose(files: Sequence[Path], out: Path, settings: PoseSettings, told: Reporter) -> PoseResult:
     runner = Runner(out / "colmap", told.stage)
     digests = []
     for file in files:
@@ -132,7 +136,6 @@ def pose(
     _capture_stage(out, chosen, best, result, digest_of(_CAPTURE_VERSION, key), told)
     for warning in result.warnings[len(chosen.skipped) :]:
         told.note(warning)
-    told.finished()
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,10 +16,14 @@ from pipeline.jobs.progress import (
     JobProgress,
     LoggingReporter,
     Reporter,
+    one_item,
     print_banner,
     reporter_of,
 )
+from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.time_left import Work
+from scene.errors import InputError
+from tests.pipeline.jobs.conftest import Heard
 
 
 def plain() -> tuple[ConsoleReporter, io.StringIO]:
@@ -219,3 +224,15 @@ def test_on_a_terminal_a_bar_moves_and_goes() -> None:
 def test_hello_goes_to_the_error_stream(capfd: pytest.CaptureFixture[str]) -> None:
     print_banner("viewloom: hello")
     assert capfd.readouterr() == ("", "viewloom: hello\n")
+
+
+def test_every_job_tells_how_its_item_ends(tmp_path: Path, heard: Heard) -> None:
+    with one_item(heard, "a", Work(2, 3)):
+        assert heard.ends == []
+    with pytest.raises(InputError), one_item(heard, "b"):
+        raise InputError("wrong")
+    with pytest.raises(InputError):
+        reconstruct(tmp_path / "nothing", tmp_path / "out", reporter=heard)
+    assert heard.ends == ["finished", "failed", "failed"]
+    assert heard.works[0] == Work(2, 3)
+    assert heard.failures[0] == "wrong."

@@ -326,6 +326,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     """Any values of the right types for settings, not yet made into them."""
     values = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
+    if kind is ViewsSettings:
+        values["symmetry"] = st.sampled_from(["auto", "none"]) | st.floats(-360, 360)
     if kind is FitSettings:
         values["levels"] = values["iterations"] = st.tuples(st.integers(8), st.integers(8))
         values |= {"rays": st.integers(16), "loss_trim_fraction": st.floats(0, 1, exclude_min=True)}
