@@ -38,7 +38,7 @@ class Arguments:
     """Table of judgements."""
     items: tuple[Path, ...] = ()
     """Finished items, whose measures are written into the table: folders GROUP/PHOTO."""
-    ridge: float = 1.0
+    ridge: float = 4.0
     """Penalty on the squares of the weights."""
 
 

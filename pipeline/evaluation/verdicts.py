@@ -63,7 +63,7 @@ def write_judged(path: Path, judged: Sequence[Judged]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _cell(value: float | None) -> str:
+def _cell(value: float | int | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
@@ -79,7 +79,7 @@ def features_of(judged: Sequence[Judged]) -> Float[np.ndarray, "n f"]:
     return np.array([[value(one.measures) for _, value, _ in FEATURES] for one in judged if one.measures is not None])
 
 
-def fit_weights(features: Float[np.ndarray, "n f"], keep: Bool[np.ndarray, "n"], ridge: float = 1.0) -> list[Weight]:
+def fit_weights(features: Float[np.ndarray, "n f"], keep: Bool[np.ndarray, "n"], ridge: float = 4.0) -> list[Weight]:
     """Logistic regression on standardised features, each weight of the sign that makes sense.
 
     Args:
@@ -111,7 +111,7 @@ def scores_of(features: Float[np.ndarray, "n f"], weights: Sequence[Weight]) -> 
     return 1 / (1 + np.exp(-(weight[0] + (features - middle[1:]) / scale[1:] @ weight[1:])))
 
 
-def leave_one_out(features: Float[np.ndarray, "n f"], keep: Bool[np.ndarray, "n"], ridge: float = 1.0) -> np.ndarray:
+def leave_one_out(features: Float[np.ndarray, "n f"], keep: Bool[np.ndarray, "n"], ridge: float = 4.0) -> np.ndarray:
     """The score of each asset by weights that are fitted on all others."""
     rows = np.arange(len(features))
     return np.concatenate(

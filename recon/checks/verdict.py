@@ -24,21 +24,20 @@ GOOD, POOR = 0.6, 0.35
 _MOST_FINDINGS = 3
 
 FEATURES: tuple[tuple[str, Callable[[AssetMeasures], float], int], ...] = (
-    ("outline", lambda m: m.iou, 1),
-    ("drawn", lambda m: m.iou if m.drawn is None else m.drawn, 1),
-    ("convex", lambda m: m.convex, 1),
-    ("contact", lambda m: min(m.contact, 0.5), 1),
+    ("drawn", lambda m: min(max(m.iou if m.drawn is None else m.drawn, 0.7), 0.93), 1),
+    ("outline", lambda m: max(m.iou, 0.9), 1),
 )
 """What the verdict looks at: a name, the value, and 1 where more is better or -1 where less is."""
-_WEIGHTS: tuple[Weight, ...] = ((0, 1, 0), (0, 1, 1), (0, 1, 1), (0, 1, 1), (0, 1, 1))
+_WEIGHTS: tuple[Weight, ...] = ((0.0, 1.0, -0.1535), (0.8449, 0.06394, 0.7831), (0.9692, 0.02978, 0.582))
 """Of the constant, then of the features."""
 
 _FAULTS: tuple[tuple[Callable[[AssetMeasures], float], float], ...] = (
     (lambda m: float(m.open_edges > 0), 2.0),
+    (lambda m: min(1.0, max(0.0, 0.9 - m.iou) / 0.2), 3.0),
     (lambda m: min(1.0, 10 * m.loose), 3.0),
     (lambda m: min(1.0, max(0.0, m.hollow - 0.1) / 0.2), 2.0),
     (lambda m: min(1.0, max(0.0, m.thin - 0.5) / 0.4), 2.0),
-    (lambda m: min(1.0, max(0.0, 25 - m.psnr) / 10), 2.0),
+    (lambda m: min(1.0, max(0.0, 22 - m.psnr) / 10), 2.0),
 )
 """How bad a fault is, from 0 to 1, and the log odds that the worst costs."""
 
@@ -89,7 +88,7 @@ def _looked_at(m: AssetMeasures) -> list[tuple[float | int, float | int, float |
     """What can be wrong: a value, the last one that is fine, one that is bad, and what is said of it."""
     one_photo = m.depth is not None
     another = "A photo from another angle" if one_photo else "Photos from more angles"
-    seen = [
+    seen: list[tuple[float | int, float | int, float | int, str]] = [
         (m.open_edges, 0, 50, f"The surface is open along {m.open_edges} edges. {another} may close it."),
         (
             m.loose if m.pieces > 1 else 0.0,
