@@ -33,8 +33,7 @@ class PhotoCommand:
     symmetry: Annotated[
         Symmetry | None, tyro.conf.arg(metavar="auto|none|DEGREES", help_behavior_hint="(default: auto)")
     ] = None
-    """Mirror the photo for the other side of symmetric things; DEGREES from the camera to the plane's normal: 0 for
-    profiles, 90 for fronts (--views.symmetry)."""
+    """Mirror the photo for the other side of symmetric things (--views.symmetry); 0 for profiles."""
     seed: GivenNumber = None
     """Seed of the generated views (--views.sampling.seed)."""
     filtering: Annotated[Filtering | None, tyro.conf.arg(metavar="WAY", help_behavior_hint="")] = None
