@@ -200,8 +200,7 @@ class Image2MeshSettings:
     glb: GlbSettings = GlbSettings()
     """The exported asset."""
     device: str = "auto"
-    """Where models run and surfaces are fitted: auto, cpu, cuda or mps. auto fits surfaces on the CPU, by compiled
-    kernels; a device that is named fits a hash grid with torch."""
+    """Where models run: auto, cpu, cuda or mps. Surfaces are fitted there too if it is named; auto fits on the CPU."""
     dtype: Precision = "float32"
     """Precision of the view model's large parts; the halves need half the memory."""
     memory: Memory = "normal"
