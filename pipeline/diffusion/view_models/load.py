@@ -92,7 +92,8 @@ def checkpoint_info(path: Path, pose: PoseEntry = "auto") -> CheckpointInfo:
         metadata = own if isinstance(own, dict) else {}
         licence, conditioning = str(metadata.get("licence", "unknown")), metadata.get("conditioning")
         coarse = isinstance(conditioning, dict) and bool(conditioning.get("coarse"))
-        parts = (*_NANO_PARTS, "coarse") if coarse or (path / "coarse").is_dir() else _NANO_PARTS
+        more = [name for name in ("coarse", "symmetry") if (path / name).is_dir() or (coarse and name == "coarse")]
+        parts = (*_NANO_PARTS, *more)
         parameters = folder_parameters(path, parts)
         return CheckpointInfo("viewloom", licence, parameters, (), 0.02, 0.02, (16, 16, 16))
     if isinstance(found, Zero123PlusFolder):
