@@ -75,6 +75,8 @@ def read_view(view: View, masked: bool, caster: RayCaster) -> ProjectedView:
     factor = max(1, round(max(height, width) / _REDUCED))
     size = (-(-width // factor), -(-height // factor))
     rim, narrow = (max(1, round(min(height, width) / part)) for part in (_RIM_PART, _CLEAN_RIM_PART))
+    if masked:
+        narrow = min(max(narrow, edge_width(rgba[..., 3])), max(rim, narrow))
     rgb = np.ascontiguousarray(rgba[..., :3])
     edges = _depth_edges(view.camera.resized(*size), caster)
     core, clean = (_trust(edges, max(1, round(r / factor))) for r in (rim, narrow))
@@ -112,6 +114,14 @@ def _sampled(image: np.ndarray, pixels: Float[np.ndarray, "n 2"], kind: int) -> 
 
 def _straight(premultiplied: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w 3"]:
     return premultiplied[..., :3] / np.maximum(premultiplied[..., 3:], np.float32(1e-3))
+
+
+def edge_width(alpha: UInt8[np.ndarray, "h w"]) -> int:
+    """How many pixels it takes from outside to inside along the mask's edge: more in pictures that were enlarged."""
+    inside = (alpha >= 128).astype(np.uint8)
+    border = int((inside - cv2.erode(inside, np.ones((3, 3), np.uint8), borderValue=1)).sum())
+    mixed = int(((alpha > 12) & (alpha < 243)).sum())
+    return round(mixed / border) if border else 0
 
 
 def _mask_core(alpha: UInt8[np.ndarray, "h w"], rim: int) -> UInt8[np.ndarray, "h w"]:

@@ -150,7 +150,7 @@ class AssetStage:
     """
 
     name: ClassVar[str] = "asset"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     capture: StageRun[CaptureFolder]
     surface: StageRun[Surface]

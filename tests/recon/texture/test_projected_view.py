@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box
 from recon.mesh.health import mesh_health
-from recon.texture.projected_view import ProjectedView, read_view
+from recon.texture.projected_view import ProjectedView, edge_width, read_view
 from recon.texture.visibility import HIDDEN, PARTLY, WHOLE, compute_visibility, subdivided, visible
 from scene.camera import Camera, look_at, orbit_camera
 from scene.mesh import signed_volume, vertex_normals
@@ -168,3 +169,16 @@ def test_divided_faces_are_the_same_surface() -> None:
     assert signed_volume(points, parts) == pytest.approx(signed_volume(vertices, faces))
     for k in range(len(faces)):
         assert points[parts[4 * k : 4 * k + 4]].mean(axis=(0, 1)) == pytest.approx(vertices[faces[k]].mean(axis=0))
+
+
+@pytest.mark.parametrize("factor", [1, 3, 6])
+def test_the_width_of_an_edge_is_that_of_the_pixels_before_enlarging(factor: int) -> None:
+    yy, xx = np.mgrid[:96, :96] - 47.5
+    alpha = np.round(255 * np.clip(30.5 - np.hypot(xx, yy), 0, 1)).astype(np.uint8)
+    enlarged = cv2.resize(alpha, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    assert edge_width(enlarged) == pytest.approx(1.5 * factor, abs=0.5 * factor)
+
+
+def test_masks_without_a_border_have_no_edge() -> None:
+    assert edge_width(np.full((8, 8), 255, np.uint8)) == 0
+    assert edge_width(np.zeros((8, 8), np.uint8)) == 0
