@@ -101,6 +101,8 @@ class _PhotoJob:
         listed = listed_photos(photos)
         if mask is not None and len(listed) > 1:
             raise InputError("--mask fits one photo only", fix="Give photos with alpha, or run them one by one.")
+        if mask is not None and not mask.is_file():
+            raise InputError("is no file" if mask.exists() else "there is no such mask", where=mask)
         pick_device(settings.device)
         fit_device(settings.device)
         told = reporter_of(reporter)
@@ -122,15 +124,18 @@ class _PhotoJob:
             self.reporter.item(f"{photo} -> {folder}", Work(number, len(self.photos), shares))
             was_there = folder.exists()
             try:
-                results.append(self.run_item(photo, folder, one_object))
-                self.reporter.finished()
+                result = self.run_item(photo, folder, one_object)
             except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
                 failure = _as_ours(error, photo)
-                with contextlib.suppress(OutputError):  # what failed is more worth telling
-                    unpublish(folder)
+                if photo.exists():  # else its name is wrong, and what is there is of another
+                    with contextlib.suppress(OutputError):  # what failed is more worth telling
+                        unpublish(folder)
                 _remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])
                 results.append(ItemResult(name, folder, error=failure))
                 self.reporter.failed(str(failure))
+            else:
+                results.append(result)
+                self.reporter.finished()
         return results
 
     def run_item(self, photo: Path, folder: Path, one_object: SameObject) -> ItemResult:
@@ -164,8 +169,6 @@ class _PhotoJob:
             what = "is no file" if photo.exists() else "there is no such photo"
             raise InputError(what, where=photo)
         mask = self.mask
-        if mask is not None and not mask.is_file():
-            raise InputError("there is no such mask", where=mask)
         with reading(photo):
             photo_digest = digest_of_file(photo)
             mask_digest = None if mask is None else digest_of_file(mask)
@@ -206,7 +209,8 @@ def folder_names(photos: Sequence[Path]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()
     for photo in photos:
-        base = _printable(photo.stem) or "photo"
+        # Dots alone would name the folder above, and some file systems do not keep them at the end.
+        base = _printable(photo.stem).rstrip(". ") or "photo"
         name, k = base, 2
         while name.casefold() in taken:  # many file systems do not tell Cup from cup
             name, k = f"{base}-{k}", k + 1

@@ -95,6 +95,8 @@ def settings_from_yaml(path: Path, default: T) -> Preset[T]:
     if not isinstance(content, dict):
         return Preset(_filled(default, {} if content is None else content, path, ""), ())
     own = _SECTIONS.get(type(default))
+    # A key without a value, since all below it is commented out, changes nothing.
+    content = {key: value for key, value in content.items() if value is not None or key not in _SECTIONS.values()}
     sections = {name: content.pop(name) for name in _SECTIONS.values() if own is not None and name in content}
     settings, notices = _layered(default, content, path, "")
     if own in sections:

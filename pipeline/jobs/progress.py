@@ -187,7 +187,11 @@ class CallbackReporter:
 
     def _tell(self, progress: JobProgress) -> None:
         self._now = replace(progress, seconds_left=self._left.estimate())
-        self._callback(self._now)
+        try:
+            self._callback(self._now)
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            # Whoever listens is not part of the work, and must not cost any of it.
+            _LOG.exception("the function that is told of the progress failed")
 
 
 class ConsoleReporter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
@@ -13,11 +14,13 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
+from pipeline.jobs.stages.capture_folder import COARSE_FILE
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.time_left import Work
 from scene.captures import load_capture
 from scene.errors import InputError
 from scene.files import reading
+from scene.view import View
 
 CAPTURE_SHARES = {"views": 0.1, "surface": 0.6, "asset": 0.3}
 """Usual fractions of a capture's time."""
@@ -49,13 +52,14 @@ def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: 
     try:
         views = load_capture(capture)
     except InputError:
-        unpublish(out)  # of an earlier, better state of the capture
+        if capture.exists():  # else its name is wrong, and what is there is of another
+            unpublish(out)  # of an earlier, better state of the capture
         raise
-    pictures = [p for view in views for p in (view.image_path, view.mask_path) if p is not None]
-    files = [*_camera_files(capture, folder, out), *pictures]
+    files = [*_camera_files(capture, folder, out), *(path for view in views for path in _files_of(view))]
     _refuse_own_results(files, out)
     with reading(capture):
-        digest = [digest_of_file(p) if p.is_file() else None for p in files]
+        # Names count as well: many formats tell views apart by them.
+        digest = [[_name_of(p, folder), digest_of_file(p) if p.is_file() else None] for p in files]
     for note in views.metadata.get("notes", ()):
         told.note(str(note))
     runner = Runner(out, unpublishing(out, told.stage))
@@ -75,10 +79,23 @@ def capture_name(capture: Path) -> str:
 _CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")
 
 
+def _files_of(view: View) -> list[Path]:
+    """All files that a view is read from."""
+    sources = (view.image_path, view.mask_path, view.depth_source, view.normal_source)
+    return [source for source in sources if isinstance(source, Path)]
+
+
+def _name_of(file: Path, folder: Path) -> str:
+    """A file's name within the capture, so that the capture may be moved; what lies elsewhere has its bare name."""
+    file, folder = Path(os.path.abspath(file)), Path(os.path.abspath(folder))
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
+
+
 def _camera_files(capture: Path, folder: Path, out: Path) -> list[Path]:
     """Files other than pictures that a reader may look at."""
     if capture.is_file():
-        return [capture]
+        beside = (p for p in folder.iterdir() if p.suffix.lower() == ".ply" or p.name == COARSE_FILE)
+        return [capture, *sorted(p for p in beside if p.is_file())]
     mine = out.resolve()
     files = (p for p in folder.rglob("*") if p.suffix.lower() in _CAMERA_FILES and p.is_file())
     return sorted(p for p in files if not p.resolve().is_relative_to(mine) or mine == folder.resolve())

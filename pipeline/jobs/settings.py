@@ -58,8 +58,10 @@ class ViewsSettings:
     elevation_deg: float | None = None
     """Elevation of the photo's camera above the horizon; predicted by default."""
     symmetry: Symmetry = "auto"
-    """Vertical symmetry plane, in which the photo is mirrored for the other side: found (auto), none, or the azimuth
-    of its normal in degrees from the photo's camera: 0 for an object in profile, 90 for one that faces the camera."""
+    """Vertical symmetry plane in which the photo is mirrored for the other side: none, or the azimuth of its normal in
+    degrees from the photo's camera, counter-clockwise from above: 0 for an object in profile, 40 for one that looks to
+    the left of the picture and towards the camera. auto uses a plane that is certain; of others it names the likeliest.
+    """
     rings: RingSettings = RingSettings()
     """Where the views stand."""
     sampling: SamplingSettings = SamplingSettings()
@@ -77,10 +79,11 @@ class ViewsSettings:
                 f"a camera cannot stand {self.elevation_deg:g} degrees above the horizon",
                 fix="Give an elevation from -90 to 90.",
             )
-        if not isinstance(self.symmetry, str) and not -360 <= self.symmetry <= 360:
-            raise SettingsError(
-                f"{self.symmetry:g} degrees are no heading of a symmetry plane", fix="Give auto, none, or 0 to 180."
-            )
+        if not isinstance(self.symmetry, str):
+            if not math.isfinite(self.symmetry):
+                raise SettingsError(f"{self.symmetry:g} is no heading of a symmetry plane", fix="Give degrees.")
+            # Opposite normals are one plane.
+            object.__setattr__(self, "symmetry", float(self.symmetry % 180))
         for name in ("photo_weight", "front_weight", "back_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingsError(

@@ -89,7 +89,7 @@ def measure_asset(
         views: with a photo at least, whose cameras are looked from.
         cutout: confidence in the photo's mask.
     """
-    photos = _some([view for view in views if view.origin == "photo"])
+    photos = _some([view for view in views if view.origin == "photo"] or list(views))
     drawn = _some([view for view in views if view.origin == "generated"])
     size = float((vertices.max(axis=0) - vertices.min(axis=0)).max())
     edges = edges_of(faces)

@@ -33,7 +33,7 @@ class PhotoCommand:
     symmetry: Annotated[
         Symmetry | None, tyro.conf.arg(metavar="auto|none|DEGREES", help_behavior_hint="(default: auto)")
     ] = None
-    """Mirror the photo of symmetric things for their other side (0: a profile)."""
+    """Plane to mirror symmetric things in (0: a profile); auto takes sure ones only."""
     seed: GivenNumber = None
     """Seed of the generated views (--views.sampling.seed)."""
     filtering: Annotated[Filtering | None, tyro.conf.arg(metavar="WAY", help_behavior_hint="")] = None

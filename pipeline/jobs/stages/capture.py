@@ -26,17 +26,17 @@ class CaptureStage:
     Args:
         views: the capture, read.
         folder: that it came from.
-        digest: of all its files.
+        digest: of all its files, with their names.
         settings: how it is read.
         on_issue: called with each sentence of the check.
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     views: ViewSet
     folder: Path
-    digest: list[str | None]
+    digest: list[list[str | None]]
     settings: CaptureSettings
     on_issue: Callable[[str], None] | None = None
 

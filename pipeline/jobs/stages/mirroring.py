@@ -14,6 +14,8 @@ from scene.view import View
 
 _LEAST_ANGLE = math.radians(20)
 """Between a camera and its mirrored one, from which that sees something new."""
+_WORTH_NAMING = 0.4
+"""Confidence from which a plane that is not used is named."""
 _WEIGHT = 0.5
 """Of a mirrored photo, beside the photo's own weight, where its plane is sure."""
 
@@ -28,6 +30,7 @@ class Mirroring:
         heading_deg: azimuth of the plane's normal from the photo's camera, if a plane is known.
         confidence: in the plane.
         lettering: fraction of the photo that was wiped since it would read backwards.
+        given: whether the user gave the plane.
     """
 
     view: View | None
@@ -35,6 +38,7 @@ class Mirroring:
     heading_deg: float | None = None
     confidence: float | None = None
     lettering: float = 0.0
+    given: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata."""
@@ -50,6 +54,8 @@ class Mirroring:
     @property
     def warnings(self) -> list[str]:
         """What a user should know."""
+        if self.given and self.view is None:
+            return [f"The photo was not mirrored in the plane at {self.heading_deg:.0f} degrees: {self.reason}."]
         if not self.lettering:
             return []
         said = "Lettering would read backwards on the mirrored side, which has its broad colours only."
@@ -71,17 +77,20 @@ def mirrored_photo(photo: View, wanted: Symmetry, guess: SymmetryGuess | None) -
             return Mirroring(None, "the view model does not look for planes")
         heading, confidence = guess.heading, guess.confidence
         if not guess.sure:
-            likely = f"no plane is certain enough; the likeliest is --symmetry {math.degrees(heading):.0f}"
+            likely = "no plane is certain enough"
+            if confidence >= _WORTH_NAMING:
+                likely += f"; the likeliest is --symmetry {math.degrees(heading):.0f} ({confidence:.0%} sure)"
             return Mirroring(None, likely, math.degrees(heading), confidence)
     else:
         heading, confidence = math.radians(wanted), 1.0
     plane, degrees = SymmetryPlane(heading), math.degrees(heading)
     if plane.view_angle(photo.camera) < _LEAST_ANGLE:
-        return Mirroring(None, "the mirrored photo would show what the photo shows", degrees, confidence)
+        nothing = "the mirrored photo would show what the photo shows"
+        return Mirroring(None, nothing, degrees, confidence, given=wanted != "auto")
     view = plane.mirrored_view(photo, photo.weight * _WEIGHT * confidence)
     rgba = view.rgba()
     letters = lettering(rgba)
     share = float(letters.sum() / max((rgba[..., 3] > 0).sum(), 1))
     if share:
         view = View(view.name, view.camera, without_lettering(rgba, letters), weight=view.weight, origin="mirrored")
-    return Mirroring(view, "given" if wanted != "auto" else "found", degrees, confidence, share)
+    return Mirroring(view, "found" if wanted == "auto" else "given", degrees, confidence, share, wanted != "auto")

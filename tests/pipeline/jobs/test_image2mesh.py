@@ -561,12 +561,8 @@ def test_what_is_wrong_with_the_whole_job_is_said_before_it_starts(
 
 
 def test_a_missing_mask_and_a_wrong_device(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
-    def error_of(settings: Image2MeshSettings, mask: Path | None = None) -> str:
-        (result,) = make_views([photo], tmp_path / "out", settings, mask=mask)
-        assert isinstance(result.error, InputError)
-        return str(result.error)
-
-    assert "there is no such mask" in error_of(settings, tmp_path / "mask.png")
+    with pytest.raises(InputError, match="there is no such mask"):
+        make_views([photo], tmp_path / "other", settings, mask=tmp_path / "mask.png")
     with pytest.raises(InputError, match="device 'abacus' cannot be used here"):
         make_views([photo], tmp_path / "other", replace(settings, device="abacus"))
     assert not (tmp_path / "other").exists()  # told before any work
@@ -638,6 +634,13 @@ def test_empty_views_are_left_out_with_a_warning(
 def test_photos_of_the_same_name_get_folders_of_their_own() -> None:
     paths = ["a/cup.png", "b/cup.jpg", "cup-2.png", "Cup.webp", "other.png", "cup.png"]
     assert folder_names([Path(p) for p in paths]) == ["cup", "cup-2", "cup-2-2", "Cup-3", "other", "cup-4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("...png", "photo"), ("..png", "photo"), ("con .png", "con"), (".a.png", ".a")]
+)
+def test_no_photo_is_called_as_the_folder_above(name: str, folder: str) -> None:
+    assert folder_names([Path(name)]) == [folder]
 
 
 def test_names_that_are_no_text_become_printable() -> None:

@@ -59,7 +59,17 @@ def test_otherwise_there_is_none_and_it_is_said_why(
     assert done.view is None
     assert why in done.as_dict()["reason"]
     assert not done.as_dict()["used"]
-    assert not done.warnings
+    # What the user asked for and did not get is said aloud.
+    assert bool(done.warnings) == (wanted == 90.0)
+
+
+def test_planes_that_are_likely_are_named_with_how_likely(photo: View) -> None:
+    assert "--symmetry 41 (52% sure)" in mirrored_photo(photo, "auto", guess(41, 0.52, sure=False)).reason
+    assert "--symmetry" not in mirrored_photo(photo, "auto", guess(41, 0.2, sure=False)).reason
+
+
+def test_opposite_normals_are_one_setting() -> None:
+    assert ViewsSettings(symmetry=-10.0) == ViewsSettings(symmetry=170.0) == ViewsSettings(symmetry=350.0)
 
 
 def test_a_given_plane_overrules_the_model(photo: View) -> None:
@@ -79,7 +89,7 @@ def test_lettering_is_wiped_and_told(photo: View, monkeypatch: pytest.MonkeyPatc
     assert (done.view.rgba()[where] != photo.rgba()[:, ::-1][where]).any()
 
 
-@pytest.mark.parametrize("value", [math.nan, 500.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_headings_are_headings(value: float) -> None:
     with pytest.raises(SettingsError, match="heading"):
         ViewsSettings(symmetry=value)

@@ -236,3 +236,12 @@ def test_every_job_tells_how_its_item_ends(tmp_path: Path, heard: Heard) -> None
     assert heard.ends == ["finished", "failed", "failed"]
     assert heard.works[0] == Work(2, 3)
     assert heard.failures[0] == "wrong."
+
+
+def test_a_listener_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(progress: JobProgress) -> None:
+        raise RuntimeError("a bug of the caller")
+
+    with one_item(reporter_of(fails), "a"):
+        pass
+    assert "a bug of the caller" in caplog.text

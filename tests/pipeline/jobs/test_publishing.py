@@ -163,10 +163,15 @@ def test_a_failure_of_an_earlier_stage_withdraws_it_too(
     assert not {"toy.glb", "report.html", "manifest.json"} & listing(toy)
 
 
-def test_a_photo_that_is_gone_withdraws_it(done: Done, toy: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
+def test_a_wrong_name_costs_nothing(done: Done, toy: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
+    before = listing(toy)
     (result,) = image2mesh([tmp_path / "toy.png"], toy.parent, settings)
     assert "there is no such photo" in str(result.error)
-    assert listing(toy) == STAGES
+    with pytest.raises(InputError, match="there is no such mask"):
+        image2mesh([done.photo], toy.parent, settings, mask=tmp_path / "nope.png")
+    with pytest.raises(InputError, match="is no file"):
+        image2mesh([done.photo], toy.parent, settings, mask=tmp_path)
+    assert listing(toy) == before
 
 
 def test_while_stages_are_redone_there_is_no_old_asset(done: Done, toy: Path, settings: Image2MeshSettings) -> None:

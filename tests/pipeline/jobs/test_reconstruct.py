@@ -111,6 +111,39 @@ def test_a_second_run_does_no_work_and_a_changed_picture_redoes_it(
     assert heard.redone == ["views", "surface", "asset"]
 
 
+def test_depth_maps_and_what_lies_beside_the_file_are_part_of_the_capture(
+    views: ViewSet, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path
+) -> None:
+    capture, out = tmp_path / "deep", tmp_path / "out"
+    depth = np.full((views.views[0].camera.height, views.views[0].camera.width), 1.5, np.float32)
+    ViewSet(tuple(replace(view, depth_source=depth) for view in views), True).save(capture)
+    reconstruct(capture / "transforms.json", out, capture_settings)
+    stored = next(iter(sorted((capture / "depths").iterdir())))
+    np.save(stored, depth * 1.1)
+    for change in (lambda: None, lambda: (capture / "points.ply").write_text("ply")):
+        change()
+        heard.stages.clear()
+        reconstruct(capture / "transforms.json", out, capture_settings, reporter=heard)
+        assert heard.redone == ["views", "surface", "asset"]
+    heard.stages.clear()
+    reconstruct(capture / "transforms.json", out, capture_settings, reporter=heard)
+    assert heard.redone == []
+
+
+def test_a_picture_of_another_name_is_another_view(
+    views: ViewSet, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path
+) -> None:
+    capture = tmp_path / "named"
+    capture.mkdir()
+    for name, view in zip(("front", "left", "right"), views.views, strict=False):
+        Image.fromarray(view.rgba()).save(capture / f"{name}.png")
+    settings = replace(capture_settings, capture=CaptureSettings(check=False))
+    reconstruct(capture, tmp_path / "out", settings)
+    (capture / "left.png").rename(capture / "back.png")
+    reconstruct(capture, tmp_path / "out", settings, reporter=heard)
+    assert heard.redone == ["views", "surface", "asset"]
+
+
 @pytest.mark.parametrize("given", [".", "transforms.json"])
 def test_the_asset_is_called_after_the_folder_however_it_is_given(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str

@@ -290,6 +290,10 @@ def test_a_profile_sets_what_is_not_given(profile: Any, expected: tuple[int, int
     assert numbers(read(f"mesh: {{texture: 64, profile: {profile}}}").mesh) == (expected[0], 64, expected[2])
 
 
+def test_a_section_without_lines_changes_nothing(read: Read) -> None:
+    assert read("photos:\ncaptures:\n") == read("")
+
+
 def test_unknown_profiles_and_formats_are_refused(read: Read) -> None:
     with pytest.raises(SettingsError, match=r"mesh\.profile has a wrong value 'huge' .*'draft', .* or 'high'"):
         read("mesh: {profile: huge}")
@@ -327,7 +331,7 @@ def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     """Any values of the right types for settings, not yet made into them."""
     values = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
     if kind is ViewsSettings:
-        values["symmetry"] = st.sampled_from(["auto", "none"]) | st.floats(-360, 360)
+        values["symmetry"] = st.sampled_from(["auto", "none"]) | st.floats(0, 179)
     if kind is FitSettings:
         values["levels"] = values["iterations"] = st.tuples(st.integers(8), st.integers(8))
         values |= {"rays": st.integers(16), "loss_trim_fraction": st.floats(0, 1, exclude_min=True)}
