@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
+from pipeline.jobs.item_lock import FolderBusyError, only_job
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.photos import listed_photos
@@ -124,10 +125,12 @@ class _PhotoJob:
             self.reporter.item(f"{photo} -> {folder}", Work(number, len(self.photos), shares))
             was_there = folder.exists()
             try:
-                result = self.run_item(photo, folder, one_object)
+                with only_job(folder):
+                    result = self.run_item(photo, folder, one_object)
             except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
                 failure = _as_ours(error, photo)
-                if photo.exists():  # else its name is wrong, and what is there is of another
+                # A wrong name, or a folder that is busy: what is there is of another.
+                if photo.exists() and not isinstance(error, FolderBusyError):
                     with contextlib.suppress(OutputError):  # what failed is more worth telling
                         unpublish(folder)
                 _remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
+from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
@@ -43,7 +44,7 @@ def reconstruct(
     """
     told = reporter_of(reporter)
     fit_device(settings.device)
-    with one_item(told, f"{capture} -> {out}", Work(shares=CAPTURE_SHARES)):
+    with one_item(told, f"{capture} -> {out}", Work(shares=CAPTURE_SHARES)), only_job(out):
         return _reconstruct(capture, out, settings, told)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.posing.mapping import Effort, Photo, PoseSettings, RegisteredImage, SparseModel, require_pycolmap
 from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
 from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
@@ -98,7 +99,7 @@ def pose(
     files = gather(photos)
     _refuse_own_results(files, out)
     _refuse_foreign(out)
-    with one_item(told, f"{len(files)} photos -> {out}"):
+    with one_item(told, f"{len(files)} photos -> {out}"), only_job(out):
         return _pose(files, out, settings, told)
 
 
