@@ -763,3 +763,16 @@ def test_the_first_line_of_a_real_command_comes_first(tmp_path: Path, weights: P
     assert said[0] == lines[banner]
     assert said[-1] == "viewloom: gone.png: there is no such photo."
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("none", "none"), ("None", "none"), ("AUTO", "auto"), ("30", 30.0), ("-10", 170.0)]
+)
+def test_symmetry_is_a_word_or_degrees(word: str, expected: str | float) -> None:
+    command = parse("image2mesh", ["photo.png", "--symmetry", word])
+    assert command.chosen.views.symmetry == expected  # type: ignore[attr-defined]
+
+
+def test_symmetry_that_is_neither_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("image2mesh", "photo.png", "--symmetry", "foo") == 2
+    assert "Give auto, none, or degrees" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import tyro
 
 from pipeline.diffusion.settings import Filtering
 from pipeline.jobs.settings import Image2MeshSettings, Symmetry
+from scene.errors import SettingsError
 from viewloom.commands.output import ShownItems, ShownItemsFlags
 from viewloom.commands.parsing import DEFAULT_OUT, GivenDegrees, GivenName, GivenNumber, GivenPath, Out
 
@@ -30,9 +31,7 @@ class PhotoCommand:
     """Named preset (draft, standard, high) or a YAML file; flags override it."""
     elevation: GivenDegrees = None
     """Elevation of the photo's camera above the horizon; predicted by default."""
-    symmetry: Annotated[
-        Symmetry | None, tyro.conf.arg(metavar="auto|none|DEGREES", help_behavior_hint="(default: auto)")
-    ] = None
+    symmetry: Annotated[str, tyro.conf.arg(metavar="auto|none|DEGREES", help_behavior_hint="(default: auto)")] = ""
     """Plane to mirror symmetric things in (0: a profile); auto takes sure ones only."""
     seed: GivenNumber = None
     """Seed of the generated views (--views.sampling.seed)."""
@@ -51,6 +50,23 @@ class PhotoCommand:
             sampling = replace(sampling, filtering=self.filtering)
         if self.elevation is not None:
             views = replace(views, elevation_deg=self.elevation)
-        if self.symmetry is not None:
-            views = replace(views, symmetry=self.symmetry)
+        if self.symmetry:
+            views = replace(views, symmetry=symmetry_of(self.symmetry))
         return replace(self.settings, views=replace(views, sampling=sampling))
+
+
+def symmetry_of(text: str) -> Symmetry:
+    """The setting that a word or a number of degrees stands for.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    word = text.strip().lower()
+    if word in ("auto", "none"):
+        return "auto" if word == "auto" else "none"
+    try:
+        return float(word)
+    except ValueError as error:
+        raise SettingsError(
+            f"--symmetry {text} is no plane", fix="Give auto, none, or degrees: 0 for an object in profile."
+        ) from error

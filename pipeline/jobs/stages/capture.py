@@ -42,8 +42,9 @@ class CaptureStage:
 
     @property
     def key(self) -> list[Any]:
-        """The files and the settings."""
-        return [self.version, self.digest, settings_as_dict(self.settings)]
+        """The files, and the settings where they have an effect."""
+        settings = {} if self.views.metadata.get("normalised") else settings_as_dict(self.settings)
+        return [self.version, self.digest, settings]
 
     def run(self, folder: Path) -> None:
         """Write the capture folder.
@@ -52,6 +53,10 @@ class CaptureStage:
             InputError: the check found the capture to be of no use, or its object is not found.
         """
         if self.views.metadata.get("normalised"):
+            if self.settings != CaptureSettings() and self.on_issue is not None:
+                self.on_issue(
+                    "This capture is normalised already: it is taken as it is, without masks, bounds or checks."
+                )
             self.views.save(folder)
             if (self.folder / COARSE_FILE).is_file():
                 (folder / COARSE_FILE).write_bytes((self.folder / COARSE_FILE).read_bytes())

@@ -166,6 +166,17 @@ def test_generated_views_give_the_surface_that_the_photos_job_gave(
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
 
 
+def test_settings_without_effect_on_a_finished_capture_are_told_and_redo_nothing(
+    done: Done, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path
+) -> None:
+    bare = replace(capture_settings, capture=CaptureSettings(masks="none"))
+    reconstruct(done.out / "toy" / "views", tmp_path / "out", bare, reporter=heard)
+    assert any("normalised already" in note for note in heard.notes)
+    heard.stages.clear()
+    reconstruct(done.out / "toy" / "views", tmp_path / "out", capture_settings, reporter=heard)
+    assert heard.redone == []
+
+
 def test_photos_of_a_capture_are_blended_as_equals(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

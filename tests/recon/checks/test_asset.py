@@ -143,3 +143,11 @@ def test_generated_views_are_compared_too_and_photos_are_not_among_them(
     assert found.drawn == pytest.approx(0.64, abs=0.06)
     many = ViewSet(tuple(shoot(part, sphere_cameras(20, 64))), True)
     assert measure_asset(*part, coloured, SHARES, many).depth is None
+
+
+def test_generated_views_alone_take_the_photos_place(ball: Callable[..., Part], shoot: Callable[..., ViewSet]) -> None:
+    part = ball(0.5)
+    paint = np.broadcast_to(np.array(ORANGE, np.uint8), part[0].shape).copy()
+    coloured = ColouredMesh(part[0].astype(np.float32), part[1].astype(np.int32), paint)
+    drawn = [replace(view, origin="generated") for view in shoot(part, sphere_cameras(12, 64))]
+    assert measure_asset(*part, coloured, SHARES, ViewSet(tuple(drawn), True)).iou > 0.98
