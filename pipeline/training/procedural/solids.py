@@ -343,9 +343,10 @@ class Superquadric(Solid):
         else:
             # By the greatest ratio, so that high powers stay finite.
             top = ratio.max(axis=0)
-            x, y, z = ratio / top
+            # In double precision: some numpy's single powers differ in the last bit with where arrays lie in memory.
+            x, y, z = (ratio / top).astype(np.float64)
             flat = (x ** (2 / self.e2) + y ** (2 / self.e2)) ** (self.e2 / self.e1)
-            gauge = top * (flat + z ** (2 / self.e1)) ** (self.e1 / 2)
+            gauge = (top * (flat + z ** (2 / self.e1)) ** (self.e1 / 2)).astype(points.dtype)
         reach = np.sqrt((points * points).sum(axis=0))
         return np.maximum(reach, 1e-4 * min(self.half)) * (1 - 1 / gauge)
 
