@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 import tyro
 from diffusers import AutoencoderKL
 
@@ -45,6 +46,8 @@ class Arguments:
     """Side of the pixel blocks that a fresh model takes as channels."""
     widths: tuple[int, ...] = (96, 160)
     """Channels of a fresh model's levels; pictures are fold * 2^(levels - 1) times larger than latents."""
+    decoder_only: bool = False
+    """Train the decoder of the resumed model alone: models of its latents stay valid."""
     loss: VaeLoss = VaeLoss()
     """Weights of the loss."""
 
@@ -71,7 +74,14 @@ def main(arguments: Arguments) -> None:
         held = held_out.batch_all()
         images = np.concatenate([held.source, held.targets[:, 0], held.targets[:, 4]])
         stores = [store, *(SampleStore.open(folder) for folder in arguments.more_samples)]
-        train(vae, lambda device: VaeTask(vae, stores, images, settings.batch, device, arguments.loss, seed), settings)
+        only = arguments.decoder_only
+        vae.encoder.requires_grad_(not only)
+        vae.quant_conv.requires_grad_(not only)
+
+        def task(device: torch.device) -> VaeTask:
+            return VaeTask(vae, stores, images, settings.batch, device, arguments.loss, seed, decoder_only=only)
+
+        train(vae, task, settings)
 
 
 if __name__ == "__main__":

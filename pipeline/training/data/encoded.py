@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from rich.progress import track
@@ -181,7 +182,8 @@ def encoded_stores(
         jitter, views, seed: as in :meth:`EncodedStore.extend`.
         encode: whether to make those that are missing.
     """
-    key = hashlib.sha256(repr((part_digest(model.vae, model.coarse), jitter, views, seed)).encode()).hexdigest()
+    made_by = (latent_digest(model.vae), part_digest(model.coarse))
+    key = hashlib.sha256(repr((made_by, jitter, views, seed)).encode()).hexdigest()
     stores = []
     for folder in samples:
         store = EncodedStore(folder / f"encoded-{key[:12]}", key)
@@ -214,6 +216,14 @@ class EncodedSource:
                 store.reread()
         sizes = np.array([len(store) for store in self.stores])
         return self.stores[int(rng.choice(len(sizes), p=sizes / sizes.sum()))].batch(rng, self.count, self.device)
+
+
+def latent_digest(vae: AutoencoderKL) -> str:
+    """SHA-256 over what gives a VAE's latents their meaning: a decoder that is trained on changes nothing of it."""
+    digest = hashlib.sha256(part_digest(vae.encoder, vae.quant_conv).encode())
+    scale = {key: vae.config.get(key) for key in ("fold", "latents_mean", "latents_std", "scaling_factor")}
+    digest.update(json.dumps(scale, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def part_digest(*parts: nn.Module | None) -> str:

@@ -23,7 +23,7 @@ from pipeline.diffusion.modules.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.training.data.encoded import EncodedBatch, part_digest
+from pipeline.training.data.encoded import EncodedBatch, latent_digest
 from pipeline.training.data.store import SampleBatch
 from pipeline.training.trainer import Task
 from scene.errors import InputError
@@ -314,7 +314,7 @@ class ViewTask(Task[EncodedBatch]):
 
     def state(self) -> dict[str, Any]:
         """Which VAE the latents are of."""
-        return {"vae": part_digest(self.model.vae)}
+        return {"vae": latent_digest(self.model.vae)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Refuse to go on with another VAE.
@@ -322,7 +322,7 @@ class ViewTask(Task[EncodedBatch]):
         Raises:
             InputError: its latents mean something else.
         """
-        if state["vae"] != part_digest(self.model.vae):
+        if state["vae"] != latent_digest(self.model.vae):
             raise InputError(
                 "the training began with another VAE: its latents mean something else to the U-Net",
                 fix="Put that VAE back, or begin a fresh model without --resume.",

@@ -165,7 +165,9 @@ def test_stores_belong_to_the_weights_that_made_them(model: ViewDiffusion, sampl
     with torch.no_grad():
         model.unet.conv_in.weight += 1
         assert folder() == first.folder
-        model.vae.decoder.conv_out.bias += 1
+        model.vae.decoder.conv_out.bias += 1  # latents keep their meaning
+        assert folder() == first.folder
+        model.vae.encoder.conv_out.bias += 1
         second = folder()
         assert model.coarse is not None
         next(iter(model.coarse.parameters())).add_(1)

@@ -20,6 +20,7 @@ from pipeline.diffusion.modules.latents import (
     vae_factor,
     vae_fold,
 )
+from pipeline.training.data.encoded import latent_digest, part_digest
 from pipeline.training.data.store import SampleStore
 from pipeline.training.tasks import vae as module
 from pipeline.training.tasks.vae import (
@@ -30,6 +31,7 @@ from pipeline.training.tasks.vae import (
     disc_error,
     disc_pictures,
     nano_vae,
+    outline_error,
     recoloured,
     reconstruction_scores,
 )
@@ -228,6 +230,36 @@ def test_disc_error_is_that_of_the_colours_inside(monkeypatch: pytest.MonkeyPatc
     assert disc_error(vae) == pytest.approx(0, abs=1e-4)
     monkeypatch.setattr(module, "decode_latents", lambda vae, image: image * 0.9)
     assert disc_error(vae) == pytest.approx(12.75, abs=1e-3)  # every channel of every corner is 5 % off its end
+
+
+def test_only_pixels_at_the_outline_decide_its_error() -> None:
+    truth = torch.full((1, 1, 16, 16), -1.0)
+    truth[..., 4:12, 4:12] = 1
+    truth[..., 3, 4:12] = 0.2  # the outline crosses these
+    assert float(outline_error(4 * truth, truth)) < 0.1
+    wrong = 4 * truth.clone()
+    wrong[..., 3, 4:12] = -0.5
+    near = float(outline_error(wrong, truth))
+    assert near > 3 * float(outline_error(4 * truth, truth))
+    wrong[..., 12:, :] = 3  # far from it, left to the other terms
+    assert float(outline_error(wrong, truth)) == pytest.approx(near)
+    whole = torch.ones(1, 1, 8, 8)
+    assert float(outline_error(whole, whole)) == 0
+
+
+def test_the_decoder_is_trained_alone(small_store: SampleStore, tmp_path: Path) -> None:
+    vae = small_vae()
+    vae.register_to_config(latents_mean=[0.1] * 4, latents_std=[2.0] * 4)
+    pictures = small_store.batch_all().source
+    task = VaeTask(vae, [small_store], pictures, 4, CPU, VaeLoss(outline=1.0), decoder_only=True)
+    meaning, whole = latent_digest(vae), part_digest(vae)
+    values = losses(task, 10)
+    assert values[-1] < values[0]
+    assert all(p.grad is None for p in (*vae.encoder.parameters(), *vae.quant_conv.parameters()))
+    task.save(tmp_path)
+    saved = load_part(AutoencoderKL, tmp_path)
+    assert latent_digest(saved) == meaning
+    assert part_digest(saved) != whole
 
 
 def test_the_steered_weight_goes_on(make_task: Callable[..., VaeTask]) -> None:
