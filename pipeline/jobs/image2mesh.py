@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from scene.errors import InputError, OutputError, ViewloomError, unexpected
 from scene.files import reading
 from scene.resources import default_weights
 
+_LOG = logging.getLogger("viewloom")
 _SHARES = {"prepare": 0.03, "views": 0.5, "surface": 0.3, "asset": 0.17}
 _VIEW_SHARES = {"prepare": 0.05, "views": 0.95}
 """Usual fractions of a photo's time."""
@@ -41,6 +43,7 @@ def image2mesh(
     *,
     mask: Path | None = None,
     reporter: Heard = None,
+    done: Callable[[ItemResult], None] | None = None,
 ) -> list[ItemResult]:
     """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
 
@@ -54,12 +57,13 @@ def image2mesh(
         mask: of the photo, if there is just one.
         reporter: told of the progress: a reporter, or a function that is called with where the job stands; without,
             the ``viewloom`` logger is.
+        done: called with each photo's result as soon as it is there.
 
     Raises:
         InputError: no photos, a folder without any, a mask for several photos, or a device that is not there.
         CheckpointError: the weights cannot be found.
     """
-    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True).run(out)
+    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True).run(out, done)
 
 
 def make_views(
@@ -69,12 +73,13 @@ def make_views(
     *,
     mask: Path | None = None,
     reporter: Heard = None,
+    done: Callable[[ItemResult], None] | None = None,
 ) -> list[ItemResult]:
     """Turn every photo into a capture folder of views, ``out/NAME/views``; as :func:`image2mesh` without the mesh.
 
     An asset that was made of the same views stays, with its manifest and report.
     """
-    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=False).run(out)
+    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=False).run(out, done)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class _PhotoJob:
         model.check()
         return cls(listed, settings, mask, model, told, with_mesh)
 
-    def run(self, out: Path) -> list[ItemResult]:
+    def run(self, out: Path, done: Callable[[ItemResult], None] | None = None) -> list[ItemResult]:
         """Every photo by itself: one that fails carries its error and does not stop the others."""
         results: list[ItemResult] = []
         one_object = SameObject()
@@ -139,6 +144,8 @@ class _PhotoJob:
             else:
                 results.append(result)
                 self.reporter.finished()
+            if done is not None:
+                _tell(done, results[-1])
         return results
 
     def run_item(self, photo: Path, folder: Path, one_object: SameObject) -> ItemResult:
@@ -189,6 +196,13 @@ class _PhotoJob:
     def _note_all(self, texts: Sequence[str]) -> None:
         for text in texts:
             self.reporter.note(text)
+
+
+def _tell(done: Callable[[ItemResult], None], result: ItemResult) -> None:
+    try:
+        done(result)
+    except Exception:  # noqa: BLE001 - logged with its traceback; whoever listens must not cost the photos that follow
+        _LOG.exception("the function that is told of results failed")
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

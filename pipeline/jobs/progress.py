@@ -213,6 +213,8 @@ class ConsoleReporter:
             _LeftColumn(self._left),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
+            # Results go to standard output: through the bars if that is the terminal too, else where they are read.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._work = Work()
         self._task: TaskID | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jaxtyping
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.jobs.item_result import ItemResult
 from pipeline.training.procedural import random_object
 from scene.camera import orbit_camera
 from scene.render import MeshRenderer
@@ -61,3 +63,16 @@ def code_of(*arguments: str | Path) -> int:
         return main([str(a) for a in arguments])
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else -1
+
+
+def job_of(results: Iterable[ItemResult]) -> Callable[..., list[ItemResult]]:
+    """A job with these results, each told as it is drawn."""
+
+    def job(*_: object, done: Callable[[ItemResult], None], **__: object) -> list[ItemResult]:
+        told = []
+        for result in results:
+            told.append(result)
+            done(result)
+        return told
+
+    return job

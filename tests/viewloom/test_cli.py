@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from scene.errors import InputError
 from scene.resources import shipped
 from scene.view import View
 from scene.viewset import ViewSet
-from tests.viewloom.conftest import code_of
+from tests.viewloom.conftest import code_of, job_of
 from viewloom.commands.image2mesh import Image2Mesh
 from viewloom.commands.output import ShownItems
 from viewloom.commands.parsing import parse
@@ -208,11 +208,26 @@ def test_json_prints_a_line_for_each_item(
     good = ItemResult("a", tmp_path / "a", asset=tmp_path / "a" / "a.glb", warnings=("Line\nbreak.",))
     bad = ItemResult("b", tmp_path / "b", error=InputError("no object", fix="Give a mask."))
     for results, code in (([good], 0), ([bad], 2), ([good, bad, good], 2)):
-        monkeypatch.setattr(JOB, lambda *_, results=results, **__: results)
+        monkeypatch.setattr(JOB, job_of(results))
         assert code_of("image2mesh", "a.png", "--json") == code
         out, err = capsys.readouterr()
         assert [json.loads(line) for line in out.splitlines()] == [result.as_dict() for result in results]
         assert ("no object" in err) == (bad in results)
+
+
+def test_an_interrupted_run_has_told_what_it_finished(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = ItemResult("a", tmp_path / "a", asset=tmp_path / "a" / "a.glb")
+
+    def results() -> Iterator[ItemResult]:
+        yield good
+        raise KeyboardInterrupt
+
+    for flags, wanted in (((), f"{good.asset}  (report: None)\n"), (("--json",), json.dumps(good.as_dict()) + "\n")):
+        monkeypatch.setattr(JOB, job_of(results()))
+        assert code_of("image2mesh", "a.png", "b.png", *flags) == 130
+        assert capsys.readouterr().out == wanted
 
 
 def test_verbose_shows_log_records_of_the_project_only(
@@ -251,7 +266,7 @@ def test_what_was_parsed_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_pa
     calls = []
 
     def remember(name: str) -> Callable[..., list[ItemResult]]:
-        return lambda photos, out, settings, *, mask, reporter: (
+        return lambda photos, out, settings, *, mask, reporter, done: (
             calls.append((name, photos, out, settings.device, mask)) or [ItemResult("a", tmp_path)]
         )
 

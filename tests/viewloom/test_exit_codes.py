@@ -12,7 +12,7 @@ import pytest
 import viewloom
 from pipeline.jobs.item_result import ItemResult
 from scene.errors import InputError, OutputError, SettingsError, ViewloomError
-from tests.viewloom.conftest import code_of
+from tests.viewloom.conftest import code_of, job_of
 from viewloom.cli import main
 
 pytestmark = pytest.mark.usefixtures("as_in_production")
@@ -124,11 +124,11 @@ def test_an_output_that_cannot_be_written_exits_with_2(
 def test_our_faults_exit_with_1_and_others_with_2(
     error: ViewloomError, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(JOB, lambda *_, **__: [ItemResult("a", tmp_path, error=error)])
+    monkeypatch.setattr(JOB, job_of([ItemResult("a", tmp_path, error=error)]))
     assert code_of("image2mesh", "a.png", "-o", "out") == code
     assert capsys.readouterr().err.splitlines()[-1] == "viewloom: it broke."
     done = ItemResult("a", tmp_path, views=tmp_path / "views", report=tmp_path / "report.html")
-    monkeypatch.setattr(JOB, lambda *_, **__: [done, ItemResult("b", tmp_path, error=error)])
+    monkeypatch.setattr(JOB, job_of([done, ItemResult("b", tmp_path, error=error)]))
     assert code_of("image2mesh", "a.png", "b.png", "-o", "out") == code
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'views'}  (report: {tmp_path / 'report.html'})\n"
@@ -143,7 +143,7 @@ def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
 def test_debug_shows_where_every_photo_of_several_failed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def results(*_: object, **__: object) -> list[ItemResult]:
+    def results() -> list[ItemResult]:
         out = []
         for name in ("a", "b"):
             try:
@@ -152,7 +152,7 @@ def test_debug_shows_where_every_photo_of_several_failed(
                 out.append(ItemResult(name, tmp_path, error=error))
         return out
 
-    monkeypatch.setattr(JOB, results)
+    monkeypatch.setattr(JOB, job_of(results()))
     assert code_of("image2mesh", "a.png", "b.png", "-o", "out") == 1
     assert "Traceback" not in capsys.readouterr().err
     assert code_of("image2mesh", "a.png", "b.png", "-o", "out", "--debug") == 1

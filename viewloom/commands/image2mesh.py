@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from viewloom.commands.output import started, summary
+from viewloom.commands.output import Results, started
 from viewloom.commands.parsing import Formats, with_formats
 from viewloom.commands.photos import PhotoCommand
 
@@ -24,8 +24,9 @@ class Image2Mesh(PhotoCommand):
         """Run the job and print a line for each photo."""
         settings = self.chosen
         settings = replace(settings, glb=with_formats(settings.glb, self.format))
+        results = Results(self.shown)
         with started("image2mesh", self.shown) as reporter:
             from pipeline.jobs.image2mesh import image2mesh
 
-            results = image2mesh(self.photos, self.out, settings, mask=self.mask, reporter=reporter)
-        return summary(results, self.shown)
+            image2mesh(self.photos, self.out, settings, mask=self.mask, reporter=reporter, done=results.add)
+        return results.exit_code()

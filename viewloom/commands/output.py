@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,30 +75,42 @@ def _logged(reporter: ConsoleReporter, *, verbose: bool) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def summary(results: Sequence[ItemResult], shown: ShownItems) -> int:
-    """Print a line for each item; returns the exit code.
+class Results:
+    """Prints a line for each item as soon as it is there, so that an interrupted run has told what it finished.
 
-    Raises:
-        ViewloomError: that of the only item, if it failed.
+    Args:
+        shown: how.
     """
-    failed = [result.error for result in results if result.error is not None]
-    if shown.json:
-        for result in results:
-            print(json.dumps(result.as_dict()))
-    if len(results) == 1 and failed:
-        raise failed[0]
-    for result in results:
-        if result.error is None:
-            if not shown.json:
-                print(_line(result))
-        else:
-            print(f"{result.name}: failed: {result.error}", file=sys.stderr)
-            if shown.debug:
-                traceback.print_exception(result.error)
-    if failed:
-        print(f"{len(failed)} of {len(results)} failed", file=sys.stderr)
-        return max(error.exit_code for error in failed)
-    return 0
+
+    def __init__(self, shown: ShownItems) -> None:
+        self._shown = shown
+        self._all: list[ItemResult] = []
+
+    def add(self, result: ItemResult) -> None:
+        """Print the item's line; of failed ones only with ``--json``: why, is said at the end."""
+        self._all.append(result)
+        if self._shown.json:
+            print(json.dumps(result.as_dict()), flush=True)
+        elif result.error is None:
+            print(_line(result), flush=True)
+
+    def exit_code(self) -> int:
+        """Say what failed; returns the exit code.
+
+        Raises:
+            ViewloomError: that of the only item, if it failed.
+        """
+        failed = [(result, result.error) for result in self._all if result.error is not None]
+        if len(self._all) == 1 and failed:
+            raise failed[0][1]
+        for result, error in failed:
+            print(f"{result.name}: failed: {error}", file=sys.stderr)
+            if self._shown.debug:
+                traceback.print_exception(error)
+        if failed:
+            print(f"{len(failed)} of {len(self._all)} failed", file=sys.stderr)
+            return max(error.exit_code for _, error in failed)
+        return 0
 
 
 def _line(result: ItemResult) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from pipeline.jobs.settings import Corners, MaskSource, ReconstructSettings
-from viewloom.commands.output import ShownItems, ShownItemsFlags, started, summary
+from viewloom.commands.output import Results, ShownItems, ShownItemsFlags, started
 from viewloom.commands.parsing import DEFAULT_OUT, Formats, GivenName, OwnOut, with_formats
 
 
@@ -56,4 +56,6 @@ class Reconstruct:
 
             out = DEFAULT_OUT / capture_name(self.capture) if self.out is None else self.out
             result = reconstruct(self.capture, out, settings, reporter=reporter)
-        return summary([result], self.shown)
+        results = Results(self.shown)
+        results.add(result)
+        return results.exit_code()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from viewloom.commands.output import started, summary
+from viewloom.commands.output import Results, started
 from viewloom.commands.photos import PhotoCommand
 
 
@@ -17,8 +17,9 @@ class Views(PhotoCommand):
 
     def run(self) -> int:
         """Run the job and print a line for each photo."""
+        results = Results(self.shown)
         with started("views", self.shown) as reporter:
             from pipeline.jobs.image2mesh import make_views
 
-            results = make_views(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter)
-        return summary(results, self.shown)
+            make_views(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter, done=results.add)
+        return results.exit_code()

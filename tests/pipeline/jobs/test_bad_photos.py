@@ -22,6 +22,7 @@ from pipeline.diffusion import generate
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs import runner
 from pipeline.jobs.image2mesh import folder_names, image2mesh, make_views
+from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.settings import Image2MeshSettings
 from pipeline.jobs.stages.prepare import PrepareStage
 from scene.errors import CheckpointError, InputError, ViewloomError
@@ -51,8 +52,15 @@ def test_one_bad_photo_fails_alone(
     text.write_text("no picture")
     Image.new("RGBA", (32, 32)).save(glass)
     bad = [text, tmp_path / "gone.png", glass]
-    results = image2mesh([*bad, photo], tmp_path / "out", settings, reporter=heard)
+    told: list[ItemResult] = []
+
+    def listen(result: ItemResult) -> None:
+        told.append(result)
+        raise RuntimeError("whoever listens is broken")  # costs none of the photos that follow
+
+    results = image2mesh([*bad, photo], tmp_path / "out", settings, reporter=heard, done=listen)
     assert [r.name for r in results] == ["text", "gone", "glass", "toy"]
+    assert told == results
     expected = ["cannot be read as a picture", "there is no such photo", "fully transparent"]
     for result, path, message in zip(results, bad, expected, strict=False):
         assert isinstance(result.error, InputError)

@@ -245,3 +245,16 @@ def test_a_listener_that_fails_costs_nothing(caplog: pytest.LogCaptureFixture) -
     with one_item(reporter_of(fails), "a"):
         pass
     assert "a bug of the caller" in caplog.text
+
+
+def test_results_beside_bars_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bars are on the terminal, results are piped elsewhere."""
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with ConsoleReporter(console) as reporter:
+        reporter.item("a")
+        reporter.stage("views", cached=False)
+        print("a result")
+        reporter.finished()
+    assert capsys.readouterr().out == "a result\n"
+    assert "views" in console.file.getvalue()
+    assert "a result" not in console.file.getvalue()
