@@ -116,6 +116,10 @@ class GlbSettings:
     """Show colours as they are (KHR_materials_unlit) instead of reacting to the scene's light."""
     evidence: Literal["attribute", "none"] = "attribute"
     """Where each vertex's colour comes from (seen, mirrored, generated, invented): a vertex attribute of the GLB."""
+    scale: Literal["fit", "capture"] = "fit"
+    """fit: the longest side as set; capture: the size that the capture's own units say, taken as metres."""
+    with_camera: bool = False
+    """Put the photos' cameras into the GLB, for viewers that can stand where a photo was taken."""
     formats: tuple[Format, ...] = ("glb",)
     """Files to write; the GLB always comes with them."""
 

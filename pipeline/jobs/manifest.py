@@ -12,6 +12,10 @@ from pipeline.jobs.stages.asset import AssetReport
 from scene.backends import version_of
 from scene.files import write_text
 
+_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_OF_CAPTURES, _OF_PHOTOS = "computationalCapture", "compositeWithTrainedAlgorithmicMedia"
+"""Many photos made into one by computation; a photo completed by what a trained model drew."""
+
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
@@ -46,11 +50,13 @@ class Manifest:
     def extras(self) -> dict[str, Any]:
         """The part of it that the GLB itself carries along."""
         return {
+            # The IPTC's words, as asked for where generated media must be marked.
+            "digitalSourceType": _SOURCE_TYPE + (_OF_CAPTURES if self.photo is None else _OF_PHOTOS),
             "manifest": {
                 "licence": (self.weights or {}).get("licence"),
                 "versions": self.versions,
                 "seed": self.settings.get("views", {}).get("sampling", {}).get("seed"),
-            }
+            },
         }
 
     def add_asset(self, file: str, digest: str, report: AssetReport) -> None:

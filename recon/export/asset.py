@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,42 @@ from recon.mesh.health import MeshHealth, mesh_health
 from recon.mesh.topology import remove_unreferenced_vertices
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
-from scene.camera import Mat4, apply_transform, gltf_from_world
+from scene.camera import Camera, Mat4, apply_transform, gltf_from_world
 from scene.errors import InputError
 from scene.mesh import Faces, Vertices, area_normals
+
+
+@dataclass(frozen=True, eq=False)
+class AssetCamera:
+    """Where a photo of the asset was taken from.
+
+    Args:
+        name: of the photo.
+        pose: camera-to-asset, a rigid motion, OpenGL and glTF camera axes.
+        fov_y: vertical field of view, radians.
+        aspect: width over height.
+    """
+
+    name: str
+    pose: Mat4
+    fov_y: float
+    aspect: float
+
+    @classmethod
+    def of(cls, name: str, camera: Camera) -> AssetCamera:
+        """Of a camera whose world is the asset's frame; its principal point is taken to be the middle."""
+        return cls(name, camera.c2w, 2 * math.atan(camera.height / (2 * camera.fy)), _aspect(camera))
+
+    def moved(self, matrix: Mat4) -> AssetCamera:
+        """The camera after a similarity of the asset."""
+        pose = matrix @ self.pose
+        pose[:3, :3] /= np.cbrt(np.linalg.det(pose[:3, :3]))
+        return replace(self, pose=pose)
+
+
+def _aspect(camera: Camera) -> float:
+    """Width over height of what is seen: pixels need not be square."""
+    return camera.width / camera.fx * camera.fy / camera.height
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +70,8 @@ class Asset:
         extras: metadata that files carry along where they can.
         generator: named in files.
         evidence: where each vertex's colour comes from, of 255; see :data:`recon.texture.evidence.KINDS`.
+        cameras: of photos, for viewers that can stand where they were taken.
+        frame: what its numbers mean, in words.
         jpeg: the texture as it stood in a file that was read: packed again, it would lose each time.
     """
 
@@ -50,10 +86,17 @@ class Asset:
     generator: str = "viewloom"
     jpeg: bytes | None = None
     evidence: UInt8[np.ndarray, "v 4"] | None = None
+    cameras: tuple[AssetCamera, ...] = ()
+    frame: str = "metres, +Y up, front to +Z"
 
 
-def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
+def asset_transform(vertices: Vertices, settings: GlbSettings, units: float | None = None) -> Mat4:
     """World (z up) to asset: +Y up, front to +Z, longest side as set, bottom centre at the origin.
+
+    Args:
+        vertices: in the world.
+        settings: of the placement.
+        units: metres of a unit of the world, where its true size is kept.
 
     Raises:
         InputError: the vertices are not finite, or a single point.
@@ -66,7 +109,7 @@ def asset_transform(vertices: Vertices, settings: GlbSettings) -> Mat4:
     longest = float((high - low).max())
     if not longest > 0:
         raise InputError("a mesh without extent cannot be exported")
-    scale = settings.longest_side / longest
+    scale = settings.longest_side / longest if units is None else units
     matrix = np.eye(4) * scale
     matrix[:3, 3] = -scale * np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
     matrix[3, 3] = 1
@@ -79,6 +122,7 @@ def to_asset_frame(
     extras: dict[str, Any] | None = None,
     generator: str = "viewloom",
     normalised_from_world: Mat4 | None = None,
+    cameras: Mapping[str, Camera] | None = None,
 ) -> Asset:
     """The mesh in the asset's frame.
 
@@ -89,6 +133,7 @@ def to_asset_frame(
         generator: named in files.
         normalised_from_world: how the world was brought into the mesh's frame, if it was; ``world_from_asset`` then
             leads back into that world.
+        cameras: of photos, by name; they become part of the asset if the settings ask for that.
 
     Raises:
         InputError: the mesh has no extent, no triangle with an area, or numbers that are not finite; or the extras
@@ -97,7 +142,9 @@ def to_asset_frame(
     extras = dict(extras or {})
     _require_json(extras, "extras")
     back = np.eye(4) if normalised_from_world is None else np.linalg.inv(normalised_from_world)
-    matrix = asset_transform(mesh.vertices, settings)
+    units = float(np.cbrt(abs(np.linalg.det(back[:3, :3])))) if settings.scale == "capture" else None
+    matrix = asset_transform(mesh.vertices, settings, units)
+    seen_from = (cameras or {}) if settings.with_camera else {}
     vertices = apply_transform(matrix, mesh.vertices).astype(np.float32)
     turned = mesh.normals @ gltf_from_world(np.radians(settings.front_azimuth_deg))[:3, :3].T
     faces = mesh.faces[_has_area(vertices, mesh.faces)]
@@ -117,6 +164,7 @@ def to_asset_frame(
         extras,
         generator,
         evidence=None if settings.evidence == "none" or mesh.evidence is None else _in_bytes(mesh.evidence),
+        cameras=tuple(AssetCamera.of(name, camera).moved(matrix) for name, camera in seen_from.items()),
     )
 
 
@@ -146,11 +194,15 @@ def halved(texture: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, 
 
 def asset_health(asset: Asset) -> MeshHealth:
     """Count what can be wrong with an asset, its chart borders closed again; lengths in metres."""
+    return mesh_health(*remove_unreferenced_vertices(*welded(asset)))
+
+
+def welded(asset: Asset) -> tuple[Vertices, Faces]:
+    """Vertices and as many faces as before, chart borders closed."""
     # Vertices that a chart border doubled share position and normal; sheets that only touch have normals of their own.
     rows = np.concatenate([asset.vertices, asset.normals], axis=1)
     _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    faces = same.reshape(-1)[asset.faces]
-    return mesh_health(*remove_unreferenced_vertices(asset.vertices[first].astype(np.float64), faces))
+    return asset.vertices[first].astype(np.float64), same.reshape(-1)[asset.faces]
 
 
 def health_line(health: MeshHealth) -> str:

@@ -12,9 +12,11 @@ from recon.export.asset import Asset, asset_health, halved, health_line, jpeg_of
 from recon.export.glb import glb_of
 from recon.export.glb_read import read_glb
 from recon.export.obj import obj_files
+from recon.export.placement import in_frame, in_size, without_inner_walls
 from recon.export.ply import ply_bytes, stl_bytes
 from recon.export.usdz import usdz_bytes
 from recon.export.validate import GlbReport, validate_glb
+from recon.file_frame import PRINTING, AssetSize, FileFrame
 from recon.mesh.health import MeshHealth
 from recon.profiles import BUDGETED, FORMATS, Format, LimitCheck, Profile, limit_checks, packings
 from recon.settings import GlbSettings
@@ -33,18 +35,20 @@ class _Writer:
     Args:
         build: from the asset, its texture and the file's name without ending.
         has_texture: whether the texture goes into the files.
+        frame: what its numbers mean unless another is asked for; None where the format itself says it.
     """
 
     build: _Build
     has_texture: bool
+    frame: FileFrame | None = FileFrame()
 
 
 _WRITERS: Mapping[Format, _Writer] = {
-    "glb": _Writer(lambda asset, jpeg, name: {f"{name}.glb": glb_of(asset, jpeg)}, True),
+    "glb": _Writer(lambda asset, jpeg, name: {f"{name}.glb": glb_of(asset, jpeg)}, True, None),
     "obj": _Writer(obj_files, True),
     "ply": _Writer(lambda asset, jpeg, name: {f"{name}.ply": ply_bytes(asset)}, False),
-    "stl": _Writer(lambda asset, jpeg, name: {f"{name}.stl": stl_bytes(asset)}, False),
-    "usdz": _Writer(lambda asset, jpeg, name: {f"{name}.usdz": usdz_bytes(asset, jpeg)}, True),
+    "stl": _Writer(lambda asset, jpeg, name: {f"{name}.stl": stl_bytes(asset)}, False, PRINTING),
+    "usdz": _Writer(lambda asset, jpeg, name: {f"{name}.usdz": usdz_bytes(asset, jpeg)}, True, None),
 }
 
 
@@ -61,6 +65,7 @@ class Exported:
         limits: those of the profile, if there is one, and whether they are kept.
         jpeg_quality: what the texture was packed with; None where there is none or it was kept as it stood in a file.
         texture: longer side in pixels; None for formats without a texture.
+        inner_walls: of cavities, left out of files for printing.
     """
 
     path: Path
@@ -71,6 +76,7 @@ class Exported:
     limits: tuple[LimitCheck, ...]
     jpeg_quality: int | None
     texture: int | None
+    inner_walls: int = 0
 
     @property
     def broken_limits(self) -> tuple[str, ...]:
@@ -94,7 +100,8 @@ class Exported:
         }
 
     def __str__(self) -> str:
-        return f"{self.path.name}: {health_line(self.health)}, {self.size / 1e6:.2f} MB"
+        left = f", {self.inner_walls} inner walls left out" if self.inner_walls else ""
+        return f"{self.path.name}: {health_line(self.health)}, {self.size / 1e6:.2f} MB{left}"
 
 
 def format_of(path: Path) -> Format:
@@ -125,6 +132,7 @@ def export_mesh(
     profile: Profile | None = None,
     may_shrink: bool = True,
     khronos: bool | None = None,
+    frame: FileFrame | None = None,
 ) -> Exported:
     """Write a mesh in the format of the path's ending, check it if it is a GLB, and compare it with a profile.
 
@@ -140,9 +148,11 @@ def export_mesh(
         profile: the limits, if there are any.
         may_shrink: whether the texture may be made smaller than it is.
         khronos: see :func:`recon.export.validate.validate_glb`.
+        frame: what the file's numbers mean; by default millimetres and +Z up for STL, which only printing uses, and
+            metres and +Y up else. GLB and USDZ say theirs themselves and have no other.
 
     Raises:
-        InputError: the ending is unknown, or the mesh or the extras cannot be written.
+        InputError: the ending is unknown, the format has no other frame, or the mesh or the extras cannot be written.
         OutputError: the folder cannot be written, or the disk is full; what was there before is still there.
         ViewloomError: the GLB that was written is not sound.
     """
@@ -151,6 +161,17 @@ def export_mesh(
     asset = (
         mesh if isinstance(mesh, Asset) else to_asset_frame(mesh, settings, extras, generator, normalised_from_world)
     )
+    if frame is not None and writer.frame is None:
+        raise InputError(
+            f"{format.upper()} files are in metres with +Y up by definition",
+            where=path,
+            fix="Give --units and --up with obj, ply or stl.",
+        )
+    health, inner = asset_health(asset), 0
+    if format == "stl":
+        asset, inner = without_inner_walls(asset)
+    if writer.frame is not None:
+        asset = in_frame(asset, frame or writer.frame)
     whole = max(asset.texture.shape[:2])
     tries = packings(settings.jpeg_quality, whole, profile if format in BUDGETED else None, may_shrink)
     for number, (quality, side) in enumerate(tries):
@@ -172,20 +193,31 @@ def export_mesh(
         tuple(path.parent / name for name in files),
         size,
         report,
-        asset_health(asset),
+        health,
         limits,
         quality if writer.has_texture and not kept else None,
         side if writer.has_texture else None,
+        inner,
     )
 
 
-def export_glb(source: Path, path: Path, *, profile: Profile | None = None, khronos: bool | None = None) -> Exported:
+def export_glb(
+    source: Path,
+    path: Path,
+    *,
+    profile: Profile | None = None,
+    khronos: bool | None = None,
+    frame: FileFrame | None = None,
+    size: AssetSize = AssetSize(),
+) -> Exported:
     """Write a GLB of viewloom's in another format, or in the same one within another profile.
 
     Args:
         source: the GLB.
         path: the file; its ending says the format.
         profile: the limits, if there are any; a larger texture is reduced to the profile's.
+        frame: see :func:`export_mesh`.
+        size: how large it becomes.
         khronos: see :func:`recon.export.validate.validate_glb`.
 
     Raises:
@@ -194,10 +226,10 @@ def export_glb(source: Path, path: Path, *, profile: Profile | None = None, khro
         ViewloomError: the GLB that was written is not sound.
     """
     format_of(path)
-    asset = read_glb(source)
+    asset = in_size(read_glb(source), size)
     if profile is not None and max(asset.texture.shape[:2]) > profile.texture:
         asset = replace(asset, texture=halved(asset.texture, profile.texture), jpeg=None)
-    return export_mesh(path, asset, profile=profile, khronos=khronos)
+    return export_mesh(path, asset, profile=profile, khronos=khronos, frame=frame)
 
 
 def _write_checked(path: Path, format: Format, files: Mapping[str, bytes], khronos: bool | None) -> GlbReport | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recon.export.asset import Asset, jpeg_of, to_asset_frame
+from recon.export.asset import Asset, AssetCamera, jpeg_of, to_asset_frame
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
 from scene.camera import Mat4
@@ -121,8 +121,8 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
     content: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": asset.generator, "extras": extras},
         "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": "object"}],
+        "scenes": [{"nodes": list(range(1 + len(asset.cameras)))}],
+        "nodes": [{"mesh": 0, "name": "object"}, *map(_camera_node, range(len(asset.cameras)), asset.cameras)],
         "meshes": [
             {"name": "object", "primitives": [{"attributes": attributes, "indices": indices, "material": 0, "mode": 4}]}
         ],
@@ -134,6 +134,8 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
         "accessors": build.accessors,
         "bufferViews": build.views,
     }
+    if asset.cameras:
+        content["cameras"] = [_camera(camera) for camera in asset.cameras]
     if asset.unlit:
         content["extensionsUsed"] = ["KHR_materials_unlit"]
     build.blob.extend(b"\0" * (-len(build.blob) % 4))
@@ -147,6 +149,18 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
         + bytes(build.blob)
     )
     return struct.pack("<III", 0x46546C67, 2, 12 + len(body)) + body
+
+
+def _camera(camera: AssetCamera) -> dict[str, Any]:
+    # Nearer than a hundredth of its distance from the origin nothing of the asset can be.
+    near = max(float(np.linalg.norm(camera.pose[:3, 3])) / 100, 1e-6)
+    lens = {"yfov": camera.fov_y, "aspectRatio": camera.aspect, "znear": near}
+    return {"name": camera.name, "type": "perspective", "perspective": lens}
+
+
+def _camera_node(number: int, camera: AssetCamera) -> dict[str, Any]:
+    # Column by column; rounded, so that a rotation's noise does not make the bytes differ between processors.
+    return {"camera": number, "name": camera.name, "matrix": np.round(camera.pose.T, 12).reshape(-1).tolist()}
 
 
 def write_glb(

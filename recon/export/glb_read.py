@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recon.export.asset import Asset
+from recon.export.asset import Asset, AssetCamera
 from recon.export.glb_check import ExaminedGlb, examine_glb
 from scene.camera import Mat4
 from scene.errors import InputError
@@ -51,10 +51,10 @@ def _asset(glb: ExaminedGlb) -> Asset:
     content = glb.content
     if content.get("extensionsRequired"):
         raise _OtherKindError(f"needs {', '.join(map(str, content['extensionsRequired']))}")
-    for kind in ("animations", "skins", "cameras"):
+    for kind in ("animations", "skins"):
         if content.get(kind):
             raise _OtherKindError(f"holds {kind}")
-    node = _only(content, "nodes")
+    node, cameras = _nodes(content)
     if set(node) - {"mesh", "name"}:
         raise _OtherKindError(f"has a node with {', '.join(sorted(set(node) - {'mesh', 'name'}))}")
     primitives = _only(content, "meshes")["primitives"]
@@ -87,7 +87,24 @@ def _asset(glb: ExaminedGlb) -> Asset:
         str(content["asset"].get("generator", "unknown")),
         jpeg,
         None if evidence is None else evidence.copy(),
+        cameras,
     )
+
+
+def _nodes(content: dict[str, Any]) -> tuple[dict[str, Any], tuple[AssetCamera, ...]]:
+    """The mesh's node, and the cameras of the others."""
+    nodes, cameras = content["nodes"], content.get("cameras") or []
+    if len(nodes) != 1 + len(cameras):
+        raise _OtherKindError(f"holds {len(nodes)} nodes instead of one, and one for each camera")
+    found = []
+    for number, (node, camera) in enumerate(zip(nodes[1:], cameras, strict=True)):
+        if set(node) != {"camera", "name", "matrix"} or node["camera"] != number or "perspective" not in camera:
+            raise _OtherKindError("has a node that is neither the mesh nor a photo's camera")
+        pose = _matrix(np.array(node["matrix"], np.float64).reshape(4, 4).T)
+        lens = camera["perspective"]
+        assert pose is not None
+        found.append(AssetCamera(str(node["name"]), pose, float(lens["yfov"]), float(lens["aspectRatio"])))
+    return dict(nodes[0]), tuple(found)
 
 
 def _only(content: dict[str, Any], kind: str) -> dict[str, Any]:

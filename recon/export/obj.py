@@ -12,7 +12,7 @@ from recon.export.asset import Asset
 def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
     """The three files of an asset by name, the OBJ first; they refer to each other by name and must stay together.
 
-    OBJ knows no units: lengths are metres, as in the GLB. Its v counts up from the image's bottom row.
+    OBJ knows no units: a comment names those of the asset. Its v counts up from the image's bottom row.
 
     Args:
         asset: the mesh.
@@ -21,7 +21,7 @@ def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
     """
     # Not NAME.jpg: that may well be the photo that the asset was made from.
     stem = _one_word(name)
-    lines = [f"# {_one_line(asset.generator)}; metres, +Y up, front to +Z"]
+    lines = [f"# {_one_line(asset.generator)}; {asset.frame}"]
     if asset.world_from_asset is not None:
         lines.append("# world_from_asset " + " ".join(map(repr, asset.world_from_asset.reshape(-1).tolist())))
     lines += [f"mtllib {stem}.mtl", "o object"]

@@ -20,7 +20,7 @@ _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute
 
 
 def ply_bytes(asset: Asset) -> bytes:
-    """A PLY with normals, sRGB colours sampled from the texture, and texture coordinates; metres.
+    """A PLY with normals, sRGB colours sampled from the texture, and texture coordinates.
 
     Its ``s`` and ``t`` belong to the texture of the other formats, ``t`` counting up from the image's bottom row. The
     file itself holds no picture, nor does it say whether colours are to be lit.
@@ -30,7 +30,7 @@ def ply_bytes(asset: Asset) -> bytes:
     vertices["nx"], vertices["ny"], vertices["nz"] = asset.normals.T
     vertices["red"], vertices["green"], vertices["blue"] = vertex_colours(asset).T
     vertices["s"], vertices["t"] = asset.uv[:, 0], 1 - asset.uv[:, 1]
-    comments = [" ".join(asset.generator.split()) + "; metres, +Y up, front to +Z"]
+    comments = [" ".join(asset.generator.split()) + f"; {asset.frame}"]
     if asset.world_from_asset is not None:
         comments.append("world_from_asset " + " ".join(map(repr, asset.world_from_asset.reshape(-1).tolist())))
     return encode_ply(vertices, asset.faces, comments)
@@ -44,12 +44,12 @@ def vertex_colours(asset: Asset) -> UInt8[np.ndarray, "v 3"]:
 
 
 def stl_bytes(asset: Asset) -> bytes:
-    """A binary STL: triangles and nothing else. The format knows no units; lengths are metres, as in the GLB."""
+    """A binary STL: triangles and nothing else. The format knows no units; its title names those of the asset."""
     corners = asset.vertices[asset.faces]
     normals = area_normals(asset.vertices.astype(np.float64), asset.faces)
     facets = np.zeros(len(corners), _FACET)
     facets["normal"] = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     facets["corners"] = corners
     # A header that began with "solid" would be taken for a text file.
-    title = " ".join(f"STL of {asset.generator}; metres, +Y up, front to +Z".split()).encode("ascii", "replace")
+    title = " ".join(f"STL of {asset.generator}; {asset.frame}".split()).encode("ascii", "replace")
     return title[:80].ljust(80, b" ") + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()

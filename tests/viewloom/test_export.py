@@ -46,7 +46,33 @@ def test_a_glb_becomes_another_format(
     if ending != "usdz":
         mesh = trimesh.load(out, force="mesh")
         assert len(mesh.faces) == 320
-        assert mesh.bounds == pytest.approx(np.array([[-0.15, 0, -0.15], [0.15, 0.3, 0.15]]), abs=2e-3)
+        wanted = np.array([[-0.15, 0, -0.15], [0.15, 0.3, 0.15]])
+        if ending == "stl":  # millimetres, +Z up
+            wanted = 1000 * wanted[:, [0, 2, 1]]
+        assert mesh.bounds == pytest.approx(wanted, rel=1e-2, abs=1e-5)
+
+
+def test_units_axes_and_sizes(glb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def size(ending: str, *flags: str) -> np.ndarray:
+        assert main(["export", str(glb), "-o", str(tmp_path / f"new.{ending}"), *flags]) == 0
+        return np.asarray(trimesh.load(tmp_path / f"new.{ending}", force="mesh").bounds)
+
+    assert size("stl", "--up", "y")[:, 1] == pytest.approx([0, 300], abs=1e-2)
+    assert size("stl", "--units", "m")[:, 2] == pytest.approx([0, 0.3], abs=1e-5)
+    assert size("obj", "--units", "mm", "--up", "z")[:, 2] == pytest.approx([0, 300], abs=1e-2)
+    assert size("glb", "--longest-side", "2")[:, 1] == pytest.approx([0, 2], abs=1e-5)
+    assert size("glb", "--scale", "capture")[:, 1] == pytest.approx([0, 1], abs=1e-5)
+    assert size("glb", "--length", "0,0,0", "0,0,-2", "0.5")[:, 1] == pytest.approx([0, 0.25], abs=1e-5)
+    capsys.readouterr()
+    out = ["export", str(glb), "-o", str(tmp_path / "b.glb")]
+    for flags, said in (
+        (["--units", "mm"], "GLB files are in metres with +Y up by definition"),
+        (["--length", "0,0", "1,1,1", "2"], "'0,0' is no point"),
+        (["--scale", "capture", "--longest-side", "1"], "one size is enough"),
+        (["--longest-side", "-1"], "nothing can be"),
+    ):
+        assert main([*out, *flags]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_profile_is_kept_and_what_is_over_it_is_told(

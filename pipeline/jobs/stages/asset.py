@@ -150,7 +150,7 @@ class AssetStage:
     """
 
     name: ClassVar[str] = "asset"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
 
     capture: StageRun[CaptureFolder]
     surface: StageRun[Surface]
@@ -183,7 +183,8 @@ class AssetStage:
         textured = bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
         moved = views.metadata.get("normalised_from_world")
         world = None if moved is None else np.array(moved, np.float64)
-        asset = to_asset_frame(textured, self.glb, self.extras, self.generator, world)
+        photos = {view.name: view.camera for view in views.views if view.origin == "photo"}
+        asset = to_asset_frame(textured, self.glb, self.extras, self.generator, world, photos)
         # Once each, the GLB first: it is what the job promises.
         exported = [
             export_mesh(

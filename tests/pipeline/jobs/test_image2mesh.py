@@ -133,6 +133,8 @@ def test_the_asset_itself_says_so_too(done: Done) -> None:
     content = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
     assert content["asset"]["generator"].startswith("viewloom")
     assert content["asset"]["extras"]["manifest"] == {"licence": "test", "versions": versions(), "seed": 0}
+    kind = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+    assert content["asset"]["extras"]["digitalSourceType"] == kind
 
 
 def test_no_result_holds_a_path_or_a_time(done: Done, tiny_checkpoint: Path) -> None:

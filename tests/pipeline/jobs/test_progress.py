@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -253,7 +254,7 @@ def test_results_beside_bars_go_to_standard_output(capsys: pytest.CaptureFixture
     with ConsoleReporter(console) as reporter:
         reporter.item("a")
         reporter.stage("views", cached=False)
-        print("a result")
+        sys.stdout.write("a result\n")
         reporter.finished()
     assert capsys.readouterr().out == "a result\n"
     assert "views" in console.file.getvalue()

@@ -30,7 +30,7 @@ from recon.export.usdz import usda_text, usdz_bytes
 from recon.profiles import FORMATS, Format
 from recon.settings import GlbSettings
 from recon.texture.bake import TexturedMesh
-from scene.camera import apply_transform, orbit_camera
+from scene.camera import apply_transform, orbit_camera, y_up_from_z_up
 from scene.mesh import vertex_normals
 from scene.raycast import mesh_caster
 
@@ -101,6 +101,7 @@ def read_back(path: Path) -> Read:
             colours = ply_colours(mesh)
             return Read(vertices, faces, lambda face, weight: np.einsum("nk,nkc->nc", weight, colours[faces[face]]))
         if path.suffix == ".stl":
+            vertices = y_up_from_z_up(vertices) / 1000  # a slicer's millimetres, standing on z = 0
             return Read(vertices, faces, lambda face, weight: np.zeros((len(face), 3)))
         uv, material = np.asarray(mesh.visual.uv), mesh.visual.material
         image = np.asarray(material.baseColorTexture if path.suffix == ".glb" else material.image)
