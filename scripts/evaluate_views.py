@@ -13,13 +13,14 @@ Example: python scripts/evaluate_views.py --objects DATA/meshes_train --samples-
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.evaluation.perceptual import perceptual_distance
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.subjects import near_symmetric, subjects
 from pipeline.evaluation.view_baselines import NearestTraining, mean_images
@@ -28,8 +29,10 @@ from pipeline.evaluation.views import (
     coarse_only,
     copied_photo,
     generated,
+    mapped,
     score_views,
     through_vae,
+    told_the_truth,
     true_samples,
     views_table,
 )
@@ -61,6 +64,8 @@ class Arguments:
     """Score only so many objects, spread evenly over the list."""
     sharpness: float | None = None
     """Factor on the coarse volume's logits, in place of the checkpoint's own."""
+    perceptual: bool = False
+    """Also how different they look to a network that was trained on photos (extra: eval)."""
     ours_only: bool = False
     """Leave out the baselines, but for the coarse volume."""
     device: str = "auto"
@@ -75,7 +80,12 @@ def methods(model: ViewDiffusion, batch: SampleBatch, arguments: Arguments) -> d
     rows: dict[str, Method] = {
         "ours, true camera": lambda k: generated(model, batch, k, sampling, predict=False),
         "ours, predicted camera": lambda k: generated(model, batch, k, sampling, predict=True),
+        "ours, from noise": lambda k: generated(model, batch, k, replace(sampling, strength=1.0), predict=False),
     }
+    if model.conditioning.coarse:
+        rows["ours, from noise, told the true views"] = lambda k: told_the_truth(model, batch, k, sampling)
+    if model.coarse_map is not None:
+        rows["linear map of the coarse volume"] = lambda k: mapped(model, batch, k)
     if mean_of > 1:
         name = f"ours, true camera, mean of {mean_of}"
         rows[name] = lambda k: generated(model, batch, k, sampling, predict=False, mean_of=mean_of)
@@ -104,7 +114,10 @@ def main(arguments: Arguments) -> None:
         model.coarse.register_to_config(sharpness=arguments.sharpness)
     chosen = list(subjects(arguments.objects, arguments.meshes, arguments.limit))
     batch = true_samples(chosen, model.image_size)
-    rows = {name: score_views(method, name, batch) for name, method in methods(model, batch, arguments).items()}
+    distance = perceptual_distance() if arguments.perceptual else None
+    rows = {
+        name: score_views(method, name, batch, distance) for name, method in methods(model, batch, arguments).items()
+    }
     alike = np.array([near_symmetric(subject.mesh) for subject in chosen])
     print(f"\n{len(chosen)} objects x {batch.targets.shape[1]} views, {arguments.sampling}\n")
     print(views_table(rows, np.ones(len(chosen), bool)))
