@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 Alpha = UInt8[np.ndarray, "h w"]
 Solid = Bool[np.ndarray, "h w"]
@@ -22,6 +24,8 @@ _WORTH_TELLING = 0.03
 _BLACK = 24
 _SPECK = 0.01
 """A piece that covers less than this share of the largest is a speck."""
+_PIECE = 0.1
+"""One that covers less than this share of the largest is a small piece."""
 _FAR = 0.05
 """Of the object's longest side: specks that are farther from it do not belong to it."""
 _MOST_SPECKS = 0.05
@@ -53,9 +57,8 @@ def weighed(alpha: Alpha, rgb: UInt8[np.ndarray, "h w 3"], *, is_mask: bool = Fa
         notes.append(f"{what}: it is used at its own scale.")
     alpha, note = _glass_made_solid(alpha, None if is_mask else rgb)
     notes += [] if note is None else [note]
-    alpha, note = _without_specks(alpha)
-    notes += [] if note is None else [note]
-    return alpha, tuple(notes)
+    alpha, said = _without_specks(alpha)
+    return alpha, (*notes, *said)
 
 
 def _percent(value: int) -> str:
@@ -89,37 +92,70 @@ def _glass_made_solid(alpha: Alpha, rgb: UInt8[np.ndarray, "h w 3"] | None) -> t
     )
 
 
-def _without_specks(alpha: Alpha) -> tuple[Alpha, str | None]:
-    """The alpha without small pieces far from the object, and a note if there were any."""
-    solid = (alpha >= 128).astype(np.uint8)
-    count, label, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
-    area = stats[1:, cv2.CC_STAT_AREA].astype(float)
-    if count < 3 or area.max() < 64:
-        return alpha, None
-    small = area < _SPECK * area.max()
-    if not small.any() or area[small].sum() > _MOST_SPECKS * area.sum():
-        return alpha, None
-    corners = stats[1:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(int)
-    ends = corners + stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(int)
-    left_top, right_bottom = corners[~small].min(axis=0), ends[~small].max(axis=0)
-    side = float((right_bottom - left_top).max())
-    # How far each place is from the object, looked at from no closer than needed.
-    step = max(1, max(alpha.shape) // _LOOKED_AT)
-    large = np.zeros(count, np.uint8)
-    large[1:][~small] = 1
-    away = cv2.distanceTransform(1 - large[label[::step, ::step]], cv2.DIST_L2, 5) * step
-    far = np.zeros(count, bool)
-    for k in np.nonzero(small)[0]:
-        (x, y), (right, bottom) = corners[k], ends[k]
-        around = away[y // step : max(y // step + 1, bottom // step), x // step : max(x // step + 1, right // step)]
-        far[1 + k] = float(around.min()) > _FAR * side if around.size else False
-    if not far.any():
-        return alpha, None
-    gone = (cv2.dilate(far[label].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & (large[label] == 0)
-    share = area[far[1:]].sum() / area[~small].sum()
-    pieces = int(far.sum())
-    said = "A speck" if pieces == 1 else f"{pieces} specks"
-    return np.where(gone, 0, alpha).astype(np.uint8), (
-        f"{said} of the cut-out, far from the object and {100 * share:.2g} % of its area, "
-        f"{'was' if pieces == 1 else 'were'} left out."
-    )
+def _without_specks(alpha: Alpha) -> tuple[Alpha, list[str]]:
+    """The alpha without small pieces far from the object; and notes on these, and on larger ones that lie apart."""
+    pieces = _Pieces.of(alpha)
+    largest = float(pieces.area.max(initial=0))
+    if len(pieces.area) < 2 or largest < 64:
+        return alpha, []
+    notes: list[str] = []
+    specks = pieces.far_from(pieces.area >= _SPECK * largest)
+    if pieces.area[specks].sum() > _MOST_SPECKS * pieces.area.sum():
+        specks[:] = False
+    apart = pieces.far_from(pieces.area >= _PIECE * largest) & ~specks & (pieces.area >= _SPECK * largest)
+    if apart.any():
+        notes.append(
+            f"A piece of the cut-out lies apart from the rest and has {100 * pieces.area[apart].max() / largest:.2g} % "
+            "of its area: it is taken for a part of the object, which gets smaller in the frame by it."
+        )
+    if specks.any():
+        many, share = int(specks.sum()), 100 * pieces.area[specks].sum() / pieces.area[~specks].sum()
+        notes.append(
+            f"{'A speck' if many == 1 else f'{many} specks'} of the cut-out, far from the object and {share:.2g} % of "
+            f"its area, {'was' if many == 1 else 'were'} left out."
+        )
+        gone = cv2.dilate(pieces.mask(specks), np.ones((5, 5), np.uint8)) > 0
+        alpha = np.where(gone & (pieces.mask(~specks) == 0), 0, alpha).astype(np.uint8)
+    return alpha, notes
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Connected pieces of what is solid.
+
+    Args:
+        label: number of each pixel's piece, from 1; 0 is background.
+        area: of each piece, pixels.
+        low, high: corners of its bounding box (x, y).
+    """
+
+    label: Int[np.ndarray, "h w"]
+    area: Float[np.ndarray, "n"]
+    low: Int[np.ndarray, "n 2"]
+    high: Int[np.ndarray, "n 2"]
+
+    @classmethod
+    def of(cls, alpha: Alpha) -> _Pieces:
+        _, label, stats, _ = cv2.connectedComponentsWithStats((alpha >= 128).astype(np.uint8), connectivity=8)
+        low = stats[1:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]]
+        sides = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
+        return cls(label, stats[1:, cv2.CC_STAT_AREA].astype(float), low, low + sides)
+
+    def mask(self, chosen: Bool[np.ndarray, "n"]) -> UInt8[np.ndarray, "h w"]:
+        """Where some of the pieces are."""
+        return np.concatenate([[False], chosen]).astype(np.uint8)[self.label]
+
+    def far_from(self, main: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        """Which pieces are far from all of the main ones."""
+        far = np.zeros(len(main), bool)
+        if main.all():
+            return far
+        side = float((self.high[main].max(axis=0) - self.low[main].min(axis=0)).max())
+        # How far each place is, looked at from no closer than needed.
+        step = max(1, max(self.label.shape) // _LOOKED_AT)
+        away = cv2.distanceTransform(1 - self.mask(main)[::step, ::step], cv2.DIST_L2, 5) * step
+        for k in np.nonzero(~main)[0]:
+            (left, top), (right, bottom) = self.low[k] // step, -(-self.high[k] // step)
+            around = away[top:bottom, left:right]
+            far[k] = around.size > 0 and float(around.min()) > _FAR * side
+        return far

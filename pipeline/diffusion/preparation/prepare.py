@@ -128,7 +128,8 @@ def _refuse_strips(path: Path, size: tuple[int, int]) -> None:
 
 def _weighed(rgba: UInt8[np.ndarray, "h w 4"], *, is_mask: bool) -> tuple[UInt8[np.ndarray, "h w 4"], tuple[str, ...]]:
     """The photo with the coverage that its alpha or mask means; an alpha that is the same everywhere means none."""
-    if not is_mask and rgba[..., 3].min() >= 0.8 * rgba[..., 3].max():
+    least, most = int(rgba[..., 3].min()), int(rgba[..., 3].max())
+    if not is_mask and least >= max(128, 0.8 * most):
         return rgba, ()
     alpha, notes = weighed(rgba[..., 3], rgba[..., :3], is_mask=is_mask)
     return (np.dstack([rgba[..., :3], alpha]) if notes else rgba), notes

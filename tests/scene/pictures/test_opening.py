@@ -127,9 +127,6 @@ def test_heic_is_refused_by_name_with_the_fix(heic: Path, monkeypatch: pytest.Mo
 def test_heic_is_read_by_the_package_that_is_there(heic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for the package, which reads everything as one flat picture."""
 
-    class Flat(Image.Image):
-        format = "HEIF"
-
     def register() -> None:
         def factory(stream: object, name: object) -> Image.Image:
             image = Image.new("RGB", (12, 9), (10, 200, 30))

@@ -65,6 +65,13 @@ def test_specks_far_from_the_object_go_and_are_told(
     assert said in notes[0]
 
 
+def test_a_small_piece_apart_from_the_object_stays_and_is_told() -> None:
+    alpha = soft(disc(60) | disc(12, (20, 20)))
+    found, notes = weighed(alpha, RED)
+    assert np.array_equal(found, alpha)
+    assert "lies apart from the rest and has 4 % of its area" in notes[0]
+
+
 def test_an_object_of_many_small_pieces_keeps_them() -> None:
     alpha = soft(disc(20))
     for k in range(40):

@@ -286,6 +286,17 @@ def test_a_faint_layer_is_a_cut_out(tmp_path: Path) -> None:
     assert ["its own scale" in warning for warning in photo.warnings] == [True]
 
 
+def test_a_layer_that_is_faint_all_over_is_a_photo(tmp_path: Path) -> None:
+    """Nothing in its alpha tells the object, which is found by its colours."""
+    mask = disc_mask(120, 160, 35, (60, 70))
+    pixels = np.where(mask[..., None], (180, 40, 30, 90), (235, 235, 230, 90)).astype(np.uint8)
+    photo = prepare_photo(saved(tmp_path, pixels), SETTINGS)
+    assert mask_iou(photo.mask >= 128, mask) > 0.95
+    assert photo.cutout[60, 70, :3].tolist() == [180, 40, 30]
+    assert "its own scale" in photo.warnings[0]
+    assert "found by colour" in photo.warnings[1]
+
+
 def test_what_the_reader_noted_is_told(tmp_path: Path) -> None:
     """Values of 12 bits in 16: the object is as bright as from all 16."""
     mask = disc_mask(120, 160, 35, (60, 70))
