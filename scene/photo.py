@@ -211,10 +211,10 @@ def _finished(
 
 
 def _is_deep_tiff(tags: dict[int, object]) -> bool:
-    """Whether a TIFF has floating-point colours, which Pillow does not know."""
-    kind, bands = tags.get(339), tags.get(277)
+    """Whether a TIFF has floating-point values of a kind that Pillow does not know: colours, or not of 32 bits."""
+    kind, bands, bits = tags.get(339), tags.get(277, 1), tags.get(258)
     floating = kind == 3 or (isinstance(kind, tuple) and 3 in kind)
-    return floating and isinstance(bands, int) and bands >= 3
+    return floating and ((isinstance(bands, int) and bands >= 3) or bits not in (32, (32,)))
 
 
 def _read_deep_tiff(
@@ -230,12 +230,12 @@ def _read_deep_tiff(
     profile = tags.get(34675)
     facts = ColourFacts(profile if isinstance(profile, bytes) and profile else None)
     try:
-        values = upright(deep_colours(path), orientation)
-        made = colours_of(values, depth_of(path, head, None, tags), None, facts.profile is not None)
+        depth = depth_of(path, head, None, tags)
+        made = colours_of(upright(deep_colours(path, depth), orientation), depth, None, facts.profile is not None)
         rgba, notes = _finished(made, facts, target, keep_shape)
     except BROKEN as error:
         raise InputError(
-            f"is a TIFF of floating-point colours that cannot be read ({error})",
+            f"is a TIFF of floating-point numbers that cannot be read ({error})",
             where=path,
             fix="Save it again as PNG or JPEG, in sRGB.",
         ) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from scene.pictures.colour import Curve, encoded
@@ -23,8 +23,9 @@ _BLOCK = 1 << 18
 """Pixels of a picture that are converted at a time."""
 _SCALED = ("PPM", "JPEG2000")
 """Formats whose readers bring what the file says is white to 16 bits."""
-_BITS, _PHOTOMETRIC, _MOST, _FORMAT = 258, 262, 281, 339
-"""TIFF's tags BitsPerSample, PhotometricInterpretation, MaxSampleValue and SampleFormat."""
+_BITS, _PHOTOMETRIC, _MOST, _PLANAR, _FORMAT = 258, 262, 281, 284, 339
+"""TIFF's tags BitsPerSample, PhotometricInterpretation, MaxSampleValue, PlanarConfiguration and SampleFormat."""
+_TURN = 274
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Depth:
         floating: whether values are floating-point numbers.
         inverted: whether 0 is white.
         significant: bits that were measured, if the file says it; they may lie at either end of a value.
+        in_planes: whether each colour is stored by itself.
     """
 
     bits: int = 8
@@ -44,6 +46,7 @@ class Depth:
     floating: bool = False
     inverted: bool = False
     significant: int | None = None
+    in_planes: bool = False
 
 
 class Levelled(NamedTuple):
@@ -70,7 +73,8 @@ def depth_of(path: Path, head: bytes, format: str | None, tags: dict[int, object
     """
     if tags:
         bits, kind = _most_of(tags.get(_BITS)) or 1, _most_of(tags.get(_FORMAT))
-        depth = Depth(int(bits), floating=kind == 3, inverted=_most_of(tags.get(_PHOTOMETRIC)) == 0 and bits > 8)
+        inverted = _most_of(tags.get(_PHOTOMETRIC)) == 0 and bits > 8
+        depth = Depth(int(bits), floating=kind == 3, inverted=inverted, in_planes=tags.get(_PLANAR) == 2)
         most = _most_of(tags.get(_MOST))
         if most is not None and most > 0 and not depth.floating:
             return replace(depth, white=most)
@@ -99,6 +103,8 @@ def to_eight_bit(
         return Levelled(_grey(image, shade), notes, True)
     if depth.bits > 8 and image.mode in ("RGB", "RGBA", "RGBX", "LA"):
         # Pillow keeps the upper 8 bits, which is right if all 16 are used.
+        if depth.in_planes:  # neither Pillow nor OpenCV reads these right
+            raise ValueError("deep colours in separate planes are not read")
         values = _all_bits(path)
         if values is not None and values.dtype == np.uint16:
             values = upright(values, turned)
@@ -109,13 +115,13 @@ def to_eight_bit(
     return Levelled(image if plain else image.convert("RGBA"))
 
 
-def deep_colours(path: Path) -> Shaped[np.ndarray, "h w c"]:
-    """The values of a TIFF whose pixels Pillow does not know, such as floating-point colours.
+def deep_colours(path: Path, depth: Depth) -> Shaped[np.ndarray, "h w c"]:
+    """The values of a TIFF whose pixels Pillow does not know, such as floating-point colours; not turned.
 
     Raises:
         ValueError: this reader does not know them either.
     """
-    values = _all_bits(path)
+    values = None if depth.in_planes or (depth.floating and depth.bits < 32) else _all_bits(path)
     if values is None or values.dtype.kind not in "uf":
         raise ValueError("pixels of a kind that is not read")
     return values
@@ -226,14 +232,29 @@ def _blocks(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
 def _all_bits(path: Path) -> Shaped[np.ndarray, "h w c"] | None:
     """A picture's values with all their bits, colours in the order red, green, blue; None if they cannot be had."""
     try:
-        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, MemoryError, OSError):
+        values = cv2.imdecode(_unturned(np.fromfile(path, np.uint8)), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, IndexError, MemoryError, OSError, ValueError):
         return None
     if values is None:
         return None
     if values.ndim == 2:
         return values[..., None].repeat(3, axis=2)
     return np.ascontiguousarray(values[..., (2, 1, 0, 3)[: values.shape[2]]]) if values.shape[2] in (3, 4) else None
+
+
+def _unturned(data: UInt8[np.ndarray, "n"]) -> UInt8[np.ndarray, "n"]:
+    """A file's bytes, those of a TIFF without its orientation, which OpenCV would apply to some kinds of pixels."""
+    order: Literal["little", "big"] = "little" if data[0] == ord("I") else "big"
+
+    def number(place: int, length: int) -> int:
+        return int.from_bytes(data[place : place + length].tobytes(), order)
+
+    if data[:4].tobytes() in (b"II*\x00", b"MM\x00*"):
+        first = number(4, 4)
+        for entry in range(first + 2, first + 2 + 12 * number(first, 2), 12):
+            if number(entry, 2) == _TURN:
+                data[entry + 8 : entry + 10] = (1, 0) if order == "little" else (0, 1)
+    return data
 
 
 def _significant_bits(path: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ _OTHERS = (
     (b"<html", "HTML"),
 )
 """First bytes of files that are mistaken for photos."""
-_TIFF = (b"II*\x00", b"MM\x00*")
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _DNG_VERSION = 50706
 _RAW_ENDINGS = {".nef", ".nrw", ".arw", ".sr2", ".cr2", ".cr3", ".pef", ".orf", ".rw2", ".raf", ".dng"}
 
@@ -149,11 +150,12 @@ def tiff_tags(path: Path, head: bytes) -> dict[int, object]:
     if head[:4] not in _TIFF:
         return {}
     try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(head[:8])
-        with path.open("rb") as file:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head[: 16 if b"+" in head[:4] else 8])
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's about tags that it skips
             file.seek(directory.next)
             directory.load(file)
-        return dict(directory)
+            return dict(directory)
     except BROKEN:
         return {}
 

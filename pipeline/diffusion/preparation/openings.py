@@ -18,6 +18,7 @@ _ALIKE = 10.0
 """Distance in Lab up to which colours are the same to the eye, in pictures with some noise; lightness counts half."""
 _LARGE = 0.1
 """Share of the object from which openings are told."""
+_WORTH_TELLING = 0.01
 _DOUBTFUL = 0.25
 """Between this and its complement, the share of an opening that looks like the surroundings says little."""
 
@@ -71,7 +72,7 @@ def closed_openings(solid: Solid, rgb: UInt8[np.ndarray, "h w 3"]) -> tuple[Soli
             f"{100 * size[closed].sum() / whole:.2g} % of the object is a region that it encloses, of another colour "
             "than the object and its surroundings: it is taken as a part of the object."
         )
-    if doubtful:
+    if doubtful > _WORTH_TELLING * whole:
         notes.append(
             f"Whether an opening of {100 * doubtful / whole:.2g} % of the object is a hole is uncertain. "
             "Look at cutout.png, and give a mask with --mask if it is wrong."

@@ -14,6 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from scene.errors import InputError
 from scene.photo import load_mask, read_picture
+from scene.pictures.turns import upright
 
 RAMP = np.linspace(0, 1, 64)[None].repeat(3, axis=0)
 
@@ -77,6 +78,53 @@ def test_deep_colours_of_a_tiff(tmp_path: Path) -> None:
     picture = read_picture(tmp_path / "a.tif")
     assert np.abs(picture.rgba[..., :3] - values * (255 / 4095)).max() < 1.01
     assert "12 bits" in picture.notes[0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_deep_colours_are_turned_once(tmp_path: Path, orientation: int, kind: type) -> None:
+    """OpenCV, which reads them, would turn some of them by itself."""
+    height, width = 20, 32
+    stored = np.zeros((height, width, 3))
+    stored[:8, :10, 0], stored[12:, 5:, 1], stored[3:9, 25:, 2] = 1, 0.5, 1
+    values = (stored * 4095).astype(kind) if kind is np.uint16 else stored.astype(kind)
+    cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1])
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    start = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[start : start + 2], "little")
+    entries = [bytes(data[k : k + 12]) for k in range(start + 2, start + 2 + 12 * count, 12)]
+    turn = struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+    entries = sorted(
+        [*(one for one in entries if one[:2] != turn[:2]), turn], key=lambda one: struct.unpack("<H", one[:2])
+    )
+    place = len(data)
+    data += struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    data[4:8] = struct.pack("<I", place)
+    (tmp_path / "a.tif").write_bytes(data)
+    picture = read_picture(tmp_path / "a.tif")
+    expected = upright(stored, orientation) > 0.2
+    assert picture.orientation == orientation
+    assert picture.size == expected.shape[1::-1]
+    assert np.array_equal(picture.rgba[..., :3] > 60, expected)
+
+
+def test_colours_in_planes_that_are_not_read_right_are_refused(tmp_path: Path) -> None:
+    values = np.zeros((3, 16, 12), np.uint16)
+    tags = {256: 12, 257: 16, 258: (16, 16, 16), 259: 1, 262: 2, 277: 3, 278: 16, 284: 2}
+    entries, extra, place = b"", b"", 8 + 2 + 12 * (len(tags) + 2) + 4
+    offsets = [place + 64 + k * values[0].nbytes for k in range(3)]
+    for tag, value in sorted({**tags, 273: tuple(offsets), 279: (values[0].nbytes,) * 3}.items()):
+        numbers = value if isinstance(value, tuple) else (value,)
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            entries += struct.pack("<HHII", tag, 4, len(numbers), place + len(extra))
+            extra += packed
+        else:
+            entries += struct.pack("<HHI", tag, 4, 1) + packed
+    head = b"II*\x00" + struct.pack("<IH", 8, len(tags) + 2) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head + extra.ljust(64, b"\0") + values.tobytes())
+    with pytest.raises(InputError, match="separate planes are not read"):
+        read_picture(tmp_path / "a.tif")
 
 
 def test_alpha_of_deep_colours_has_a_range_of_its_own(tmp_path: Path) -> None:
@@ -145,6 +193,7 @@ def test_floating_point_values_as_of_8_or_16_bits(tmp_path: Path, white: int) ->
     assert f"white is taken to be {white}" in picture.notes[0]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_floating_point_colours_that_no_reader_knows_are_refused_by_name(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.tif"), np.dstack([RAMP] * 3).astype(np.float32))
     data = (tmp_path / "a.tif").read_bytes()
