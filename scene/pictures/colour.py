@@ -26,6 +26,7 @@ _SRGB_FROM_ADOBE = np.array([[1.398357, -0.398357, 0.0], [0.0, 1.0, 0.0], [0.0, 
 _ROWS = 1 << 18
 _RAMP = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
 _NOT_SRGB = "The colours are taken as sRGB."
+_INKS = "The picture is of inks (CMYK) and has no colour profile: its colours are approximate."
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,22 @@ def to_srgb(image: Image.Image, facts: ColourFacts, *, curved: bool = False) -> 
     """
     if facts.profile is not None:
         return _from_profile(image, facts.profile)
-    if facts.curve is not None and not curved and image.mode != "CMYK":
+    if facts.curve is not None and not curved:
         table = np.round(255 * facts.curve(np.arange(256) / 255)).astype(int).tolist()
         bands = len(image.getbands())
         alpha = image.mode in ("LA", "RGBA")
         return image.point([*table * (bands - alpha), *range(256 * alpha)]), facts.notes
+    if image.mode == "CMYK":
+        return image, (_INKS, *facts.notes)
     if facts.adobe and image.mode in ("RGB", "RGBA"):
         return _from_adobe(image), facts.notes
     return image, facts.notes
+
+
+def srgb_from_lab(image: Image.Image) -> Image.Image:
+    """A picture of mode LAB as RGB."""
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    return ImageCms.applyTransform(image, ImageCms.buildTransform(lab, _srgb(), "LAB", "RGB")) or image
 
 
 def encoded(linear: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -89,7 +98,9 @@ def encoded(linear: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 
 
 def _from_profile(image: Image.Image, content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
-    colours = image.convert("RGB") if image.mode == "RGBA" else image.convert("L") if image.mode == "LA" else image
+    colours = image.convert(image.mode[:-1]) if image.mode in ("RGBA", "LA") else image
+    if colours.mode == "L" and content[16:20] == b"RGB ":
+        colours = colours.convert("RGB")
     try:
         transform = _transform(content, colours.mode)
         converted = colours if transform is None else _applied(colours, transform)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from scene.pictures.colour import Curve, encoded
+from scene.pictures.colour import Curve, encoded, srgb_from_lab
 from scene.pictures.opening import BROKEN
 from scene.pictures.turns import upright
 
@@ -111,6 +111,8 @@ def to_eight_bit(
             white, _ = _white_of(float(values[..., :3].max()), depth)
             if values.shape[1::-1] == image.size and (white != 65535 or curve is not None):
                 return colours_of(values, depth, curve, has_profile)
+    if image.mode == "LAB":
+        return Levelled(srgb_from_lab(image))
     plain = image.mode in ("L", "LA", "RGB", "CMYK") and "transparency" not in image.info
     return Levelled(image if plain else image.convert("RGBA"))
 
@@ -176,9 +178,7 @@ def _white_of(most: float, depth: Depth) -> tuple[float, str | None]:
         # The standard asks for measured bits at the upper end; who wrote them at the lower end left the others 0.
         lower = float(2**depth.significant - 1)
         return (lower if most <= lower else full), None
-    if most <= 255:
-        return 255.0, None
-    bits = max(9, int(most).bit_length())
+    bits = max(8, int(most).bit_length())
     if bits == 16:
         return full, None
     return float(2**bits - 1), (

@@ -158,11 +158,32 @@ def test_inks_look_as_their_profile_says(tmp_path: Path, name: str) -> None:
     assert picture.rgba[8, 28, :3].min() > 252
 
 
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_with_a_profile_of_colours(tmp_path: Path, mode: str) -> None:
+    """As programs write that make a colour picture grey and keep its profile."""
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(4, axis=0)).convert(mode)
+    for space in (SRGB, ADOBE):
+        ramp.save(tmp_path / "a.png", icc_profile=rgb_profile(space))
+        picture = read_picture(tmp_path / "a.png")
+        expected = in_srgb(np.arange(256)[:, None].repeat(3, axis=1), space)
+        assert np.abs(picture.rgba[0, :, :3] - expected).max() < (0.1 if space is SRGB else 2)
+        assert picture.notes == ()
+
+
+def test_lab(tmp_path: Path) -> None:
+    bands = [Image.new("L", (4, 4), value) for value in (round(2.55 * 48), 128 + 68, 128 + 48)]
+    Image.merge("LAB", bands).save(tmp_path / "a.tif")
+    rgba = read_picture(tmp_path / "a.tif").rgba
+    assert np.abs(rgba[0, 0, :3].astype(int) - (255 * lab2rgb([48.0, 68, 48])).round()).max() < 14
+
+
 def test_cmyk_without_a_profile_is_read_as_before_and_a_grey_profile_on_it_is_told(tmp_path: Path) -> None:
     ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     ink.save(tmp_path / "plain.tif")
     ink.save(tmp_path / "odd.tif", icc_profile=grey_profile(2.2))
-    assert read_picture(tmp_path / "plain.tif").rgba[0, 0].tolist() == [255, 0, 0, 255]
+    plain = read_picture(tmp_path / "plain.tif")
+    assert plain.rgba[0, 0].tolist() == [255, 0, 0, 255]
+    assert "no colour profile: its colours are approximate" in plain.notes[0]
     odd = read_picture(tmp_path / "odd.tif")
     assert odd.rgba[0, 0].tolist() == [255, 0, 0, 255]
     assert "is for GRAY colours, the picture has CMYK" in odd.notes[0]

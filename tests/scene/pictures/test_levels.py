@@ -32,7 +32,7 @@ def deep_png(values: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-@pytest.mark.parametrize("bits", range(9, 17))
+@pytest.mark.parametrize("bits", range(8, 17))
 @pytest.mark.parametrize("colours", [False, True])
 def test_the_bits_of_a_16_bit_png_are_guessed_and_told(tmp_path: Path, bits: int, colours: bool) -> None:
     values = np.round(RAMP * (2**bits - 1))
