@@ -67,26 +67,30 @@ def _percent(value: int) -> str:
 
 def _glass_made_solid(alpha: Alpha, rgb: UInt8[np.ndarray, "h w 3"] | None) -> tuple[Alpha, str | None]:
     """The alpha with its half transparent areas solid, if they are worth it, and a note."""
-    half = (alpha >= _HALF[0]) & (alpha <= _HALF[1])
+    step = max(1, max(alpha.shape) // _LOOKED_AT)
+    seen = np.ascontiguousarray(alpha[::step, ::step])
+    half = (seen >= _HALF[0]) & (seen <= _HALF[1])
     if half.mean() < 1e-4:
         return alpha, None
-    silhouette = alpha >= _HALF[0]
+    silhouette = seen >= _HALF[0]
     rows, columns = (np.nonzero(silhouette.any(axis=k))[0] for k in (1, 0))
     side = max(int(np.ptp(rows)), int(np.ptp(columns))) + 1
     window = np.ones((2 * max(2, round(0.025 * side)) + 1,) * 2, np.uint8)
-    inside = half & (cv2.dilate(alpha, window) - cv2.erode(alpha, window) < _FLAT)
+    inside = half & (cv2.dilate(seen, window) - cv2.erode(seen, window) < _FLAT)
     if inside.sum() < _WORTH_TELLING * silhouette.sum():
         return alpha, None
     share = float(half.sum() / silhouette.sum())
-    black = np.zeros_like(half) if rgb is None else rgb.max(axis=-1) < _BLACK
-    if black[inside].mean() > 0.9:
-        around = cv2.dilate(inside.astype(np.uint8), window, iterations=3) > 0
-        return np.where(around & half & black, 0, alpha).astype(np.uint8), (
+    if rgb is not None and float((rgb[::step, ::step][inside].max(axis=-1) < _BLACK).mean()) > 0.9:
+        around = cv2.dilate(inside.astype(np.uint8), window, iterations=3)
+        near = cv2.resize(around, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        shadow = near & (alpha >= _HALF[0]) & (alpha <= _HALF[1]) & (rgb.max(axis=-1) < _BLACK)
+        return np.where(shadow, 0, alpha).astype(np.uint8), (
             f"{100 * share:.0f} % of the cut-out is half transparent and black: it is taken for a shadow and left out."
         )
-    level = float(np.percentile(alpha[inside], 5))
-    solid = np.round(np.minimum(alpha * (255 / level), 255)).astype(np.uint8)
-    return solid, (
+    # A table, since large pictures take gigabytes as floats.
+    level = float(np.percentile(seen[inside], 5))
+    table = np.round(np.minimum(np.arange(256) * (255 / level), 255)).astype(np.uint8)
+    return table[alpha], (
         f"{100 * share:.0f} % of the object is half transparent (20 to 80 % alpha): it is taken as solid, as its "
         "outline says. Transparent materials are not modelled."
     )
