@@ -178,7 +178,8 @@ def _refuse_by_name(path: Path, head: bytes) -> None:
     if kind is None and _DNG_VERSION in tiff_tags(path, head):
         kind = "raw camera"
     if kind is not None:
-        raise InputError(f"is a {kind} file, which is not read as a photo", where=path, fix=_SAVE_AGAIN)
+        article = "an" if kind.startswith(("O", "SVG", "XML", "HTML")) else "a"
+        raise InputError(f"is {article} {kind} file, which is not read as a photo", where=path, fix=_SAVE_AGAIN)
     if brands & _AVIF_BRANDS:
         if not features.check("avif"):
             raise MissingBackendError(

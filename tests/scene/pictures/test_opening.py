@@ -48,9 +48,9 @@ def test_nothing_but_named_formats_is_tried(tmp_path: Path, hidden: bytes) -> No
     ("head", "said"),
     [
         (b"%PDF-1.7\n", "is a PDF file"),
-        (b"v/1\x01\x02\x00\x00\x00", "is a OpenEXR file"),
+        (b"v/1\x01\x02\x00\x00\x00", "is an OpenEXR file"),
         (b"#?RADIANCE\n", "is a Radiance HDR file"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is a SVG file"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG file"),
         (b"\x00\x00\x00\x18ftypqt  \x00\x00\x00\x00qt  ", "is a film, not a photo"),
         (b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx ", "is a raw camera file"),
     ],
