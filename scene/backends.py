@@ -71,6 +71,7 @@ BACKENDS: tuple[Backend, ...] = (
         "captures need poses",
         "pip install viewloom[capture]",
     ),
+    Backend("pillow_heif", "pillow-heif", "HEIC photos", "they are refused", "pip install viewloom[heic]"),
     Backend("pxr", "usd-core", "binary USD layers in USDZ files", "USDZ files hold text", "pip install viewloom[usd]"),
     Backend(
         "matplotlib", "matplotlib", "curves of trainings", "the log has the numbers", "pip install viewloom[plots]"

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
+
+from scene.pictures.opening import opened, orientation_of, stored_size
 
 _FULL_FRAME_DIAGONAL = math.hypot(36, 24)
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
@@ -39,14 +41,13 @@ def photo_metadata(path: Path) -> PhotoMetadata:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's about tags that it skips
-            with Image.open(path) as image:
-                size, format, exif = image.size, image.format or "", image.getexif()
+            with opened(path) as image:
+                turn = orientation_of(image)
+                size, format, exif = stored_size(image, turn), image.format or "", image.getexif()
                 lens = dict(exif.get_ifd(ExifTags.IFD.Exif))
                 words = [str(exif.get(tag) or "").strip(" \0") for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
-                turn = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's readers raise anything on damaged files; the picture is judged elsewhere
         return PhotoMetadata()
-    turn = turn if turn in range(1, 9) else 1
     upright_size = (size[1], size[0]) if turn >= 5 else size
     return PhotoMetadata(upright_size, format, _focal(lens, size), " ".join(w for w in words if w), turn == 1)
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from scene.camera import Mat4, c2w_from_colmap
 from scene.errors import InputError
+from scene.files import NAME_BYTES, shortened
 from scene.lens import Intrinsics, Lens, undistort
 from scene.maps import PictureHead, picture_head
 from scene.view import Origin, View
@@ -111,12 +112,26 @@ def assemble(
         for name, frame, intrinsics, undistortion, as_stored in zip(names, frames, raw, undone, stored)
     )
     masked = frames[0].mask is not None or _alpha_is_mask(views, heads, where)
+    if any(
+        frame.mask is not None and _fits_turned(frame.mask, head, stored)
+        for frame, head, stored in zip(frames, heads, stored)
+    ):
+        notes[
+            "masks that fit turned pictures only as stored, or only upright, were turned to fit what the cameras see"
+        ] = None
     if any(undone):
         notes["lens distortion was undone: cameras are the pinholes of the undistorted pictures"] = None
     metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *notes]))}
     if not metadata["notes"]:
         del metadata["notes"]
     return Contents(views, masked, metadata, points)
+
+
+def _fits_turned(mask: Path, head: PictureHead, stored: bool) -> bool:
+    """Whether a mask has the size of a turned picture in the way in which the picture is not used."""
+    if head.size == head.upright:
+        return False
+    return picture_head(mask).upright == (head.upright if stored else head.size)
 
 
 def inside(folder: Path, name: object, key: str, where: str) -> Path:
@@ -254,7 +269,7 @@ def _names(images: Sequence[Path]) -> list[str]:
         stems = ["_".join((*image.parts[-depth:-1], image.stem)) for image in images]
     if len(set(stems)) < len(set(images)):  # a.png and a.jpg
         stems = [image.name.replace(".", "_") for image in images]
-    return stems
+    return [shortened(stem, NAME_BYTES - len(".png")) for stem in stems]
 
 
 def _alpha_is_mask(views: Sequence[View], heads: Sequence[PictureHead], where: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Depths and normals beside the pictures, and pictures as a calibration saw them."""
+"""Depths and normals beside the pictures, and what a picture file says of itself."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
-from PIL import Image
+from jaxtyping import Float32, Shaped
 
 from scene.errors import InputError
 from scene.files import written_aside
-from scene.photo import load_rgba
+from scene.pictures.opening import opened, orientation_of, stored_size
 
 DepthMap = Float32[np.ndarray, "h w"]
 NormalMap = Float32[np.ndarray, "h w 3"]
-_ORIENTATION = 0x0112
 _BROKEN = (ArithmeticError, LookupError, MemoryError, OSError, SyntaxError, TypeError, ValueError, tokenize.TokenError)
 """What numpy's and Pillow's readers raise when a file is not what its head promises."""
 
@@ -44,42 +42,11 @@ def picture_head(path: Path) -> PictureHead:
     Raises:
         InputError: the file is missing or no picture.
     """
-    if not path.is_file():
-        raise InputError("there is no such file", where=path)
-    try:
-        with Image.open(path) as image:
-            # Pillow decodes a whole PNG in search of EXIF data that are not in its head.
-            searched = image.format != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(_ORIENTATION, 1) if searched else 1
-            has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            upright = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
-            return PictureHead(image.size, orientation in range(2, 9), upright, has_alpha)
-    except Image.DecompressionBombError as error:
-        raise InputError("the picture has too many pixels", where=path, fix="Reduce it.") from error
-    except _BROKEN as error:
-        raise InputError(
-            f"cannot be read as a picture ({error})", where=path, fix="Save it again as PNG, JPEG or WebP."
-        ) from error
-
-
-def load_stored(path: Path) -> UInt8[np.ndarray, "h w 4"]:
-    """Read a picture as RGBA without its EXIF orientation: COLMAP and nerfstudio calibrate the pixels as stored.
-
-    Raises:
-        InputError: as :func:`scene.photo.load_rgba`.
-    """
-    rgba = load_rgba(path)
-    with Image.open(path) as image:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    if orientation in (5, 7):
-        rgba = rgba.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        rgba = rgba[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        rgba = rgba[::-1]
-    if orientation in (6, 8):
-        rgba = rgba.transpose(1, 0, 2)
-    return np.ascontiguousarray(rgba)
+    with opened(path) as image:
+        orientation = orientation_of(image)
+        stored = stored_size(image, orientation)
+        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        return PictureHead(stored, orientation > 1, stored[::-1] if orientation >= 5 else stored, has_alpha)
 
 
 def load_depth(path: Path, size: tuple[int, int]) -> DepthMap:
@@ -154,15 +121,16 @@ def _array(path: Path) -> Shaped[np.ndarray, "..."]:
         if path.suffix.lower() == ".npy":
             # Mapped first: a head that promises more than the file holds must not allocate it.
             return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-        with Image.open(path) as image:
+        with opened(path) as image:
             depth_kinds = ("I", "F", "I;16", "I;16B", "I;16L", "L")
             if image.mode in depth_kinds:
                 return np.array(image)
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # Pillow reduces 16-bit colour to 8
         if values is None:
-            raise InputError("cannot be read as a map", where=path)
+            raise ValueError("pixels of a kind that is not read")
         return values[..., 2::-1] if values.ndim == 3 and values.shape[2] >= 3 else values
-    except (*_BROKEN, cv2.error) as error:
+    except (InputError, *_BROKEN, cv2.error) as error:
+        said = error.what if isinstance(error, InputError) else error
         raise InputError(
-            f"cannot be read as a map ({error})", where=path, fix="Save it as 16-bit PNG or .npy."
+            f"cannot be read as a map ({said})", where=path, fix="Save it as 16-bit PNG or .npy."
         ) from error

@@ -12,8 +12,9 @@ from jaxtyping import UInt8
 from scene.camera import Camera
 from scene.errors import InputError
 from scene.lens import Undistortion
-from scene.maps import DepthMap, NormalMap, known, load_depth, load_normals, load_stored, unit
-from scene.photo import load_mask, load_rgba
+from scene.maps import DepthMap, NormalMap, known, load_depth, load_normals, unit
+from scene.photo import load_mask, read_picture
+from scene.pictures.turns import as_stored
 
 Origin = Literal["photo", "generated", "mirrored"]
 """Where a picture comes from: a camera, a model that drew it, or a photo that was mirrored in a symmetry plane."""
@@ -100,7 +101,8 @@ class View:
     def _read(self) -> RGBA:
         if self.image_path is None:
             raise InputError("a view has neither pixels nor a file", where=self.name)
-        rgba = load_stored(self.image_path) if self.as_stored else load_rgba(self.image_path)
+        picture = read_picture(self.image_path)
+        rgba = as_stored(picture.rgba, picture.orientation) if self.as_stored else picture.rgba
         width, height = self._file_size
         if rgba.shape[1::-1] != (width, height):
             raise InputError(
@@ -109,5 +111,6 @@ class View:
                 fix="Correct w and h (and the intrinsics) in transforms.json.",
             )
         if self.mask_path is not None:
-            rgba[..., 3] = load_mask(self.mask_path, (width, height))
+            turn = picture.orientation
+            rgba[..., 3] = load_mask(self.mask_path, (width, height), orientation=turn, stored=self.as_stored)
         return rgba if self.undistortion is None else self.undistortion.picture(rgba)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
 from pipeline.jobs.item_lock import FolderBusyError, only_job
+from pipeline.jobs.item_names import item_names
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.photos import listed_photos
@@ -27,7 +27,7 @@ from pipeline.jobs.time_left import Work
 from pipeline.jobs.view_model import JobViewModel
 from scene.backends import pick_device
 from scene.errors import InputError, OutputError, ViewloomError, unexpected
-from scene.files import reading
+from scene.files import is_there, reading
 from scene.resources import default_weights
 
 _LOG = logging.getLogger("viewloom")
@@ -46,6 +46,8 @@ def image2mesh(
     done: Callable[[ItemResult], None] | None = None,
 ) -> list[ItemResult]:
     """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
+
+    NAME is the photo's without ending; one that is too long for a file is shortened, one that comes twice numbered.
 
     A photo that fails does not stop the others. What an earlier run finished is kept; the asset itself is removed
     from ``out/NAME`` as soon as a stage is redone or the photo fails, so that an old one is never taken for the new.
@@ -107,8 +109,10 @@ class _PhotoJob:
         listed = listed_photos(photos)
         if mask is not None and len(listed) > 1:
             raise InputError("--mask fits one photo only", fix="Give photos with alpha, or run them one by one.")
-        if mask is not None and not mask.is_file():
-            raise InputError("is no file" if mask.exists() else "there is no such mask", where=mask)
+        if mask is not None:
+            with reading(mask):
+                if not mask.is_file():
+                    raise InputError("is no file" if mask.exists() else "there is no such mask", where=mask)
         pick_device(settings.device)
         fit_device(settings.device)
         told = reporter_of(reporter)
@@ -124,18 +128,20 @@ class _PhotoJob:
         results: list[ItemResult] = []
         one_object = SameObject()
         shares = _SHARES if self.with_mesh else _VIEW_SHARES
-        out_was_there = out.exists()
-        for number, (photo, name) in enumerate(zip(self.photos, folder_names(self.photos), strict=True), 1):
+        out_was_there = is_there(out)
+        for number, (photo, (name, note)) in enumerate(zip(self.photos, item_names(self.photos), strict=True), 1):
             folder = out / name
             self.reporter.item(f"{photo} -> {folder}", Work(number, len(self.photos), shares))
-            was_there = folder.exists()
+            was_there = is_there(folder)
+            if note is not None:
+                self.reporter.note(note)
             try:
                 with only_job(folder):
-                    result = self.run_item(photo, folder, one_object)
+                    result = self.run_item(photo, folder, one_object, note)
             except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
                 failure = _as_ours(error, photo)
                 # A wrong name, or a folder that is busy: what is there is of another.
-                if photo.exists() and not isinstance(error, FolderBusyError):
+                if is_there(photo) and not isinstance(error, FolderBusyError):
                     with contextlib.suppress(OutputError):  # what failed is more worth telling
                         unpublish(folder)
                 _remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])
@@ -148,8 +154,15 @@ class _PhotoJob:
                 _tell(done, results[-1])
         return results
 
-    def run_item(self, photo: Path, folder: Path, one_object: SameObject) -> ItemResult:
-        """One photo through all its stages."""
+    def run_item(self, photo: Path, folder: Path, one_object: SameObject, renamed: str | None = None) -> ItemResult:
+        """One photo through all its stages.
+
+        Args:
+            photo: the file.
+            folder: of its results.
+            one_object: compares it with the photos before.
+            renamed: why the folder has another name, for the manifest.
+        """
         runner = Runner(folder, unpublishing(folder, self.reporter.stage))
         prepare = self._prepare_stage(photo)
         prepared = runner.run(prepare)
@@ -159,7 +172,8 @@ class _PhotoJob:
         views = runner.run(ViewsStage(prepared, self.model, self.settings.views, self.reporter.step))
         self._note_all(views.result.warnings)
         manifest = self._manifest(prepare)
-        manifest.warnings = [*prepared.result.warnings, *views.result.warnings]
+        said = [] if renamed is None else [renamed]
+        manifest.warnings = [*said, *prepared.result.warnings, *views.result.warnings]
         manifest.symmetry = views.result.views.metadata.get("symmetry")
         name, page = folder.name, folder / "report.html"
         if self.with_mesh:
@@ -175,11 +189,10 @@ class _PhotoJob:
         return finished_item(runner, name, manifest, None, page)
 
     def _prepare_stage(self, photo: Path) -> PrepareStage:
-        if not photo.is_file():
-            what = "is no file" if photo.exists() else "there is no such photo"
-            raise InputError(what, where=photo)
         mask = self.mask
         with reading(photo):
+            if not photo.is_file():
+                raise InputError("is no file" if photo.exists() else "there is no such photo", where=photo)
             photo_digest = digest_of_file(photo)
             mask_digest = None if mask is None else digest_of_file(mask)
         return PrepareStage(photo, photo_digest, self.settings.prepare, mask, mask_digest)
@@ -219,23 +232,3 @@ def _as_ours(error: Exception, photo: Path) -> ViewloomError:
     ours = unexpected(error, where=photo)
     ours.__cause__ = error
     return ours
-
-
-def folder_names(photos: Sequence[Path]) -> list[str]:
-    """Folder names for photos: their names without ending, numbered where two are the same."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for photo in photos:
-        # Dots alone would name the folder above, and some file systems do not keep them at the end.
-        base = _printable(photo.stem).rstrip(". ") or "photo"
-        name, k = base, 2
-        while name.casefold() in taken:  # many file systems do not tell Cup from cup
-            name, k = f"{base}-{k}", k + 1
-        names.append(name)
-        taken.add(name.casefold())
-    return names
-
-
-def _printable(text: str) -> str:
-    """File names may hold bytes that are no UTF-8; those cannot be printed or written into a report."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)

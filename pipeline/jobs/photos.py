@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from scene.errors import InputError
 from scene.files import reading
+from scene.pictures.opening import picture_endings
 
 _CAPTURE_FILES = ("transforms.json", "transforms_train.json", "cameras.txt", "cameras.bin", "cameras.npz")
-_NO_PHOTOS = {".bufr", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".palm", ".pdf", ".ps"}
-"""What Pillow has a name for and photos do not come in."""
 
 
 def listed_photos(paths: Sequence[Path]) -> list[Path]:
@@ -45,9 +41,13 @@ def by_name(photos: Sequence[Path]) -> list[Path]:
 
 
 def _photos_of(path: Path) -> list[Path]:
-    if path.is_dir():
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError:  # of a name that is too long, say: it fails by itself
+        return [path]
+    if folder:
         return _photos_in(path)
-    if path.exists() or not glob.has_magic(str(path)):
+    if there or not glob.has_magic(str(path)):
         return [path]
     matches = [match for match in map(Path, glob.glob(str(path), recursive=True)) if _is_picture(match)]
     if not matches:
@@ -66,12 +66,7 @@ def _photos_in(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _endings() and path.name[0] != "." and path.is_file()
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    return frozenset({*Image.registered_extensions(), ".heic", ".heif"} - _NO_PHOTOS)
+    return path.suffix.lower() in picture_endings() and path.name[0] != "." and path.is_file()
 
 
 def _counted(name: str) -> list[tuple[int, int, str]]:

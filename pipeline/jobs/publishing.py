@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.jobs.runner import digest_of_file
-from scene.errors import OutputError
-from scene.files import write_bytes
+from scene.files import unwritable, write_bytes
 
 
 def publish(stage: Path, names: Iterable[str], folder: Path) -> None:
@@ -48,11 +47,7 @@ def unpublish(folder: Path) -> None:
             (folder / "report.html").unlink(missing_ok=True)
             (folder / "manifest.json").unlink()
     except OSError as error:
-        raise OutputError(
-            f"an earlier result cannot be removed ({error.strerror or error})",
-            where=folder,
-            fix="Check permissions, or choose another output folder.",
-        ) from error
+        raise unwritable(error, folder, "an earlier result cannot be removed") from error
 
 
 def unpublishing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callable[[str, bool], None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
 from pipeline.jobs.item_lock import only_job
+from pipeline.jobs.item_names import item_name
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
@@ -74,7 +75,7 @@ def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: 
 
 def capture_name(capture: Path) -> str:
     """Name of a capture, and of the asset that is made of it: that of its folder."""
-    return (capture.parent if capture.is_file() else capture).resolve().name
+    return item_name((capture.parent if capture.is_file() else capture).resolve().name, "capture")
 
 
 _CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from scene.errors import OutputError
-from scene.files import file_of, unreadable
+from scene.files import file_of, unreadable, unwritable
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -146,11 +146,7 @@ class Runner:
                 ours = named is None or any(_same_branch(named, folder) for folder in (partial, target, old))
                 if not ours and error.errno not in _NO_ROOM:
                     raise unreadable(error) from error
-                raise OutputError(
-                    f"cannot be written ({error.strerror or error})",
-                    where=target if ours else named,
-                    fix="Check free space and permissions, or choose another output folder.",
-                ) from error
+                raise unwritable(error, target if ours else named) from error
             finally:
                 _remove(partial, old)
             run = StageRun(name, target, key, time.monotonic() - start, False, stage.load)

@@ -270,7 +270,9 @@ def _check_image(check: _Checker, index: int, item: dict[str, Any], where: str) 
         return
     start = view.get("byteOffset", 0)
     try:
-        with Image.open(io.BytesIO(check.blob[start : start + view["byteLength"]])) as image:
+        with Image.open(
+            io.BytesIO(check.blob[start : start + view["byteLength"]]), formats=tuple(_FORMATS.values())
+        ) as image:
             image.load()
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they stumble over
         check.error("IMAGE_DATA_INVALID", where, f"cannot be decoded ({error})")

@@ -129,7 +129,7 @@ def _texture(glb: ExaminedGlb, material: dict[str, Any]) -> tuple[np.ndarray, by
     view = glb.content["bufferViews"][image["bufferView"]]
     start = view.get("byteOffset", 0)
     jpeg = glb.blob[start : start + view["byteLength"]]
-    with Image.open(io.BytesIO(jpeg)) as picture:
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
         return np.array(picture.convert("RGB")), jpeg
 
 

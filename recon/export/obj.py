@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from recon.export.asset import Asset
+from scene.files import NAME_BYTES, shortened
 
 
 def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
@@ -20,7 +21,7 @@ def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
         name: of the OBJ, without ending.
     """
     # Not NAME.jpg: that may well be the photo that the asset was made from.
-    stem = _one_word(name)
+    stem = shortened(_one_word(name), NAME_BYTES - len("_texture.jpg"))
     lines = [f"# {_one_line(asset.generator)}; {asset.frame}"]
     if asset.world_from_asset is not None:
         lines.append("# world_from_asset " + " ".join(map(repr, asset.world_from_asset.reshape(-1).tolist())))

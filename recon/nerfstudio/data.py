@@ -13,6 +13,7 @@ from PIL import Image
 
 from scene.errors import InputError
 from scene.photo import load_mask
+from scene.pictures.opening import opened, orientation_of, stored_size
 
 
 class CaptureDataset(InputDataset):
@@ -31,8 +32,10 @@ class CaptureDataset(InputDataset):
         outputs = self._dataparser_outputs
         if outputs.mask_filenames:
             path = outputs.mask_filenames[image_idx]
-            with Image.open(outputs.image_filenames[image_idx]) as picture:
-                mask = Image.fromarray(load_mask(path, picture.size))
+            with opened(outputs.image_filenames[image_idx]) as picture:
+                turn = orientation_of(picture)
+                size = stored_size(picture, turn)
+            mask = Image.fromarray(load_mask(path, size, orientation=turn, stored=True))
             alpha = np.asarray(mask.resize(image.shape[1::-1], Image.Resampling.BILINEAR))
             image = np.concatenate([image[..., :3], alpha[..., None]], -1)
         if image.shape[-1] != 4:

@@ -6,9 +6,11 @@ import errno
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scene.errors import OutputError
-from scene.files import write_bytes, write_text, written_aside
+from scene.files import bytes_of, shortened, unwritable, write_bytes, write_text, written_aside
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -79,3 +81,43 @@ def test_text_is_utf8_with_plain_newlines(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == "ä\nb\n".encode()
     write_bytes(tmp_path / "a.bin", b"\r\n\0")
     assert (tmp_path / "a.bin").read_bytes() == b"\r\n\0"
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Check free space"),
+        (errno.EACCES, "Check permissions"),
+        (errno.EROFS, "not read-only"),
+        (errno.ENAMETOOLONG, "Choose a shorter name"),
+        (errno.ENOTDIR, "A file is where a folder must go"),
+        (errno.EMFILE, "ulimit"),
+        (errno.ELOOP, "Check free space and permissions"),
+    ],
+)
+def test_every_error_of_the_system_is_told_by_its_own_cause(tmp_path: Path, number: int, advice: str) -> None:
+    error = OSError(number, "told by the system", str(tmp_path / "a"))
+    told = str(unwritable(error, tmp_path / "a"))
+    assert advice in told
+    assert ("free space" in told) is (number in (errno.ENOSPC, errno.ELOOP))
+
+
+@pytest.mark.parametrize("name", ["a" * 250 + ".bin", "杯" * 83 + ".bin", "é" * 125 + ".json", "a." + "b" * 250])
+def test_names_that_a_file_can_have_can_be_written(tmp_path: Path, name: str) -> None:
+    """The scratch name has to fit as well."""
+    write_bytes(tmp_path / name, b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_that_no_file_can_have_is_refused_by_its_length(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"\(File name too long\)\. Choose a shorter name"):
+        write_bytes(tmp_path / ("a" * 256), b"whole")
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=200), st.integers(12, 255))
+def test_shortened_names_fit_and_stay_apart(name: str, room: int) -> None:
+    short = shortened(name, room)
+    assert bytes_of(short) <= room
+    assert (short == name) is (bytes_of(name) <= room)
+    if short != name:
+        assert shortened(name + "x", room) != short

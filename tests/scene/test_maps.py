@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scene.errors import InputError
-from scene.maps import load_depth, load_normals, load_stored, picture_head, save_array
+from scene.maps import load_depth, load_normals, picture_head, save_array
+from scene.photo import read_picture
+from scene.pictures.turns import as_stored
 
 SIZE = (8, 6)
 DEPTH = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
@@ -131,7 +133,8 @@ def test_stored_pixels_and_heads(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     path = tmp_path / "p.png"
     Image.fromarray(stored).save(path, exif=exif)
-    assert np.array_equal(load_stored(path)[..., :3], stored)
+    picture = read_picture(path)
+    assert np.array_equal(as_stored(picture.rgba, picture.orientation)[..., :3], stored)
     head = picture_head(path)
     assert head.size == SIZE
     assert head.turned == (orientation > 1)

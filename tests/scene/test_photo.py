@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from scene import photo
 from scene.errors import InputError
-from scene.photo import load_mask, load_masked, load_rgba
+from scene.photo import load_mask, load_rgba, read_masked, read_picture
+from scene.pictures import levels
 
 SCENE = np.zeros((6, 8, 3), np.uint8)
 SCENE[:, :4], SCENE[:, 4:], SCENE[0, 0] = (200, 30, 60), (20, 120, 240), (255, 255, 255)
@@ -120,8 +120,10 @@ def test_sixteen_bit_grey(tmp_path: Path) -> None:
 
 
 def test_floating_point_tiff(tmp_path: Path) -> None:
-    rgba = load_rgba(saved(tmp_path / "a.tif", Image.fromarray(np.array([[0.0, 1.0, 0.5]], np.float32))))
-    assert rgba[0, :, 0] == pytest.approx([0, 255, 127], abs=1)
+    """Of linear light: half of it is a shade of 188."""
+    picture = read_picture(saved(tmp_path / "a.tif", Image.fromarray(np.array([[0.0, 1.0, 0.5]], np.float32))))
+    assert picture.rgba[0, :, 0].tolist() == [0, 255, 188]
+    assert "linear light" in picture.notes[0]
 
 
 DEEP = [np.uint16, np.dtype(">u2"), np.int32, np.float32]
@@ -138,10 +140,11 @@ def test_deep_pictures_are_one_picture_however_many_blocks_they_take(
     values[-1, -1] = most
     path = saved(tmp_path / "a.tif", Image.fromarray(values))
     whole = load_rgba(path)
-    monkeypatch.setattr(photo, "_BLOCK", 40)
+    monkeypatch.setattr(levels, "_BLOCK", 40)
     assert np.array_equal(load_rgba(path), whole)
-    scale = 65535 if most > 255 else 255
-    expected = values * (255.0 if most == 1 else 1.0) if kind is np.float32 else values / scale * 255
+    expected = values / (65535 if most > 255 else 255) * 255
+    if kind is np.float32 and most == 1:
+        expected = 255 * np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
     assert whole[..., 0].astype(float) == pytest.approx(np.clip(expected, 0, 255).astype(float), abs=1)
 
 
@@ -183,12 +186,12 @@ def test_masks_fit_turned_and_reduced_pictures(tmp_path: Path, name: str) -> Non
     path = saved(tmp_path / name, Image.fromarray(lying), exif=exif)
     mask_path = saved(tmp_path / "mask.png", Image.fromarray(np.rot90(lying[..., 0], -1)))
     for max_side, shape in ((None, (131, 70)), (40, (40, 21)), (30, (30, 16))):
-        rgba = load_masked(path, mask_path, max_side)
+        rgba = read_masked(path, mask_path, max_side).rgba
         assert rgba.shape == (*shape, 4)
         assert np.abs(rgba[..., 3].astype(int) - rgba[..., 0]).mean() < 4
-    flat = saved(tmp_path / "flat.png", Image.fromarray(lying))
-    with pytest.raises(InputError, match="the mask is 131x70, its picture 70x131"):
-        load_masked(path, flat, 40)
+    other = saved(tmp_path / "other.png", Image.new("L", (131, 71)))
+    with pytest.raises(InputError, match="the mask is 131x71, its picture 70x131"):
+        read_masked(path, other, 40)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -230,10 +233,10 @@ def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
         load_rgba(path)
 
 
-def test_a_kind_of_file_that_pillow_knows_and_cannot_read(tmp_path: Path) -> None:
+def test_formats_that_no_photo_comes_in_are_not_tried(tmp_path: Path) -> None:
     path = tmp_path / "a.dds"
     path.write_bytes(b"DDS " + struct.pack("<31I", 124, 0, 4, 4, *[0] * 14, 32, 4, 0x21212121, *[0] * 10))
-    with pytest.raises(InputError, match=r"a\.dds: cannot be read as a picture.*pixel format"):
+    with pytest.raises(InputError, match=r"a\.dds: cannot be read as a picture \(it is none of JPEG, PNG, .*\)"):
         load_rgba(path)
 
 
@@ -340,3 +343,57 @@ def test_a_mask_is_its_alpha_if_that_varies_else_its_brightness(tmp_path: Path) 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the mask is 4x5, its picture 5x4"):
         load_mask(saved(tmp_path / "m.png", Image.new("L", (4, 5))), (5, 4))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
+@pytest.mark.parametrize("square", [False, True])
+def test_a_mask_fits_a_turned_picture_upright_or_as_stored(
+    tmp_path: Path, orientation: int, ending: str, square: bool
+) -> None:
+    """Where sizes do not tell, the edges do; what was done is told."""
+    height, width = (160, 160) if square else (120, 160)
+    y, x = np.mgrid[:height, :width]
+    solid = (np.hypot(y - 50, x - 60) < 35) | ((abs(y - 70) < 8) & (x > 60) & (x < 130))
+    stored = np.where(solid[..., None], (200, 40, 30), (90, 130, 90)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / f"a.{ending}", Image.fromarray(stored), exif=exif)
+    upright = UPRIGHT[orientation](solid)
+    for mask, said in ((solid, "was turned with it"), (upright, "was not turned")):
+        mask_path = saved(tmp_path / "mask.png", Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)))
+        for max_side in (None, 80):
+            picture = read_masked(path, mask_path, max_side)
+            assert picture.orientation == orientation
+            assert picture.size == upright.shape[::-1]
+            reduced = upright if max_side is None else upright[::2, ::2]
+            assert ((picture.rgba[..., 3] >= 128) == reduced).mean() > 0.98
+            told = orientation > 1 and (square or orientation < 5 or mask is solid)
+            assert [said in note for note in picture.notes] == [True] * told
+            own = load_mask(mask_path, picture.size, orientation=orientation)
+            if not square and orientation >= 5:
+                assert np.array_equal(own >= 128, upright)
+                as_is = load_mask(mask_path, picture.size[::-1], orientation=orientation, stored=True)
+                assert np.array_equal(as_is >= 128, solid)
+
+
+def test_a_mask_of_a_turned_picture_without_edges_is_taken_upright_and_told(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = saved(tmp_path / "a.png", Image.new("RGB", (60, 40), (90, 90, 90)), exif=exif)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 5:30] = 255
+    picture = read_masked(path, saved(tmp_path / "mask.png", Image.fromarray(mask)))
+    assert np.array_equal(picture.rgba[..., 3], mask)
+    assert "nothing says whether the mask is" in picture.notes[0]
+
+
+def test_a_mask_that_turns_itself_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 5:30] = 255
+    path = saved(tmp_path / "a.png", Image.fromarray(mask), exif=exif)
+    picture = read_masked(path, saved(tmp_path / "mask.png", Image.fromarray(mask), exif=exif))
+    assert np.array_equal(picture.rgba[..., 3], np.rot90(mask, -1))
+    assert picture.notes == ()

@@ -17,6 +17,7 @@ from PIL import Image
 
 from scene.camera import apply_transform, orbit_camera
 from scene.errors import InputError
+from scene.pictures.turns import upright
 from scene.view import View
 from scene.viewset import ViewSet
 
@@ -490,3 +491,30 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     """A capture folder whose file is rewritten again and again, and the sound content."""
     folder = tmp_path_factory.mktemp("capture")
     return folder, written(folder)
+
+
+@pytest.mark.parametrize("as_stored", [True, False])
+@pytest.mark.parametrize("mask_as_stored", [True, False])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_masks_fit_turned_pictures_as_stored_and_upright(
+    tmp_path: Path, orientation: int, mask_as_stored: bool, as_stored: bool
+) -> None:
+    """Cameras see the pixels as stored or upright; masks may have been made for the others, which is told."""
+    stored = np.zeros((16, 24), np.uint8)
+    stored[2:7, 3:14] = 255
+    turned = upright(stored, orientation)
+    seen = stored if as_stored else turned
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = {"w": seen.shape[1], "h": seen.shape[0], "fl_x": 20.0, "fl_y": 20.0, "frames": []}
+    for k in range(3):
+        Image.fromarray(stored).save(tmp_path / f"{k}.jpg", exif=exif)
+        Image.fromarray(stored if mask_as_stored else turned).save(tmp_path / f"m{k}.png")
+        pose = orbit_camera(0.7 * k, 0.1, 1.5, size=16).c2w.tolist()
+        content["frames"].append({"file_path": f"{k}.jpg", "mask_path": f"m{k}.png", "transform_matrix": pose})
+    rewrite(tmp_path, content)
+    found = ViewSet.load(tmp_path)
+    for view in found:
+        assert np.array_equal(view.rgba()[..., 3], seen)
+    told = any("were turned to fit what the cameras see" in note for note in found.metadata.get("notes", []))
+    assert told is (as_stored is not mask_as_stored)

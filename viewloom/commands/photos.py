@@ -20,7 +20,7 @@ class PhotoCommand:
     """Arguments of the commands that start from photos."""
 
     photos: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint="")]]
-    """Photos of one object each, any format, or folders of them; a cut-out with alpha works best."""
+    """Photos of one object each (JPEG, PNG, WebP, TIFF, AVIF, ...), or folders; a cut-out with alpha works best."""
     out: Out = DEFAULT_OUT
     """Output folder."""
     settings: Annotated[Image2MeshSettings, tyro.conf.arg(name="")] = Image2MeshSettings()

@@ -22,7 +22,7 @@ class Pose:
     """
 
     photos: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO ...", help_behavior_hint="")]]
-    """Photos, or folders of photos; three at least, of a thing that does not move."""
+    """Photos, or folders of photos, in the formats of image2mesh; three at least, of a thing that does not move."""
     out: OwnOut = None
     """Capture folder to write; viewloom-out/FOLDER by default, after the folder of the photos."""
     settings: Annotated[PoseSettings, tyro.conf.arg(name="")] = PoseSettings()

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.checkpoints.weight_files import part_files
+from pipeline.diffusion.preparation.openings import closed_openings
 from pipeline.diffusion.preparation.segmenter import SegmenterModel
 from pipeline.diffusion.settings import CutoutWay
 from scene.backends import optional_module
@@ -88,8 +89,8 @@ def find_object(rgb: UInt8[np.ndarray, "h w 3"], way: CutoutWay = "auto") -> Cut
             if way == "nano":
                 raise
             notes = (*notes, "The nano segmenter found no object.")
-    by_colour = CutOut(segment_object(rgb), _COLOUR_CONFIDENCE, notes)
-    return _with_origin(by_colour, "colour (GrabCut)")
+    alpha, more = _with_labels(segment_object(rgb), rgb)
+    return _with_origin(CutOut(alpha, _COLOUR_CONFIDENCE, (*more, *notes)), "colour (GrabCut)")
 
 
 _LOOK = "Look at cutout.png, and give a mask with --mask if it is wrong."
@@ -128,7 +129,8 @@ def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     """Find the object with the segmenter.
 
     Letterbox bars are left out. The model looks at the whole image, then again at the object's surroundings alone;
-    GrabCut decides where it is unsure; the mask is fitted to the photo's edges and cleaned of specks.
+    GrabCut decides where it is unsure; what the object encloses is its own unless it looks like the surroundings; the
+    mask is fitted to the photo's edges and cleaned of specks.
 
     Raises:
         InputError: no object was found.
@@ -140,14 +142,34 @@ def cut_out(rgb: UInt8[np.ndarray, "h w 3"], model: SegmenterModel) -> CutOut:
     soft = object_probability(image, model)
     if not (soft > 0.5).mean() > 0.001:
         raise _nothing()
-    confidence = _expected_overlap(soft)
-    mask = _tidied(fitted_to_edges(grown_by_colour(soft, image), image))
+    decided = grown_by_colour(soft, image)
+    labels, notes = closed_openings(decided > 0.5, cv2.resize(image, soft.shape[::-1], interpolation=cv2.INTER_AREA))
+    decided[labels] = 1
+    confidence = min(_expected_overlap(soft), _expected_overlap(soft, decided > 0.5))
+    mask = _tidied(fitted_to_edges(decided, image))
     if not 0.001 < (mask > 0.5).mean() < 0.995:
         raise _nothing()
     alpha = np.zeros(rgb.shape[:2], np.uint8)
     alpha[top:bottom, left:right] = np.round(mask * 255)
     unsure = (f"The cut-out is uncertain (expected overlap {confidence:.2f}).",) if confidence < UNSURE else ()
-    return CutOut(alpha, confidence, unsure)
+    return CutOut(alpha, confidence, (*notes, *unsure))
+
+
+def _with_labels(
+    alpha: UInt8[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"]
+) -> tuple[UInt8[np.ndarray, "h w"], tuple[str, ...]]:
+    """A mask found by colour, with what it encloses and does not look like the surroundings; and what to know of it."""
+    height, width = alpha.shape
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (alpha, rgb)]
+    labels, notes = closed_openings(small[0] >= 128, small[1])
+    if not labels.any():
+        return alpha, notes
+    # The soft rim of the opening goes as well.
+    grown = cv2.dilate(labels.astype(np.uint8), np.ones((7, 7), np.uint8))
+    full = cv2.resize(grown, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    return np.where(full, 255, alpha).astype(np.uint8), notes
 
 
 @torch.no_grad()
@@ -185,9 +207,9 @@ def _around(low: int, high: int, length: int, room: float = 0.2) -> tuple[int, i
     return max(0, low - margin), min(length, high + margin)
 
 
-def _expected_overlap(soft: Mask) -> float:
-    """Intersection over union of the mask with a truth that the probabilities describe."""
-    inside = soft > 0.5
+def _expected_overlap(soft: Mask, mask: Bool[np.ndarray, "h w"] | None = None) -> float:
+    """Intersection over union of a mask, or of the likelier pixels, with a truth that the probabilities describe."""
+    inside = soft > 0.5 if mask is None else mask
     return float(soft[inside].sum() / (inside.sum() + soft[~inside].sum()))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Container, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from pipeline.jobs.posing.mapping import Photo
 from pipeline.jobs.runner import digest_of_file
 from scene.errors import InputError
 from scene.exif import PhotoMetadata, photo_metadata
-from scene.files import write_bytes, written_aside
-from scene.photo import load_rgba
+from scene.files import NAME_BYTES, shortened, write_bytes, written_aside
+from scene.photo import load_rgba, read_picture
+from scene.pictures.opening import opened
 
 Progress = Callable[[int, int], None]
 _SMALLEST = 160
@@ -35,12 +36,23 @@ class PhotoSet:
         sources: the photo that each was made of.
         skipped: names of unusable photos, and why.
         cut_out: whether every photo has an alpha channel that tells the object from its background.
+        notes: what was guessed of a photo's file, or not believed, by the photo's name.
     """
 
     shots: tuple[Photo, ...]
     sources: tuple[Path, ...]
     skipped: dict[str, str]
     cut_out: bool
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The notes, each once, with the names of the photos that it is of."""
+        names: dict[str, list[str]] = {}
+        for name, texts in self.notes.items():
+            for text in texts:
+                names.setdefault(text, []).append(name)
+        return [f"{_listed(those)}: {text}" for text, those in names.items()]
 
     def pairs(self) -> list[tuple[Photo, Path]]:
         """Shots with their photos."""
@@ -77,6 +89,7 @@ def save_photo_set(
     skipped: dict[str, str] = {}
     seen: dict[str, str] = {}
     lenses: dict[object, int] = {}
+    notes: dict[str, list[str]] = {}
     cut_outs = 0
     for k, file in enumerate(files):
         digest, facts = digest_of_file(file), photo_metadata(file)
@@ -84,7 +97,8 @@ def save_photo_set(
             if digest in seen:
                 raise InputError(f"it is the same picture as {seen[digest]}")
             seen[digest] = file.name
-            rgba = load_rgba(file, max_side)
+            picture = read_picture(file, max_side)
+            rgba = picture.rgba
             if min(facts.size) < _SMALLEST:
                 raise InputError(f"{facts.size[0]}x{facts.size[1]} pixels are too few")
         except InputError as error:
@@ -95,6 +109,8 @@ def save_photo_set(
             focal = None if facts.focal is None else facts.focal * max(size)
             shots.append(Photo(f"{len(shots):04d}.jpg", lens, size, focal))
             kept.append(k)
+            if picture.notes:
+                notes[_unlike(file.name, notes)] = list(picture.notes)
             cut_outs += _save_reduced(folder, shots[-1].file, rgba)
         if on_step is not None:
             on_step(k + 1, len(files))
@@ -103,6 +119,7 @@ def save_photo_set(
         "kept": kept,
         "skipped": skipped,
         "cut_out": cut_outs == len(shots) > 0,
+        "notes": notes,
     }
     (folder / "photos.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -111,7 +128,9 @@ def load_photo_set(folder: Path, files: Sequence[Path]) -> PhotoSet:
     """Read what :func:`save_photo_set` wrote about the same files."""
     content = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
     shots = tuple(Photo(row["file"], row["lens"], tuple(row["size"]), row["focal"]) for row in content["shots"])
-    return PhotoSet(shots, tuple(files[k] for k in content["kept"]), content["skipped"], content["cut_out"])
+    return PhotoSet(
+        shots, tuple(files[k] for k in content["kept"]), content["skipped"], content["cut_out"], content["notes"]
+    )
 
 
 def write_pictures(
@@ -163,7 +182,7 @@ def _save_reduced(folder: Path, name: str, rgba: np.ndarray) -> bool:
 def _is_plain(source: Path, facts: PhotoMetadata, cut_out: bool) -> bool:
     if facts.format not in _COPIED or not facts.upright:
         return False
-    with Image.open(source) as image:
+    with opened(source) as image:
         has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     return cut_out or not has_alpha
 
@@ -171,6 +190,7 @@ def _is_plain(source: Path, facts: PhotoMetadata, cut_out: bool) -> bool:
 def _stem(text: str, taken: set[str]) -> str:
     """A file name without ending that every system can hold, other than those taken."""
     base = re.sub(r'[\x00-\x1f<>:"/\\|?*\ud800-\udfff]', "_", text).strip(". ") or "photo"
+    base = shortened(base, NAME_BYTES - len("-10000.webp"))
     name, k = base, 2
     while name.casefold() in taken:
         name, k = f"{base}-{k}", k + 1
@@ -178,7 +198,12 @@ def _stem(text: str, taken: set[str]) -> str:
     return name
 
 
-def _unlike(name: str, taken: dict[str, str]) -> str:
+def _listed(names: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _unlike(name: str, taken: Container[str]) -> str:
     found, k = name, 2
     while found in taken:
         found, k = f"{name} ({k})", k + 1

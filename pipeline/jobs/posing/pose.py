@@ -113,6 +113,8 @@ def _pose(files: Sequence[Path], out: Path, settings: PoseSettings, told: Report
     chosen = photo_set.result
     for name, reason in chosen.skipped.items():
         told.note(f"{name} was skipped: {reason}.")
+    for sentence in chosen.sentences:
+        told.note(sentence)
     if len(chosen.shots) < 3:
         raise InputError(
             f"{len(chosen.shots)} usable photos are too few", where=files[0].parent, fix="Give three at least."

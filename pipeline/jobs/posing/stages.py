@@ -39,7 +39,7 @@ class PhotoSetStage:
     """
 
     name: ClassVar[str] = "photos"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     files: Sequence[Path]
     digests: list[tuple[str, str]]

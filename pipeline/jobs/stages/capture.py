@@ -32,7 +32,7 @@ class CaptureStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     views: ViewSet
     folder: Path

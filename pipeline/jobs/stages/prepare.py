@@ -31,7 +31,7 @@ class PrepareStage:
     """
 
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     """Raised when the code changes the result, as that of every stage."""
 
     photo: Path

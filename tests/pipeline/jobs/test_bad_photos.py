@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.diffusion import generate
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs import runner
-from pipeline.jobs.image2mesh import folder_names, image2mesh, make_views
+from pipeline.jobs.image2mesh import image2mesh, make_views
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.settings import Image2MeshSettings
 from pipeline.jobs.stages.prepare import PrepareStage
@@ -300,37 +298,48 @@ def test_empty_views_are_left_out_with_a_warning(
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_photos_of_the_same_name_get_folders_of_their_own() -> None:
-    paths = ["a/cup.png", "b/cup.jpg", "cup-2.png", "Cup.webp", "other.png", "cup.png"]
-    assert folder_names([Path(p) for p in paths]) == ["cup", "cup-2", "cup-2-2", "Cup-3", "other", "cup-4"]
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"), [("...png", "photo"), ("..png", "photo"), ("con .png", "con"), (".a.png", ".a")]
-)
-def test_no_photo_is_called_as_the_folder_above(name: str, folder: str) -> None:
-    assert folder_names([Path(name)]) == [folder]
-
-
-def test_names_that_are_no_text_become_printable() -> None:
-    (name,) = folder_names([Path("cup\udcff.png")])
-    assert name == "cup\ufffd"
-
-
-@given(st.lists(st.sampled_from(["a.png", "A.png", "a-2.png", "a-2-2.jpg", "b/a", "ß.png", "SS.png"]), max_size=12))
-def test_no_two_photos_share_a_folder(paths: list[str]) -> None:
-    names = folder_names([Path(p) for p in paths])
-    assert len({name.casefold() for name in names}) == len(paths)
-    assert all(name.startswith(Path(path).stem) for name, path in zip(names, paths, strict=True))
-
-
 def test_the_results_of_photos_of_the_same_name_do_not_mix(
-    photo: Path, pixels: np.ndarray, settings: Image2MeshSettings, tmp_path: Path
+    photo: Path, pixels: np.ndarray, settings: Image2MeshSettings, heard: Heard, tmp_path: Path
 ) -> None:
     (tmp_path / "b").mkdir()
     other = tmp_path / "b" / "toy.png"
     Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(other)
-    results = make_views([photo, other], tmp_path / "out", settings)
+    results = make_views([photo, other], tmp_path / "out", settings, reporter=heard)
     assert [r.folder.name for r in results] == ["toy", "toy-2"]
+    told = "toy.png would have its results where those of toy.png are: they are called toy-2."
+    assert told in heard.notes
+    assert [told in r.warnings for r in results] == [False, True]
     for result, path in zip(results, (photo, other), strict=True):
         assert np.array_equal(load_rgba(result.folder / "prepare" / "cutout.png"), load_rgba(path))
+
+
+@pytest.mark.parametrize("name", ["a" * 240, "杯" * 80, "n" * 251])
+def test_every_name_that_a_photo_can_have_works_for_its_results(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path, name: str
+) -> None:
+    named = photo.rename(tmp_path / f"{name}.png")
+    settings = replace(settings, glb=replace(settings.glb, formats=("glb", "obj")))
+    (result,) = image2mesh([named], tmp_path / "out", settings, reporter=heard)
+    assert result.error is None
+    assert [path.suffix for path in result.files] == [".glb", ".obj"]
+    assert all(path.is_file() for path in result.files)
+    assert any("too long" in note for note in heard.notes) is (name[0] == "n")
+
+
+def test_a_name_that_no_file_can_have_fails_alone(photo: Path, settings: Image2MeshSettings, tmp_path: Path) -> None:
+    bad, good = make_views([tmp_path / ("a" * 300 + ".png"), photo], tmp_path / "out", settings)
+    assert isinstance(bad.error, InputError)
+    assert "File name too long" in str(bad.error)
+    assert "free space" not in str(bad.error)
+    assert good.error is None
+
+
+def test_what_is_left_of_a_name_of_dots_stays_in_the_output_folder(
+    photo: Path, settings: Image2MeshSettings, heard: Heard, tmp_path: Path
+) -> None:
+    named = photo.rename(tmp_path / "...png")
+    (result,) = make_views([named], tmp_path / "deep" / "out", settings, reporter=heard)
+    assert result.folder == tmp_path / "deep" / "out" / "photo"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["deep"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert "no name for a folder" in heard.notes[0]

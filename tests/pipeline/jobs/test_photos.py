@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.jobs import photos as module
-from pipeline.jobs.image2mesh import folder_names
+from pipeline.jobs.item_names import item_names
 from pipeline.jobs.photos import by_name, listed_photos
 from scene.errors import InputError
 
@@ -109,7 +109,7 @@ def test_thousands_of_photos_take_a_moment(tmp_path: Path) -> None:
         (tmp_path / f"shot {k}.jpg").touch()
     start = time.process_time()
     photos = listed_photos([tmp_path, tmp_path / "*.jpg"])
-    named = folder_names(photos)
+    named = [name for name, _ in item_names(photos)]
     assert time.process_time() - start < 20
     assert names(photos) == [f"shot {k}.jpg" for k in range(5000)]
     assert named == [f"shot {k}" for k in range(5000)]
@@ -129,3 +129,8 @@ def test_names_are_sorted_as_people_count() -> None:
         "x9y10",
         "²",
     ]
+
+
+def test_a_name_that_no_file_can_have_fails_by_itself(folder: Path) -> None:
+    given = [folder / ("a" * 300 + ".png"), folder / "cup.heic"]
+    assert listed_photos(given) == given

@@ -243,3 +243,95 @@ def test_missing_photos_and_folders_are_refused(tmp_path: Path) -> None:
         prepare_photo(tmp_path / "none.png")
     with pytest.raises(InputError, match="is a folder"):
         prepare_photo(tmp_path)
+
+
+# --- what people bring ------------------------------------------------------------------------------------------------
+
+
+def framed_share(photo: prepare.PreparedPhoto) -> float:
+    """How much of the frame the object fills."""
+    return float((photo.framed[..., 3] >= 128).mean())
+
+
+@pytest.mark.parametrize("by_mask", [False, True])
+def test_a_speck_in_a_corner_does_not_shrink_the_object(tmp_path: Path, by_mask: bool) -> None:
+    mask = disc_mask(200, 200, 40, (110, 110))
+    clean = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
+    mask[2:6, 3:7] = True
+    if by_mask:
+        mask_path = saved(tmp_path, np.where(mask, 255, 0).astype(np.uint8), "mask.png")
+        photo = prepare_photo(saved(tmp_path, np.full((200, 200, 3), 90, np.uint8)), SETTINGS, mask_path)
+    else:
+        photo = prepare_photo(saved(tmp_path, cut_out(mask)), SETTINGS)
+    assert framed_share(photo) == pytest.approx(framed_share(clean), rel=0.01)
+    assert ["A speck" in warning for warning in photo.warnings] == [True]
+
+
+def test_glass_is_solid_and_told(tmp_path: Path) -> None:
+    body = disc_mask(200, 200, 60, (100, 100))
+    pixels = cut_out(body)
+    solid = prepare_photo(saved(tmp_path, pixels), SETTINGS)
+    pixels[disc_mask(200, 200, 52, (100, 100)), 3] = 89
+    glass = prepare_photo(saved(tmp_path, pixels), SETTINGS)
+    assert np.array_equal(glass.framed[..., 3] >= 128, solid.framed[..., 3] >= 128)
+    assert ["half transparent" in warning for warning in glass.warnings] == [True]
+
+
+def test_a_faint_layer_is_a_cut_out(tmp_path: Path) -> None:
+    mask = disc_mask(200, 200, 60, (100, 100))
+    pixels = cut_out(mask)
+    pixels[..., 3] = np.where(mask, 100, 0)
+    photo = prepare_photo(saved(tmp_path, pixels), SETTINGS)
+    assert np.array_equal(photo.mask, np.where(mask, 255, 0))
+    assert ["its own scale" in warning for warning in photo.warnings] == [True]
+
+
+def test_a_layer_that_is_faint_all_over_is_a_photo(tmp_path: Path) -> None:
+    """Nothing in its alpha tells the object, which is found by its colours."""
+    mask = disc_mask(120, 160, 35, (60, 70))
+    pixels = np.where(mask[..., None], (180, 40, 30, 90), (235, 235, 230, 90)).astype(np.uint8)
+    photo = prepare_photo(saved(tmp_path, pixels), SETTINGS)
+    assert mask_iou(photo.mask >= 128, mask) > 0.95
+    assert photo.cutout[60, 70, :3].tolist() == [180, 40, 30]
+    assert "its own scale" in photo.warnings[0]
+    assert "found by colour" in photo.warnings[1]
+
+
+def test_what_the_reader_noted_is_told(tmp_path: Path) -> None:
+    """Values of 12 bits in 16: the object is as bright as from all 16."""
+    mask = disc_mask(120, 160, 35, (60, 70))
+    grey = np.where(mask, 40, 220).astype(np.uint16)
+    whole = prepare_photo(saved(tmp_path, grey * 257), SETTINGS)
+    photo = prepare_photo(saved(tmp_path, grey * 16), SETTINGS)
+    assert "12 bits" in photo.warnings[0]
+    assert np.abs(photo.framed.astype(int) - whole.framed)[whole.framed[..., 3] == 255].mean() < 40
+    assert mask_iou(photo.mask >= 128, mask) > 0.95
+
+
+def test_a_mask_as_stored_of_a_turned_photo(tmp_path: Path) -> None:
+    mask = disc_mask(100, 140, 30, (40, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.where(mask[..., None], (200, 30, 30), 210).astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    photo = prepare_photo(
+        tmp_path / "a.jpg", SETTINGS, saved(tmp_path, np.where(mask, 255, 0).astype(np.uint8), "m.png")
+    )
+    assert np.array_equal(photo.mask >= 128, np.rot90(mask, -1))
+    assert "turned by its EXIF data" in photo.warnings[0]
+
+
+@pytest.mark.parametrize("size", [(4096, 1), (1, 4096), (30000, 2), (6000, 64)])
+@pytest.mark.parametrize("opaque", [False, True])
+def test_strips_are_no_pictures_of_an_object(tmp_path: Path, size: tuple[int, int], opaque: bool) -> None:
+    pixels = np.full((size[1], size[0], 3 if opaque else 4), 255, np.uint8)
+    if not opaque:
+        pixels[:, : size[0] // 3] = 0
+    with pytest.raises(InputError, match=rf"{size[0]}x{size[1]} pixels are no picture of an object"):
+        prepare_photo(saved(tmp_path, pixels), SETTINGS)
+
+
+def test_a_thread_of_an_object_is_refused(tmp_path: Path) -> None:
+    pixels = np.zeros((60, 3000, 4), np.uint8)
+    pixels[30, 50:2950] = 255
+    with pytest.raises(InputError, match="too thin to be seen"):
+        prepare_photo(saved(tmp_path, pixels), SETTINGS)

@@ -186,3 +186,33 @@ def test_alpha_is_kept_only_if_every_photo_has_it(tmp_path: Path) -> None:
         photos = load_photo_set(out, files[:count])
         pictures = write_pictures(out / "images", photos, photos.shots)
         assert {Image.open(out / "images" / p.name).mode for p in pictures} == {mode}
+
+
+def test_what_a_file_does_not_say_is_told_once_for_all_photos(tmp_path: Path) -> None:
+    """Pictures of 12 bits in 16, and one of 8."""
+    files = [tmp_path / f"{k}.png" for k in range(5)]
+    for k, file in enumerate(files):
+        grey = np.asarray(picture(k, "L"))
+        grey = np.where(grey == grey.max(), 255, grey)
+        Image.fromarray(grey if k == 4 else grey.astype(np.uint16) * 16).save(file)
+    out = tmp_path / "out"
+    out.mkdir()
+    save_photo_set(out, files, 200, True)
+    photos = load_photo_set(out, files)
+    (sentence,) = photos.sentences
+    assert sentence.startswith("0.png, 1.png, 2.png and 1 more: The picture's largest value is 4080")
+    reduced = [float(np.asarray(Image.open(out / shot.file)).mean()) for shot in photos.shots]
+    assert min(reduced) > 60
+
+
+def test_long_names_of_photos_are_names_of_pictures(tmp_path: Path) -> None:
+    files = [tmp_path / ("杯" * 83 + ".bmp"), tmp_path / ("杯" * 83 + ".gif")]
+    for k, file in enumerate(files):
+        picture(k).save(file)
+    out = tmp_path / "out"
+    out.mkdir()
+    save_photo_set(out, files, 200, True)
+    photos = load_photo_set(out, files)
+    written = write_pictures(tmp_path / "images", photos, photos.shots)
+    assert all((tmp_path / "images" / one.name).is_file() for one in written)
+    assert len({one.name for one in written}) == 2
