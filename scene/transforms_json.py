@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -15,9 +16,10 @@ from PIL import Image
 from scene.camera import Mat4
 from scene.errors import InputError
 from scene.files import write_text, written_aside
-from scene.frames import DEPTH_UNIT, Contents, Frame, assemble, inside, picture_of, pose, require_files
+from scene.frames import DEPTH_UNIT, Contents, Frame, Sieve, assemble, pose, with_files
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head, save_array
+from scene.named_files import NamedFiles
 from scene.ply import read_points, write_points
 from scene.view import Origin, View
 
@@ -25,6 +27,7 @@ _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", 
 _FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
 _PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
 """Order of nerfstudio's ``distortion_params``."""
+_MAPS = (("depth_file_path", "depth maps"), ("viewloom_normal_path", "normal maps"))
 
 
 def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Contents:
@@ -49,8 +52,11 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
     notes: list[str] = []
     contents = [_content(file) for file in files]
     for file, content in zip(files, contents):
-        frames += _frames(file, content, notes)
+        sieve = Sieve(file)
+        frames += _frames(file, content, sieve)
+        notes += sieve.notes
     first = contents[0]
+    points = _points(files[0], first["ply_file_path"], notes) if first.get("ply_file_path") else None
     metadata = first.get("viewloom")
     if metadata is None:
         metadata = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
@@ -58,11 +64,6 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
         metadata = {**metadata, "notes": list(dict.fromkeys([*_noted(metadata), *notes]))}
     elif "notes" in metadata:
         metadata = {**metadata, "notes": _noted(metadata)}
-    points = None
-    if first.get("ply_file_path"):
-        ply = inside(files[0].parent, first["ply_file_path"], "ply_file_path", str(files[0]))
-        if ply.is_file():
-            points = read_points(ply)
     return assemble(frames, files[0], metadata, points)
 
 
@@ -116,6 +117,20 @@ def write_transforms(folder: Path, contents: Contents) -> None:
     write_text(folder / "transforms.json", json.dumps(content, indent=1) + "\n")
 
 
+def _points(file: Path, name: object, notes: list[str]) -> Float[np.ndarray, "n 3"] | None:
+    """The sparse points of a capture; that they are missing or damaged is noted."""
+    try:
+        names = NamedFiles(file.parent, [name], what="files of points", pictures=False)
+        ply = names.find(name, "ply_file_path", str(file))
+        notes += names.notes
+        if ply.is_file():
+            return read_points(ply)
+        notes.append(f"the points {ply.name} are missing: they were left out")
+    except InputError as error:
+        notes.append(f"points could not be read ({error.what}): they were left out")
+    return None
+
+
 def _origin(values: dict[str, Any], where: str) -> Origin:
     origin = values.get("viewloom_origin", "photo")
     if origin not in get_args(Origin):
@@ -147,44 +162,79 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _frames(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
+def _frames(path: Path, content: dict[str, Any], sieve: Sieve) -> list[Frame]:
+    """The frames that are of use; ``sieve`` is told of the others."""
     entries = content["frames"]
-    images = []
     for k, entry in enumerate(entries):
-        where = f"{path}, frame {k}"
         if not isinstance(entry, dict):
-            raise InputError("is not an object with file_path and transform_matrix", where=where)
-        images.append(picture_of(inside(path.parent, entry.get("file_path"), "file_path", where)))
+            raise InputError("is not an object with file_path and transform_matrix", where=f"{path}, frame {k}")
+    files = _Files.of(path.parent, entries)
+    named = list[_Entry]()
+    for k, entry in enumerate(entries):
+        image = sieve.keep(partial(files.images.find, entry.get("file_path"), "file_path", f"{path}, frame {k}"))
+        named += [] if image is None else [_Entry(k, entry, image)]
     frames = []
-    for k, (entry, image) in enumerate(zip(entries, images)):
-        where = f"{path}, frame {k}"
-        if entry.get("transform_matrix") is None:
-            raise InputError("transform_matrix is missing", where=where)
-        # A frame's own values win over those at the top.
-        values = {**content, **{key: value for key, value in entry.items() if value is not None}}
-        others = {
-            name: inside(path.parent, entry[key], key, where) if entry.get(key) else None
-            for name, key in (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
-        }
-        if values.get("w") is None or values.get("h") is None:
-            require_files(images, "pictures", path)
-            size = picture_head(image).size
-        else:
-            size = (_whole(values, "w", where), _whole(values, "h", where))
-        frames.append(
-            Frame(
-                image,
-                where,
-                pose(entry["transform_matrix"], where),
-                _intrinsics(values, size, where, notes),
-                _lens(values, where),
-                **others,
-                depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
-                weight=_number(values, "viewloom_weight", where, 1.0),
-                origin=_origin(values, where),
-            )
-        )
+    for item in with_files(named, "image", "pictures", sieve):
+        frame = sieve.keep(partial(_frame, item, content, files, f"{path}, frame {item.number}", sieve.notes))
+        frames += [] if frame is None else [frame]
+    sieve.notes += files.notes
+    sieve.settle(len(frames))
     return frames
+
+
+class _Entry(NamedTuple):
+    """A frame of the file: its number, what the file says, and its picture."""
+
+    number: int
+    values: dict[str, Any]
+    image: Path
+
+
+class _Files(NamedTuple):
+    """Where the files of frames are."""
+
+    images: NamedFiles
+    mask: NamedFiles
+    depth: NamedFiles
+    normals: NamedFiles
+
+    @classmethod
+    def of(cls, folder: Path, entries: list[dict[str, Any]]) -> _Files:
+        def others(key: str, what: str) -> NamedFiles:
+            return NamedFiles(folder, [e.get(key) for e in entries], tops=("", "masks"), what=what, pictures=False)
+
+        images = NamedFiles(folder, [entry.get("file_path") for entry in entries])
+        return cls(images, others("mask_path", "masks"), *(others(*pair) for pair in _MAPS))
+
+    @property
+    def notes(self) -> list[str]:
+        """On files that are not where the capture says."""
+        return [note for names in self for note in names.notes]
+
+
+def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, notes: list[str]) -> Frame:
+    _, entry, image = item
+    if entry.get("transform_matrix") is None:
+        raise InputError("transform_matrix is missing", where=where)
+    # A frame's own values win over those at the top.
+    values = {**content, **{key: value for key, value in entry.items() if value is not None}}
+    keys = (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
+    others = {name: getattr(files, name).find(entry[key], key, where) if entry.get(key) else None for name, key in keys}
+    if values.get("w") is None or values.get("h") is None:
+        size = picture_head(image).size
+    else:
+        size = (_whole(values, "w", where), _whole(values, "h", where))
+    return Frame(
+        image,
+        where,
+        pose(entry["transform_matrix"], where, notes=notes),
+        _intrinsics(values, size, where, notes),
+        _lens(values, where),
+        **others,
+        depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
+        weight=_number(values, "viewloom_weight", where, 1.0),
+        origin=_origin(values, where),
+    )
 
 
 def _intrinsics(values: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:

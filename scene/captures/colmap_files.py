@@ -170,16 +170,21 @@ def text_cameras(path: Path) -> Cameras:
     return cameras
 
 
-def text_images(path: Path) -> list[Image]:
-    """Read ``images.txt``: of every image two lines, its pose and what was seen where (which may be empty)."""
-    images = []
+def text_images(path: Path, notes: list[str]) -> list[Image]:
+    """Read ``images.txt``: of every image two lines, its pose and what was seen where (which may be empty).
+
+    Other programs leave the second lines out: a line that can be no list of points is the next image's, and ``notes``
+    say so.
+    """
+    images, single, last = [], 0, False
     lines = [pair for pair in enumerate(_text(path).splitlines(), 1) if not pair[1].lstrip().startswith("#")]
-    while lines and not lines[0][1].strip():
-        del lines[0]
-    for number, line in lines[::2]:
+    at = 0
+    while at < len(lines):
+        number, line = lines[at]
+        at += 1
         words = line.split(maxsplit=9)
         if not words:
-            continue  # blank lines at the end
+            continue
         try:
             numbers = np.array([float(word) for word in words[:9]])
             images.append(Image(words[9].strip(), int(words[8]), numbers[1:5], numbers[5:8]))
@@ -187,7 +192,32 @@ def text_images(path: Path) -> list[Image]:
             raise InputError(
                 f"is no image ({error})", where=f"{path}, line {number}", fix="Every image needs two lines."
             ) from error
+        last = at == len(lines)
+        if not last and not _names_an_image(lines[at][1]):
+            at += 1
+        elif not last:
+            single += 1
+    if single:
+        notes.append(f"{path.name} has no line of points for {single + last} of {len(images)} images: all were read")
     return images
+
+
+def _names_an_image(line: str) -> bool:
+    """Whether a line is that of an image: ten words that are a number, a pose, a camera, and a name."""
+    words = line.split(maxsplit=9)
+    try:
+        int(words[0]), int(words[8]), [float(word) for word in words[1:8]]
+    except (ValueError, IndexError):
+        return False
+    # Points are numbers throughout, three to each; a name may be a number too.
+    return len(words) == 10 and (not _numeric(words[9]) or len(line.split()) % 3 > 0)
+
+
+def _numeric(text: str) -> bool:
+    try:
+        return bool([float(word) for word in text.split()])
+    except ValueError:
+        return False
 
 
 def text_points(path: Path) -> Float[np.ndarray, "n 3"]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scene.errors import InputError
-
-PICTURE_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
+from scene.named_files import PICTURE_ENDINGS
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -24,10 +23,11 @@ def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
     return next((path for name in names if (path := folder / name).is_dir()), None)
 
 
-def numbered(pictures: Sequence[Path], count: int, where: Path) -> list[int]:
+def numbered(pictures: Sequence[Path], count: int, where: Path, notes: list[str]) -> list[int]:
     """Which of ``count`` numbered cameras belongs to which picture, pictures being in order of their names.
 
-    As many pictures as cameras: one after the other. Fewer: by the number that is the picture's name.
+    As many pictures as cameras: one after the other. Fewer: by the number that is the picture's name. ``notes`` get a
+    sentence where the pictures' numbers do not tell that themselves, and on cameras without a picture.
 
     Raises:
         InputError: neither is possible, or the order of names is not that of their numbers ("10" before "2").
@@ -42,8 +42,12 @@ def numbered(pictures: Sequence[Path], count: int, where: Path) -> list[int]:
                 where=pictures[0].parent,
                 fix="Rename them so that all have as many digits (002.png, 010.png).",
             )
+        if len({number - k for k, number in enumerate(numbers)}) > 1:
+            first, last = pictures[0].name, pictures[-1].name
+            notes.append(f"pictures were paired with the cameras in order of their names, from {first} to {last}")
         return list(range(count))
     if len(set(numbers)) == len(numbers) and all(stem.isdigit() for stem in stems) and max(numbers) < count:
+        notes.append(f"{count - len(pictures)} of {count} cameras have no picture and were not used")
         return numbers
     raise InputError(
         f"{count} cameras for {len(pictures)} pictures",

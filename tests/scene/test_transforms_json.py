@@ -51,7 +51,8 @@ def test_a_nerfstudio_capture(tmp_path: Path, scene_cameras: list[Camera], draw:
     write(tmp_path, content)
     views = ViewSet.load(tmp_path)
     same(views, scene_cameras)
-    assert views.metadata == {"format": "nerfstudio", "up": "given"}
+    notes = ["the points nowhere.ply are missing: they were left out"]
+    assert views.metadata == {"format": "nerfstudio", "up": "given", "notes": notes}
     assert not views.has_masks
 
 
@@ -209,7 +210,21 @@ def test_evenly_reduced_pictures_get_reduced_intrinsics(
     ]
 
 
-@pytest.mark.parametrize("size", [(64, 47), (32, 25), (48, 64), (63, 48)])
+@pytest.mark.parametrize("size", [(64, 47), (32, 25), (63, 48), (21, 17), (96, 71)])
+def test_pictures_whose_sides_were_rounded_get_scaled_intrinsics(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, size: tuple[int, int]
+) -> None:
+    """Reduced at any factor, with each side rounded up or down: a pixel of uneven scale is no reason to refuse."""
+    draw(tmp_path, names(scene_cameras), size)
+    write(tmp_path, content_of(scene_cameras))
+    views = ViewSet.load(tmp_path)
+    points = np.array([[0.1, 0.2, -0.1], [-0.2, 0.0, 0.1]])
+    expected, _ = scene_cameras[0].project(points)
+    assert views.views[0].camera.project(points)[0] == pytest.approx(expected * np.array(size) / (64, 48))
+    assert views.metadata["notes"] == [f"pictures are {size[0]}x{size[1]}, their cameras 64x48: intrinsics were scaled"]
+
+
+@pytest.mark.parametrize("size", [(64, 45), (32, 27), (48, 64), (60, 48)])
 def test_unevenly_reduced_pictures_are_refused(
     tmp_path: Path, scene_cameras: list[Camera], draw: Draw, size: tuple[int, int]
 ) -> None:
@@ -217,6 +232,70 @@ def test_unevenly_reduced_pictures_are_refused(
     write(tmp_path, content_of(scene_cameras))
     with pytest.raises(InputError, match=rf"frame 0.*the picture is {size[0]}x{size[1]}, its camera says 64x48"):
         ViewSet.load(tmp_path)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "infinite": ({"transform_matrix": [[-math.inf] * 4] * 3 + [[0, 0, 0, 1]]}, "frame 5: .*holds NaN or infinity"),
+    "mirrored": ({"transform_matrix": np.diag([-1.0, 1, 1, 1]).tolist()}, "frame 5: a camera pose is mirrored"),
+    "no picture": ({"file_path": "images/nowhere.png"}, r"1 of 7 pictures are missing .*nowhere\.png"),
+    "no name": ({"file_path": None}, "frame 5: file_path is missing"),
+    "no focal length": ({"fl_x": -3.0}, "frame 5: a camera needs a positive size"),
+    "a lens": ({"k1": -90.0}, "frame 5: the lens distortion cannot be undone"),
+    "outside": ({"file_path": "../../secret.png"}, "frame 5: the path .* leaves the capture folder"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS.values(), ids=FAULTS)
+def test_one_frame_of_no_use_is_left_out_and_told(
+    tmp_path: Path,
+    scene_cameras: list[Camera],
+    draw: Draw,
+    change: dict[str, Any],
+    message: str,
+    one_left_out: Callable[..., None],
+) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras)
+    content["frames"][5] |= change
+    write(tmp_path, content)
+    one_left_out(ViewSet.load(tmp_path), message)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("{here}/images/{k:03d}.png", False),
+        ("/home/else/toy/images/{k:03d}.png", True),
+        ("D:\\scans\\toy\\images\\{k:03d}.png", True),
+        ("../images/{k:03d}.png", True),
+        ("{k:03d}.png", True),
+        ("./images\\{k:03d}.png", False),
+    ],
+)
+def test_pictures_are_found_by_paths_of_any_machine(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, same: Same, path: str, told: bool
+) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras)
+    for k, frame in enumerate(content["frames"]):
+        frame["file_path"] = path.format(here=tmp_path, k=k)
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    same(views, scene_cameras)
+    assert [view.name for view in views][:2] == ["000", "001"]
+    assert ("7 pictures are not where the capture says" in " ".join(views.metadata.get("notes", []))) == told
+
+
+def test_pictures_beside_the_capture_are_read_and_told(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, same: Same
+) -> None:
+    """As colmap2nerf writes them, from the folder in which it was started."""
+    draw(tmp_path / "stall", names(scene_cameras))
+    content = content_of(scene_cameras, "./..\\stall\\images/{:03d}.png")
+    write(tmp_path / "capture", content)
+    views = ViewSet.load(tmp_path / "capture")
+    same(views, scene_cameras)
+    assert "7 pictures lie outside of the capture's folder" in views.metadata["notes"][0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
