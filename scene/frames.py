@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -94,7 +95,12 @@ class Sieve:
         """
         if of - lost < FEWEST:
             raise fault
-        self.notes.append(note)
+        self.notes.append(self.told(note))
+
+    def told(self, text: str) -> str:
+        """A sentence with paths as they are within the capture's folder: notes outlive the place where it lies."""
+        folder = self.where.parent if self.where.suffix else self.where
+        return text.replace(f"{folder}{os.sep}", "")
 
     def settle(self, kept: int) -> None:
         """Say which frames were left out.
@@ -115,7 +121,7 @@ class Sieve:
         which = "it" if len(self.faults) == 1 else "the first"
         were = "was" if len(self.faults) == 1 else "were"
         total = kept + len(self.faults)
-        self.notes.append(f"{len(self.faults)} of {total} frames {were} left out; of {which}, {text}")
+        self.notes.append(self.told(f"{len(self.faults)} of {total} frames {were} left out; of {which}, {text}"))
         self.faults.clear()
 
 
@@ -228,7 +234,7 @@ def _with_maps(frames: list[Frame], attribute: str, many: str, sieve: Sieve) -> 
     lost = [file for file in files if file is None or not file.is_file()]
     if lost:
         named = next((f"; the first is {file}" for file in lost if file is not None), "")
-        sieve.notes.append(f"{len(lost)} of {len(files)} {many} are missing{named}")
+        sieve.notes.append(sieve.told(f"{len(lost)} of {len(files)} {many} are missing{named}"))
     there = [file is not None and file.is_file() for file in files]
     return [
         frame if has else replace(frame, **{attribute: None})  # type: ignore[arg-type]

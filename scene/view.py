@@ -92,6 +92,12 @@ class View:
         return None if source is None else unit(source)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the view is read from."""
+        sources = (self.image_path, self.mask_path, self.depth_source, self.normal_source)
+        return tuple(source for source in sources if isinstance(source, Path))
+
+    @property
     def _file_size(self) -> tuple[int, int]:
         """Width and height of the files."""
         size = self.camera if self.undistortion is None else self.undistortion.raw

@@ -21,7 +21,6 @@ from pipeline.jobs.time_left import Work
 from scene.captures import load_capture
 from scene.errors import InputError
 from scene.files import reading
-from scene.view import View
 
 CAPTURE_SHARES = {"views": 0.1, "surface": 0.6, "asset": 0.3}
 """Usual fractions of a capture's time."""
@@ -56,7 +55,7 @@ def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: 
         if capture.exists():  # else its name is wrong, and what is there is of another
             unpublish(out)  # of an earlier, better state of the capture
         raise
-    files = [*_camera_files(capture, folder, out), *(path for view in views for path in _files_of(view))]
+    files = [*_camera_files(capture, folder, out), *(path for view in views for path in view.files)]
     _refuse_own_results(files, out)
     with reading(capture):
         # Names count as well: many formats tell views apart by them.
@@ -77,13 +76,7 @@ def capture_name(capture: Path) -> str:
     return (capture.parent if capture.is_file() else capture).resolve().name
 
 
-_CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")
-
-
-def _files_of(view: View) -> list[Path]:
-    """All files that a view is read from."""
-    sources = (view.image_path, view.mask_path, view.depth_source, view.normal_source)
-    return [source for source in sources if isinstance(source, Path)]
+_CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy", ".lst")
 
 
 def _name_of(file: Path, folder: Path) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scene.errors import InputError
+from scene.frames import Sieve
 from scene.view import Mask, View
 from scene.viewset import ViewSet
 
@@ -16,21 +18,35 @@ VALLEY = 0.75
 """Where the threshold lies between the background's colour (0) and the middle of object and background (1)."""
 
 
-def check_masks(views: ViewSet) -> None:
-    """Raise if a mask holds no object at all, which would carve everything away.
+def with_sound_masks(views: ViewSet) -> ViewSet:
+    """The set without views whose mask cannot be read or holds no object at all, which would carve everything away.
 
     Raises:
-        InputError: how many masks are empty, and which is the first.
+        InputError: too few are left; how many masks are empty, and which is the first, or what cannot be read.
     """
     if not views.has_masks:
-        return
-    empty = [view for view in views if view.rgba()[..., 3].max() < 128]
+        return views
+    folder = (views.views[0].image_path or Path("memory", "picture.png")).parent
+    sieve, empty, kept = Sieve(folder), list[View](), list[View]()
+    for view in views:
+        found = sieve.keep(view.rgba)
+        if found is not None and found[..., 3].max() < 128:
+            empty.append(view)
+        elif found is not None:
+            kept.append(view)
     if empty:
-        raise InputError(
-            f"{len(empty)} of {len(views)} masks are empty",
-            where=empty[0].mask_path or empty[0].image_path or empty[0].name,
-            fix="White (or opaque) is the object: correct the mask, or take the frame out.",
+        first = empty[0].mask_path or empty[0].image_path or empty[0].name
+        text = f"{len(empty)} of {len(views)} masks are empty"
+        fault = InputError(
+            text, where=first, fix="White (or opaque) is the object: correct the mask, or take the frame out."
         )
+        left = len(kept) + len(empty)
+        sieve.drop(len(empty), left, fault, f"{text}: their pictures were left out; the first is {first}")
+    sieve.settle(len(kept))
+    if not sieve.notes:
+        return views
+    notes = [*views.metadata.get("notes", []), *sieve.notes]
+    return replace(views, views=tuple(kept), metadata={**views.metadata, "notes": notes})
 
 
 def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:

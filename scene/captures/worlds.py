@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,12 @@ def align_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
     metadata = {**views.metadata, "up": "estimated", "up_from": told_by, "world_from_file": (turn @ before).tolist()}
     moved = moved.transformed(turn)
     return ViewSet(moved.views, moved.has_masks, metadata, moved.points)
+
+
+def with_notes(views: ViewSet, notes: Iterable[str]) -> ViewSet:
+    """The set with further notes in its metadata."""
+    both = list(dict.fromkeys([*views.metadata.get("notes", []), *notes]))
+    return replace(views, metadata={**views.metadata, "notes": both}) if both else views
 
 
 def world_from_original(metadata: dict[str, Any]) -> Mat4:
