@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,28 +12,25 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from scene.camera import Mat4
+from scene.camera import Mat4, c2w_from_opencv
 from scene.errors import InputError
 from scene.files import write_text, written_aside
 from scene.frames import DEPTH_UNIT, Contents, Frame, Sieve, assemble, pose, with_files
-from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head, save_array
 from scene.named_files import NamedFiles
 from scene.ply import read_points, write_points
+from scene.transforms_values import intrinsics_in, lens_in, number, positive, region_in, whole
 from scene.view import Origin, View
 
-_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
-_FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
-_PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
-"""Order of nerfstudio's ``distortion_params``."""
 _MAPS = (("depth_file_path", "depth maps"), ("viewloom_normal_path", "normal maps"))
 
 
 def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Contents:
     """Read a capture folder with ``transforms.json``, else ``transforms_SPLIT.json``, or such a file.
 
-    What other programs say that has no meaning here (``aabb_scale``, ``train_filenames``, ...) is ignored.
-    ``applied_transform`` and ``applied_scale`` are kept in the metadata: the set stays in the world of the file.
+    Of what other programs say, the region of interest is kept in the metadata, in the file's world, and so are
+    ``applied_transform`` and ``applied_scale``: the set stays in the world of the file. NeuS2's ``from_na`` poses, in
+    OpenCV axes, are turned. What has no meaning here (``aabb_scale``, ...) is named in the notes.
 
     Raises:
         InputError: no file, or a fault in it; the message names file and frame.
@@ -60,6 +56,9 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
     metadata = first.get("viewloom")
     if metadata is None:
         metadata = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
+        region = region_in(first, notes)
+        if region is not None:
+            metadata["region"] = {"centre": list(region.centre), "radius": region.radius}
     if notes:
         metadata = {**metadata, "notes": list(dict.fromkeys([*_noted(metadata), *notes]))}
     elif "notes" in metadata:
@@ -223,65 +222,19 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
     if values.get("w") is None or values.get("h") is None:
         size = picture_head(image).size
     else:
-        size = (_whole(values, "w", where), _whole(values, "h", where))
+        size = (whole(values, "w", where), whole(values, "h", where))
+    c2w = pose(entry["transform_matrix"], where, notes=notes)
     return Frame(
         image,
         where,
-        pose(entry["transform_matrix"], where, notes=notes),
-        _intrinsics(values, size, where, notes),
-        _lens(values, where),
+        c2w_from_opencv(c2w) if values.get("from_na") in (True, 1) else c2w,
+        intrinsics_in(values, entry, size, where, notes),
+        lens_in(values, where, notes),
         **others,
-        depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
-        weight=_number(values, "viewloom_weight", where, 1.0),
+        depth_scale=positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
+        weight=number(values, "viewloom_weight", where, 1.0),
         origin=_origin(values, where),
     )
-
-
-def _intrinsics(values: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:
-    width, height = size
-    if values.get("fl_x") is not None:
-        fx = _number(values, "fl_x", where)
-        fy = _number(values, "fl_y", where, fx)
-        if values.get("cx") is None or values.get("cy") is None:
-            notes.append("the principal point is not given: taken in the middle of the pictures")
-    elif values.get("camera_angle_x") is not None:
-        fx = fy = _focal(values, "camera_angle_x", width, where)
-        if values.get("camera_angle_y") is not None:
-            fy = _focal(values, "camera_angle_y", height, where)
-    else:
-        raise InputError(
-            "fl_x is missing",
-            where=where,
-            fix="Give fl_x (pixels) or camera_angle_x (radians), globally or for every frame.",
-        )
-    cx, cy = _number(values, "cx", where, width / 2), _number(values, "cy", where, height / 2)
-    return Intrinsics(fx, fy, cx, cy, width, height)
-
-
-def _lens(values: dict[str, Any], where: str) -> Lens:
-    model = values.get("camera_model")
-    if model is not None and model not in (*_PERSPECTIVE, *_FISHEYE):
-        raise InputError(
-            f"camera model {str(model)[:40]!r} is not supported",
-            where=where,
-            fix="Undistort the pictures to a pinhole camera first.",
-        )
-    listed = values.get("distortion_params")
-    if listed is not None:
-        if not isinstance(listed, list) or len(listed) != len(_PARAMETERS):
-            raise InputError("distortion_params must be a list of k1, k2, k3, k4, p1, p2", where=where)
-        values = {**values, **dict(zip(_PARAMETERS, listed))}
-    k1, k2, k3, k4, p1, p2 = (_number(values, key, where, 0.0) for key in _PARAMETERS)
-    if model in _FISHEYE or values.get("is_fisheye") is True:
-        return Lens(k1, k2, k3, k4, fisheye=True)
-    k5, k6 = (_number(values, key, where, 0.0) for key in ("k5", "k6"))
-    if model != "FULL_OPENCV" and (k4 or k5 or k6):
-        raise InputError(
-            f"k4, k5 and k6 have no meaning for camera model {model or 'OPENCV'}",
-            where=where,
-            fix="Name the model that was calibrated: FULL_OPENCV or OPENCV_FISHEYE.",
-        )
-    return Lens(k1, k2, k3, k4, k5, k6, p1, p2)
 
 
 def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -290,7 +243,7 @@ def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
     if content.get("applied_transform") is not None:
         metadata["applied_transform"] = _affine(content["applied_transform"], path).tolist()
     if content.get("applied_scale") is not None:
-        metadata["applied_scale"] = _positive(content, "applied_scale", str(path))
+        metadata["applied_scale"] = positive(content, "applied_scale", str(path))
     return metadata
 
 
@@ -312,6 +265,8 @@ def _invertible(matrix: Float[np.ndarray, "3 3"]) -> bool:
 
 
 def _dialect(path: Path, content: dict[str, Any]) -> str:
+    if content.get("from_na") in (True, 1):
+        return "neus2"
     if "aabb_scale" in content:
         return "instant-ngp"
     blender = path.name != "transforms.json" or ("camera_angle_x" in content and "fl_x" not in content)
@@ -321,38 +276,3 @@ def _dialect(path: Path, content: dict[str, Any]) -> str:
 def _noted(metadata: dict[str, Any]) -> list[str]:
     notes = metadata.get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
-
-
-def _focal(values: dict[str, Any], key: str, side: int, where: str) -> float:
-    angle = _number(values, key, where)
-    if not 0 < angle < math.pi:
-        raise InputError(f"{key} must be between 0 and pi radians, it is {angle}", where=where)
-    return side / 2 / math.tan(angle / 2)
-
-
-def _whole(values: dict[str, Any], key: str, where: str) -> int:
-    number = _number(values, key, where)
-    if number != int(number):
-        raise InputError(f"{key} must be a whole number of pixels, it is {number}", where=where)
-    return int(number)
-
-
-def _positive(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    number = _number(values, key, where, default)
-    if number <= 0:
-        raise InputError(f"{key} must be positive, it is {number}", where=where)
-    return number
-
-
-def _number(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    value = values.get(key)
-    value = default if value is None else value
-    if value is None:
-        raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
-    return number

@@ -136,7 +136,13 @@ def test_lens_models(
         assert view.camera.fy == (71 if model.name == "PINHOLE" else 70)
         return
     assert view.undistortion is not None
+    assert (view.undistortion.raw.fx, view.undistortion.raw.cx) == (70, 33)
+    if model.lens is not None:
+        assert view.undistortion.lens == model.lens(*values[model.parameters.index("cy") + 1 :])
+        return
     order = {
+        "SIMPLE_FISHEYE": [],
+        "FISHEYE": [],
         "SIMPLE_RADIAL": ["k1"],
         "RADIAL": ["k1", "k2"],
         "OPENCV": ["k1", "k2", "p1", "p2"],
@@ -145,9 +151,36 @@ def test_lens_models(
         "SIMPLE_RADIAL_FISHEYE": ["k1"],
         "RADIAL_FISHEYE": ["k1", "k2"],
     }[model.name]
-    given = dict(zip(order, values[-len(order) :]))
+    given = dict(zip(order, values[len(values) - len(order) :]))
     assert view.undistortion.lens == Lens(**given, fisheye="FISHEYE" in model.name)
-    assert (view.undistortion.raw.fx, view.undistortion.raw.cx) == (70, 33)
+
+
+PANORAMA = "camera model EQUIRECTANGULAR is not supported: a panorama is no picture of a pinhole camera"
+
+
+def test_panoramas_are_refused_by_name_and_what_the_hint_says_can_be_read(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, w2c: W2c, names: list[str]
+) -> None:
+    draw(tmp_path / "images", names)
+    poses = [w2c(camera) for camera in file_cameras]
+    write_binary(tmp_path, 17, (64, 48), [64.0, 48.0], poses, names)
+    with pytest.raises(InputError, match=rf"{PANORAMA}.*Cut the panoramas into perspective pictures"):
+        read_colmap(tmp_path)
+    write_text(tmp_path / "text", "EQUIRECTANGULAR", (64, 48), [64.0, 48.0], poses, names)
+    with pytest.raises(InputError, match=PANORAMA):
+        read_colmap(tmp_path / "text")
+    write_binary(tmp_path, 1, (64, 48), [70.0, 71.0, 33.0, 23.5], poses, names)
+    assert len(read_colmap(tmp_path)) == 7
+
+
+def test_an_unknown_model_is_numbered_and_every_model_of_the_hint_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "cameras.bin").write_bytes(cameras_bin(99, (64, 48), [1.0] * 20))
+    with pytest.raises(InputError, match="camera model number 99 is not supported") as caught:
+        binary_cameras(tmp_path / "cameras.bin")
+    assert caught.value.fix is not None
+    named = re.findall(r"[A-Z]{3,}[A-Z_]*", caught.value.fix.replace("COLMAP", ""))
+    assert named == [model.name for model in MODELS]
+    assert [model.number for model in MODELS] == list(range(17))
 
 
 @pytest.mark.parametrize("ending", ["{}.png", "{stem}.png"])
@@ -200,7 +233,7 @@ def test_names_that_leave_the_folder(
 
 
 FAULTS = {
-    "unknown model": ("cameras.txt", "7 FOV 64 48 1 2 3 4 5\n", "camera model FOV is not supported"),
+    "unknown model": ("cameras.txt", "7 FOVEA 64 48 1 2 3 4 5\n", "camera model FOVEA is not supported"),
     "few parameters": ("cameras.txt", "7 PINHOLE 64 48 70 71 33\n", "has 4 parameters, here are 3"),
     "words": ("cameras.txt", "7 PINHOLE 64 48 a b c d\n", "line 1: is no camera"),
     "infinite": ("cameras.txt", "7 PINHOLE 64 48 inf 1 1 1\n", "NaN or infinite"),
