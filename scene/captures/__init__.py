@@ -17,16 +17,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scene.captures.alicevision import find_meshroom, find_openmvg, read_meshroom, read_openmvg
 from scene.captures.bundler import find_bundle, is_bundle, read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.colmap import find_model, read_colmap
 from scene.captures.folders import first_json, pictures_in, unknown_json, unused_pictures
 from scene.captures.gaussians import is_gaussians, read_gaussians
 from scene.captures.masks import threshold_masks, with_sound_masks
+from scene.captures.metashape import find_metashape, read_metashape
 from scene.captures.middlebury import read_middlebury
 from scene.captures.named import named_pictures, read_named
 from scene.captures.neus import read_neus
+from scene.captures.nvm import find_nvm, read_nvm
+from scene.captures.opensfm import find_opensfm, read_opensfm
+from scene.captures.phone_scans import find_polycam, find_record3d, read_polycam, read_record3d
 from scene.captures.projections import read_projections
+from scene.captures.realitycapture import find_csv, find_xmp, read_csv, read_xmp
+from scene.captures.research import find_llff, find_mvsnet, find_sdfstudio, read_llff, read_mvsnet, read_sdfstudio
 from scene.captures.worlds import with_notes, world_from_original
 from scene.errors import InputError
 from scene.viewset import ViewSet
@@ -91,6 +98,18 @@ FORMATS = (
     Format("bundler", "bundle.out", _bundler, read_bundler),
     Format("colmap", "cameras and images (.bin or .txt) here or in sparse/0", find_model, read_colmap),
     Format("gaussians", "cameras.json of 3D Gaussian Splatting with images/", _gaussians, read_gaussians),
+    Format("metashape", "cameras.xml of Metashape", find_metashape, read_metashape),
+    Format("realitycapture", "a CSV of RealityCapture's parameters", find_csv, read_csv),
+    Format("realitycapture_xmp", "NAME.xmp of RealityCapture beside NAME.jpg", find_xmp, read_xmp),
+    Format("polycam", "keyframes/cameras of Polycam's raw export", find_polycam, read_polycam),
+    Format("record3d", "metadata of Record3D", find_record3d, read_record3d),
+    Format("opensfm", "reconstruction.json of OpenSfM or OpenDroneMap", find_opensfm, read_opensfm),
+    Format("meshroom", "cameras.sfm of Meshroom", find_meshroom, read_meshroom),
+    Format("openmvg", "sfm_data.json of OpenMVG", find_openmvg, read_openmvg),
+    Format("sdfstudio", "meta_data.json of sdfstudio", find_sdfstudio, read_sdfstudio),
+    Format("nvm", "*.nvm of VisualSFM", find_nvm, read_nvm),
+    Format("mvsnet", "cams/*_cam.txt with images/", find_mvsnet, read_mvsnet),
+    Format("llff", "poses_bounds.npy", find_llff, read_llff),
     Format("named", "front.png with left.png, back.png or right.png", _named, read_named),
 )
 """In the order in which they are tried: what was made for a capture before what it was made from."""
