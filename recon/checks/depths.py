@@ -177,10 +177,14 @@ def _pairs(maps: Sequence[_Map]) -> list[tuple[int, int]]:
 
 
 def _small(view: View, seed: int) -> _Map | None:
+    """The view's map; None if it has none, or its picture cannot be read, which is for others to say."""
     depth = view.depth()
     if depth is None:
         return None
-    solid = view.rgba()[..., 3] >= 128
+    try:
+        solid = view.rgba()[..., 3] >= 128
+    except InputError:
+        return None
     scale = min(1.0, _SIDE / max(depth.shape))
     height, width = (max(1, round(scale * n)) for n in depth.shape)
     rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(int)

@@ -37,8 +37,7 @@ def with_sound_masks(views: ViewSet, *, trusted: bool = False) -> ViewSet:
     if not views.has_masks:
         return views
     covers: list[Cover] = []
-    folder = (views.views[0].image_path or Path("memory", "picture.png")).parent
-    sieve, empty, kept = Sieve(folder), list[View](), list[View]()
+    sieve, empty, kept = Sieve(_folder(views)), list[View](), list[View]()
     for view in views:
         found = sieve.keep(view.rgba)
         if found is not None and found[..., 3].max() < 128:
@@ -73,13 +72,19 @@ def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float 
         min_area: least part of the picture that the object covers.
 
     Returns:
-        The same views with masks in memory.
+        The same views with masks in memory, without those that cannot be read; a note says so.
 
     Raises:
         InputError: a border is not even, or nothing stands out; the message names the picture.
     """
-    masked = [replace(view, mask=_threshold(view, tolerance, min_area)) for view in views]
-    return replace(views, views=tuple(masked), has_masks=True, metadata={**views.metadata, "masks": "threshold"})
+    sieve, masked = Sieve(_folder(views)), list[View]()
+    for view in views:
+        rgba = sieve.keep(view.rgba)
+        if rgba is not None:
+            masked.append(replace(view, mask=_threshold_of(rgba[..., :3], view, tolerance, min_area)))
+    sieve.settle(len(masked))
+    metadata = {**views.metadata, "masks": "threshold"}
+    return with_notes(replace(views, views=tuple(masked), has_masks=True, metadata=metadata), sieve.notes)
 
 
 def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:
@@ -94,12 +99,14 @@ def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_are
     Raises:
         InputError: as there, or too few views are left.
     """
-    kept = []
+    sieve, kept = Sieve(_folder(views)), list[View]()
     for view in views:
-        rgba = view.rgba()
+        rgba = sieve.keep(view.rgba)
+        if rgba is None:
+            continue
         near = cv2.dilate((rgba[..., 3] < 250).astype(np.uint8), np.ones((_REACH, _REACH), np.uint8)) > 0
         if not near.any():
-            kept.append(replace(view, mask=_threshold(view, tolerance, min_area)))
+            kept.append(replace(view, mask=_threshold_of(rgba[..., :3], view, tolerance, min_area)))
             continue
         rgb = rgba[..., :3].copy()
         rim = np.zeros(near.shape, bool)
@@ -113,19 +120,22 @@ def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_are
             continue  # what is not to be looked at covers the object
         if not (cv2.dilate(mask, np.ones((3, 3), np.uint8))[near] > 0).any():
             kept.append(replace(view, mask=mask))
+    touched, read = len(views) - len(sieve.faults) - len(kept), len(views) - len(sieve.faults)
     if len(kept) < max(_ENOUGH, len(views) // 3):
-        raise InputError(f"what is not to be looked at touches the object in {len(views) - len(kept)} views")
+        raise InputError(f"what is not to be looked at touches the object in {touched} views")
+    sieve.settle(len(kept))
     note = (
-        f"{len(views) - len(kept)} of {len(views)} views were left out: what is not to be looked at touches the object "
+        f"{touched} of {read} views were left out: what is not to be looked at touches the object "
         "there. In the others it stands out from the background (--masks none uses all pictures as they are)"
     )
     metadata = {key: value for key, value in views.metadata.items() if key not in MASKS_IGNORE}
     found = replace(views, views=tuple(kept), has_masks=True, metadata={**metadata, "masks": "threshold"})
-    return with_notes(found, [note] if len(kept) < len(views) else [])
+    return with_notes(found, [*sieve.notes, *([note] if touched else [])])
 
 
-def _threshold(view: View, tolerance: float, min_area: float) -> Mask:
-    return _threshold_of(view.rgba()[..., :3], view, tolerance, min_area)
+def _folder(views: ViewSet) -> Path:
+    """Where the pictures lie, for notes."""
+    return (views.views[0].image_path or Path("memory", "picture.png")).parent
 
 
 def _threshold_of(rgb: UInt8[np.ndarray, "h w 3"], view: View, tolerance: float, min_area: float) -> Mask:

@@ -290,6 +290,7 @@ def test_one_damaged_file_costs_one_view_and_is_told(
     lost = {view.name for view in views} - {view.name for view in kept}
     whole = "depths" in str(damage.__code__.co_consts) or ("masks" in str(damage.__code__.co_consts) and not masked)
     assert lost == (set() if whole else {"v3"})
+    assert len({view.depth_source for view in kept}) == len(kept)
     notes = " ".join([*loaded.metadata.get("notes", []), *said])
     assert "v3" in notes or (whole and not masked)
 
