@@ -39,6 +39,7 @@ class Frame:
         intrinsics: of the picture as taken, lens included.
         lens: how it bends.
         mask, depth, normals: further files, if there are any.
+        ignore: a file that is black where the picture is to be looked at, if there is one.
         depth_scale: world units of one count of the depth file.
         weight, origin: as in :class:`scene.view.View`.
     """
@@ -54,6 +55,7 @@ class Frame:
     depth_scale: float = DEPTH_UNIT
     weight: float = 1.0
     origin: Origin = "photo"
+    ignore: Path | None = None
 
 
 class Contents(NamedTuple):
@@ -180,6 +182,8 @@ def assemble(
     masked = fitted[0][0].mask is not None
     if not masked:
         views, masked = _alpha_is_mask(views, [head for _, head, *_ in fitted], sieve)
+    views, ignored = _ignoring(views, [frame.ignore for frame, *_ in fitted], masked, sieve)
+    metadata = {**metadata, **ignored}
     if any(undone):
         notes["lens distortion was undone: cameras are the pinholes of the undistorted pictures"] = None
     metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *sieve.notes, *notes]))}
@@ -401,6 +405,22 @@ def _alpha_is_mask(
             raise fault
         sieve.drop(len(views) - len(with_alpha), len(views), fault, f"{text}: the others were left out")
     return with_alpha, True
+
+
+def _ignoring(
+    views: tuple[View, ...], files: Sequence[Path | None], masked: bool, sieve: Sieve
+) -> tuple[tuple[View, ...], dict[str, Any]]:
+    """The views with what is not to be looked at, and what their metadata say of that."""
+    count = sum(file is not None for file in files)
+    if count == 0:
+        return views, {}
+    if masked:
+        sieve.notes.append(f"{count} dynamic masks were not used: masks tell the object already")
+        return views, {}
+    sieve.notes.append(f"{count} dynamic masks tell what is not to be looked at")
+    # Where all is to be looked at there is no file; alpha that tells nothing is opaque.
+    pairs = zip(views, files, strict=True)
+    return tuple(replace(view, ignore_path=file) for view, file in pairs), {"mask_means": "ignore"}
 
 
 def _opaque(view: View) -> bool:

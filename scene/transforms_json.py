@@ -234,7 +234,14 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         depth_scale=positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
         weight=number(values, "viewloom_weight", where, 1.0),
         origin=_origin(values, where),
+        ignore=_dynamic_mask(image),
     )
+
+
+def _dynamic_mask(image: Path) -> Path | None:
+    """instant-ngp's mask of what moves in a picture, white there."""
+    file = image.with_name(f"dynamic_mask_{image.stem}.png")
+    return file if file.is_file() else None
 
 
 def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class View:
         normal_source: normals in the camera's OpenGL axes, in memory or in a file; 0 is unknown.
         undistortion: how files (never what is in memory) become pictures of ``camera``; None if they are.
         as_stored: whether the camera fits the file's pixels without their EXIF orientation.
+        ignore_path: a file that is black where the picture is to be looked at, as instant-ngp's dynamic masks; it
+            replaces the alpha of a picture without a mask.
         origin: where the picture comes from; textures take photos as they are, among pictures of other origin.
     """
 
@@ -55,6 +57,7 @@ class View:
     undistortion: Undistortion | None = None
     as_stored: bool = False
     origin: Origin = "photo"
+    ignore_path: Path | None = None
 
     def rgba(self) -> RGBA:
         """The picture, straight alpha; alpha is 255 everywhere if there is no mask.
@@ -94,7 +97,7 @@ class View:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that the view is read from."""
-        sources = (self.image_path, self.mask_path, self.depth_source, self.normal_source)
+        sources = (self.image_path, self.mask_path, self.ignore_path, self.depth_source, self.normal_source)
         return tuple(source for source in sources if isinstance(source, Path))
 
     @property
@@ -116,4 +119,6 @@ class View:
             )
         if self.mask_path is not None:
             rgba[..., 3] = load_mask(self.mask_path, (width, height))
+        elif self.ignore_path is not None:
+            rgba[..., 3] = np.where(load_mask(self.ignore_path, (width, height)) > 0, 0, 255)
         return rgba if self.undistortion is None else self.undistortion.picture(rgba)

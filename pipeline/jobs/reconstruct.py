@@ -13,7 +13,7 @@ from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.publishing import unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
-from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
+from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
 from pipeline.jobs.stages.capture_folder import COARSE_FILE
 from pipeline.jobs.stages.surface import fit_device
@@ -50,7 +50,7 @@ def reconstruct(
 def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: Reporter) -> ItemResult:
     folder, name = capture.parent if capture.is_file() else capture, capture_name(capture)
     try:
-        views = load_capture(capture)
+        views = load_capture(capture, kind=kind_of(settings.capture), up=settings.capture.up)
     except InputError:
         if capture.exists():  # else its name is wrong, and what is there is of another
             unpublish(out)  # of an earlier, better state of the capture
@@ -69,6 +69,11 @@ def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: 
     built = build_asset(runner, name, prepared, chosen, manifest, told)
     page = write_report(runner, name, built.files[0])
     return finished_item(runner, name, manifest, built, page)
+
+
+def kind_of(settings: CaptureSettings) -> str | None:
+    """The format that :func:`scene.captures.load_capture` shall read; None for any."""
+    return None if settings.format == "auto" else settings.format
 
 
 def capture_name(capture: Path) -> str:

@@ -3,11 +3,12 @@
 Whatever the format, the set that comes back has a z-up world, OpenGL camera axes and pinhole cameras. Its ``metadata``:
 
 * ``format``: which reader it came through.
-* ``up``: ``"given"`` by the format, or ``"estimated"`` from the cameras; then ``up_from`` says by what.
+* ``up``: ``"given"`` by the format or the caller, or ``"estimated"`` from the cameras; then ``up_from`` says by what.
 * ``world_from_file``: 4x4 similarity from the file's world to the set's; absent if they are the same.
 * ``applied_transform``, ``applied_scale``: nerfstudio's, from the original world to the file's.
   :func:`world_from_original` puts the three together.
 * ``region``: centre and radius of a sphere around the object, where the format tells.
+* ``mask_means``: ``"ignore"`` where alpha is 0 for what is not to be looked at; then the set has no masks.
 * ``notes``: sentences on what was assumed or changed.
 """
 
@@ -21,9 +22,9 @@ from scene.captures.alicevision import find_meshroom, find_openmvg, read_meshroo
 from scene.captures.bundler import find_bundle, is_bundle, read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.colmap import find_model, read_colmap
-from scene.captures.folders import first_json, pictures_in, unknown_json, unused_pictures
+from scene.captures.folders import first_json, pictures_in, read_json, unknown_json, unused_pictures
 from scene.captures.gaussians import is_gaussians, read_gaussians
-from scene.captures.masks import threshold_masks, with_sound_masks
+from scene.captures.masks import threshold_beside_ignored, threshold_masks, with_sound_masks
 from scene.captures.metashape import find_metashape, read_metashape
 from scene.captures.middlebury import read_middlebury
 from scene.captures.named import named_pictures, read_named
@@ -34,11 +35,11 @@ from scene.captures.phone_scans import find_polycam, find_record3d, read_polycam
 from scene.captures.projections import read_projections
 from scene.captures.realitycapture import find_csv, find_xmp, read_csv, read_xmp
 from scene.captures.research import find_llff, find_mvsnet, find_sdfstudio, read_llff, read_mvsnet, read_sdfstudio
-from scene.captures.worlds import with_notes, world_from_original
+from scene.captures.worlds import Up, turned_up, with_notes, world_from_original
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
-__all__ = ["FORMATS", "Format", "load_capture", "threshold_masks", "world_from_original"]
+__all__ = ["FORMATS", "Format", "load_capture", "threshold_beside_ignored", "threshold_masks", "world_from_original"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ FORMATS = (
 """In the order in which they are tried: what was made for a capture before what it was made from."""
 
 
-def load_capture(path: Path, *, kind: str | None = None) -> ViewSet:
+def load_capture(path: Path, *, kind: str | None = None, up: Up = "auto") -> ViewSet:
     """Read a posed capture of any known format: a folder, or the file in it that holds the cameras.
 
     What describes the cameras is found by what files hold. Of several descriptions the first that can be read counts;
@@ -124,6 +125,7 @@ def load_capture(path: Path, *, kind: str | None = None) -> ViewSet:
     Args:
         path: folder or file.
         kind: the format, one of :data:`FORMATS`; by default the first that can be read.
+        up: the axis of the file's world that points up; see :func:`scene.captures.worlds.turned_up`.
 
     Raises:
         InputError: there is no capture, or it is faulty; the message says what was looked for and what was found.
@@ -142,7 +144,15 @@ def load_capture(path: Path, *, kind: str | None = None) -> ViewSet:
         views = _first_read(path, notes)
     used = [view.image_path for view in views if view.image_path is not None]
     notes += unused_pictures(used, {source for view in views for source in view.files})
-    return with_sound_masks(with_notes(views, notes))
+    # Our own captures, and views with names, are as they say.
+    trusted = views.metadata.get("format") == "named" or _is_ours(path)
+    return turned_up(with_sound_masks(with_notes(views, notes), trusted=trusted), up, trusted=trusted)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a capture was saved by :meth:`scene.viewset.ViewSet.save`."""
+    content = read_json(path / "transforms.json" if path.is_dir() else path)
+    return isinstance(content, dict) and isinstance(content.get("viewloom"), dict)
 
 
 def _first_read(path: Path, notes: list[str]) -> ViewSet:
