@@ -48,12 +48,13 @@ class Intrinsics(NamedTuple):
 
 @dataclass(frozen=True)
 class Lens:
-    """Distortion coefficients; none by default.
+    """Distortion coefficients; none by default. Lenses of other families are subclasses.
 
     Args:
         k1, k2, k3, k4, k5, k6: radial; for a fisheye the four coefficients of the angle's polynomial.
         p1, p2: tangential.
         fisheye: whether the coefficients are those of the fisheye model.
+        r8: radial coefficient of the radius's eighth power, which OpenCV has not: Metashape's and nerfstudio's k4.
 
     Source: OpenCV, calib3d (camera model) and calib3d fisheye.
     """
@@ -67,6 +68,7 @@ class Lens:
     p1: float = 0.0
     p2: float = 0.0
     fisheye: bool = False
+    r8: float = 0.0
 
     @property
     def bends(self) -> bool:
@@ -83,7 +85,7 @@ class Lens:
             a2 = angle * angle
             bent = angle * (1 + a2 * (self.k1 + a2 * (self.k2 + a2 * (self.k3 + a2 * self.k4))))
             return points * np.where(r > 1e-9, bent / np.maximum(r, 1e-9), 1.0)[..., None]
-        radial = 1 + r2 * (self.k1 + r2 * (self.k2 + r2 * self.k3))
+        radial = 1 + r2 * (self.k1 + r2 * (self.k2 + r2 * (self.k3 + r2 * self.r8 if self.r8 else self.k3)))
         radial = radial / (1 + r2 * (self.k4 + r2 * (self.k5 + r2 * self.k6)))
         across = np.stack(
             [2 * self.p1 * x * y + self.p2 * (r2 + 2 * x * x), self.p1 * (r2 + 2 * y * y) + 2 * self.p2 * x * y],

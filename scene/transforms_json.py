@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from scene.camera import Mat4
+from scene.camera import Mat4, c2w_from_opencv
 from scene.errors import InputError
 from scene.files import write_text, written_aside
-from scene.frames import DEPTH_UNIT, Contents, Frame, assemble, inside, picture_of, pose, require_files
-from scene.lens import Intrinsics, Lens
+from scene.frames import DEPTH_UNIT, Contents, Frame, Sieve, assemble, pose, with_files
 from scene.maps import picture_head, save_array
+from scene.named_files import NamedFiles
 from scene.ply import read_points, write_points
+from scene.transforms_values import intrinsics_in, lens_in, number, positive, region_in, whole
 from scene.view import Origin, View
 
-_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
-_FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
-_PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
-"""Order of nerfstudio's ``distortion_params``."""
+_MAPS = (("depth_file_path", "depth maps"), ("viewloom_normal_path", "normal maps"))
 
 
 def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Contents:
     """Read a capture folder with ``transforms.json``, else ``transforms_SPLIT.json``, or such a file.
 
-    What other programs say that has no meaning here (``aabb_scale``, ``train_filenames``, ...) is ignored.
-    ``applied_transform`` and ``applied_scale`` are kept in the metadata: the set stays in the world of the file.
+    Of what other programs say, the region of interest is kept in the metadata, in the file's world, and so are
+    ``applied_transform`` and ``applied_scale``: the set stays in the world of the file. NeuS2's ``from_na`` poses, in
+    OpenCV axes, are turned. What has no meaning here (``aabb_scale``, ...) is named in the notes.
 
     Raises:
         InputError: no file, or a fault in it; the message names file and frame.
@@ -49,20 +48,21 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
     notes: list[str] = []
     contents = [_content(file) for file in files]
     for file, content in zip(files, contents):
-        frames += _frames(file, content, notes)
+        sieve = Sieve(file)
+        frames += _frames(file, content, sieve)
+        notes += sieve.notes
     first = contents[0]
+    points = _points(files[0], first["ply_file_path"], notes) if first.get("ply_file_path") else None
     metadata = first.get("viewloom")
     if metadata is None:
         metadata = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
+        region = region_in(first, notes)
+        if region is not None:
+            metadata["region"] = {"centre": list(region.centre), "radius": region.radius}
     if notes:
         metadata = {**metadata, "notes": list(dict.fromkeys([*_noted(metadata), *notes]))}
     elif "notes" in metadata:
         metadata = {**metadata, "notes": _noted(metadata)}
-    points = None
-    if first.get("ply_file_path"):
-        ply = inside(files[0].parent, first["ply_file_path"], "ply_file_path", str(files[0]))
-        if ply.is_file():
-            points = read_points(ply)
     return assemble(frames, files[0], metadata, points)
 
 
@@ -116,6 +116,20 @@ def write_transforms(folder: Path, contents: Contents) -> None:
     write_text(folder / "transforms.json", json.dumps(content, indent=1) + "\n")
 
 
+def _points(file: Path, name: object, notes: list[str]) -> Float[np.ndarray, "n 3"] | None:
+    """The sparse points of a capture; that they are missing or damaged is noted."""
+    try:
+        names = NamedFiles(file.parent, [name], what="files of points", pictures=False)
+        ply = names.find(name, "ply_file_path", str(file))
+        notes += names.notes
+        if ply.is_file():
+            return read_points(ply)
+        notes.append(f"the points {ply.name} are missing: they were left out")
+    except InputError as error:
+        notes.append(f"points could not be read ({error.what}): they were left out")
+    return None
+
+
 def _origin(values: dict[str, Any], where: str) -> Origin:
     origin = values.get("viewloom_origin", "photo")
     if origin not in get_args(Origin):
@@ -147,91 +161,87 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _frames(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame]:
+def _frames(path: Path, content: dict[str, Any], sieve: Sieve) -> list[Frame]:
+    """The frames that are of use; ``sieve`` is told of the others."""
     entries = content["frames"]
-    images = []
     for k, entry in enumerate(entries):
-        where = f"{path}, frame {k}"
         if not isinstance(entry, dict):
-            raise InputError("is not an object with file_path and transform_matrix", where=where)
-        images.append(picture_of(inside(path.parent, entry.get("file_path"), "file_path", where)))
+            raise InputError("is not an object with file_path and transform_matrix", where=f"{path}, frame {k}")
+    files = _Files.of(path.parent, entries)
+    named = list[_Entry]()
+    for k, entry in enumerate(entries):
+        image = sieve.keep(partial(files.images.find, entry.get("file_path"), "file_path", f"{path}, frame {k}"))
+        named += [] if image is None else [_Entry(k, entry, image)]
     frames = []
-    for k, (entry, image) in enumerate(zip(entries, images)):
-        where = f"{path}, frame {k}"
-        if entry.get("transform_matrix") is None:
-            raise InputError("transform_matrix is missing", where=where)
-        # A frame's own values win over those at the top.
-        values = {**content, **{key: value for key, value in entry.items() if value is not None}}
-        others = {
-            name: inside(path.parent, entry[key], key, where) if entry.get(key) else None
-            for name, key in (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
-        }
-        if values.get("w") is None or values.get("h") is None:
-            require_files(images, "pictures", path)
-            size = picture_head(image).size
-        else:
-            size = (_whole(values, "w", where), _whole(values, "h", where))
-        frames.append(
-            Frame(
-                image,
-                where,
-                pose(entry["transform_matrix"], where),
-                _intrinsics(values, size, where, notes),
-                _lens(values, where),
-                **others,
-                depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
-                weight=_number(values, "viewloom_weight", where, 1.0),
-                origin=_origin(values, where),
-            )
-        )
+    for item in with_files(named, "image", "pictures", sieve):
+        frame = sieve.keep(partial(_frame, item, content, files, f"{path}, frame {item.number}", sieve.notes))
+        frames += [] if frame is None else [frame]
+    sieve.notes += files.notes
+    sieve.settle(len(frames))
     return frames
 
 
-def _intrinsics(values: dict[str, Any], size: tuple[int, int], where: str, notes: list[str]) -> Intrinsics:
-    width, height = size
-    if values.get("fl_x") is not None:
-        fx = _number(values, "fl_x", where)
-        fy = _number(values, "fl_y", where, fx)
-        if values.get("cx") is None or values.get("cy") is None:
-            notes.append("the principal point is not given: taken in the middle of the pictures")
-    elif values.get("camera_angle_x") is not None:
-        fx = fy = _focal(values, "camera_angle_x", width, where)
-        if values.get("camera_angle_y") is not None:
-            fy = _focal(values, "camera_angle_y", height, where)
+class _Entry(NamedTuple):
+    """A frame of the file: its number, what the file says, and its picture."""
+
+    number: int
+    values: dict[str, Any]
+    image: Path
+
+
+class _Files(NamedTuple):
+    """Where the files of frames are."""
+
+    images: NamedFiles
+    mask: NamedFiles
+    depth: NamedFiles
+    normals: NamedFiles
+
+    @classmethod
+    def of(cls, folder: Path, entries: list[dict[str, Any]]) -> _Files:
+        def others(key: str, what: str) -> NamedFiles:
+            return NamedFiles(folder, [e.get(key) for e in entries], tops=("", "masks"), what=what, pictures=False)
+
+        images = NamedFiles(folder, [entry.get("file_path") for entry in entries])
+        return cls(images, others("mask_path", "masks"), *(others(*pair) for pair in _MAPS))
+
+    @property
+    def notes(self) -> list[str]:
+        """On files that are not where the capture says."""
+        return [note for names in self for note in names.notes]
+
+
+def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, notes: list[str]) -> Frame:
+    _, entry, image = item
+    if entry.get("transform_matrix") is None:
+        raise InputError("transform_matrix is missing", where=where)
+    # A frame's own values win over those at the top.
+    values = {**content, **{key: value for key, value in entry.items() if value is not None}}
+    keys = (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
+    others = {name: getattr(files, name).find(entry[key], key, where) if entry.get(key) else None for name, key in keys}
+    if values.get("w") is None or values.get("h") is None:
+        size = picture_head(image).size
     else:
-        raise InputError(
-            "fl_x is missing",
-            where=where,
-            fix="Give fl_x (pixels) or camera_angle_x (radians), globally or for every frame.",
-        )
-    cx, cy = _number(values, "cx", where, width / 2), _number(values, "cy", where, height / 2)
-    return Intrinsics(fx, fy, cx, cy, width, height)
+        size = (whole(values, "w", where), whole(values, "h", where))
+    c2w = pose(entry["transform_matrix"], where, notes=notes)
+    return Frame(
+        image,
+        where,
+        c2w_from_opencv(c2w) if values.get("from_na") in (True, 1) else c2w,
+        intrinsics_in(values, entry, size, where, notes),
+        lens_in(values, where, notes),
+        **others,
+        depth_scale=positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
+        weight=number(values, "viewloom_weight", where, 1.0),
+        origin=_origin(values, where),
+        ignore=_dynamic_mask(image),
+    )
 
 
-def _lens(values: dict[str, Any], where: str) -> Lens:
-    model = values.get("camera_model")
-    if model is not None and model not in (*_PERSPECTIVE, *_FISHEYE):
-        raise InputError(
-            f"camera model {str(model)[:40]!r} is not supported",
-            where=where,
-            fix="Undistort the pictures to a pinhole camera first.",
-        )
-    listed = values.get("distortion_params")
-    if listed is not None:
-        if not isinstance(listed, list) or len(listed) != len(_PARAMETERS):
-            raise InputError("distortion_params must be a list of k1, k2, k3, k4, p1, p2", where=where)
-        values = {**values, **dict(zip(_PARAMETERS, listed))}
-    k1, k2, k3, k4, p1, p2 = (_number(values, key, where, 0.0) for key in _PARAMETERS)
-    if model in _FISHEYE or values.get("is_fisheye") is True:
-        return Lens(k1, k2, k3, k4, fisheye=True)
-    k5, k6 = (_number(values, key, where, 0.0) for key in ("k5", "k6"))
-    if model != "FULL_OPENCV" and (k4 or k5 or k6):
-        raise InputError(
-            f"k4, k5 and k6 have no meaning for camera model {model or 'OPENCV'}",
-            where=where,
-            fix="Name the model that was calibrated: FULL_OPENCV or OPENCV_FISHEYE.",
-        )
-    return Lens(k1, k2, k3, k4, k5, k6, p1, p2)
+def _dynamic_mask(image: Path) -> Path | None:
+    """instant-ngp's mask of what moves in a picture, white there."""
+    file = image.with_name(f"dynamic_mask_{image.stem}.png")
+    return file if file.is_file() else None
 
 
 def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -240,7 +250,7 @@ def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
     if content.get("applied_transform") is not None:
         metadata["applied_transform"] = _affine(content["applied_transform"], path).tolist()
     if content.get("applied_scale") is not None:
-        metadata["applied_scale"] = _positive(content, "applied_scale", str(path))
+        metadata["applied_scale"] = positive(content, "applied_scale", str(path))
     return metadata
 
 
@@ -262,6 +272,8 @@ def _invertible(matrix: Float[np.ndarray, "3 3"]) -> bool:
 
 
 def _dialect(path: Path, content: dict[str, Any]) -> str:
+    if content.get("from_na") in (True, 1):
+        return "neus2"
     if "aabb_scale" in content:
         return "instant-ngp"
     blender = path.name != "transforms.json" or ("camera_angle_x" in content and "fl_x" not in content)
@@ -271,38 +283,3 @@ def _dialect(path: Path, content: dict[str, Any]) -> str:
 def _noted(metadata: dict[str, Any]) -> list[str]:
     notes = metadata.get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
-
-
-def _focal(values: dict[str, Any], key: str, side: int, where: str) -> float:
-    angle = _number(values, key, where)
-    if not 0 < angle < math.pi:
-        raise InputError(f"{key} must be between 0 and pi radians, it is {angle}", where=where)
-    return side / 2 / math.tan(angle / 2)
-
-
-def _whole(values: dict[str, Any], key: str, where: str) -> int:
-    number = _number(values, key, where)
-    if number != int(number):
-        raise InputError(f"{key} must be a whole number of pixels, it is {number}", where=where)
-    return int(number)
-
-
-def _positive(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    number = _number(values, key, where, default)
-    if number <= 0:
-        raise InputError(f"{key} must be positive, it is {number}", where=where)
-    return number
-
-
-def _number(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    value = values.get(key)
-    value = default if value is None else value
-    if value is None:
-        raise InputError(f"{key} is missing", where=where, fix="Give it globally or for every frame.")
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
-    return number

@@ -40,6 +40,8 @@ class View:
         normal_source: normals in the camera's OpenGL axes, in memory or in a file; 0 is unknown.
         undistortion: how files (never what is in memory) become pictures of ``camera``; None if they are.
         as_stored: whether the camera fits the file's pixels without their EXIF orientation.
+        ignore_path: a file that is black where the picture is to be looked at, as instant-ngp's dynamic masks; it
+            replaces the alpha of a picture without a mask.
         origin: where the picture comes from; textures take photos as they are, among pictures of other origin.
     """
 
@@ -56,6 +58,7 @@ class View:
     undistortion: Undistortion | None = None
     as_stored: bool = False
     origin: Origin = "photo"
+    ignore_path: Path | None = None
 
     def rgba(self) -> RGBA:
         """The picture, straight alpha; alpha is 255 everywhere if there is no mask.
@@ -93,6 +96,12 @@ class View:
         return None if source is None else unit(source)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the view is read from."""
+        sources = (self.image_path, self.mask_path, self.ignore_path, self.depth_source, self.normal_source)
+        return tuple(source for source in sources if isinstance(source, Path))
+
+    @property
     def _file_size(self) -> tuple[int, int]:
         """Width and height of the files."""
         size = self.camera if self.undistortion is None else self.undistortion.raw
@@ -111,6 +120,10 @@ class View:
                 fix="Correct w and h (and the intrinsics) in transforms.json.",
             )
         if self.mask_path is not None:
-            turn = picture.orientation
-            rgba[..., 3] = load_mask(self.mask_path, (width, height), orientation=turn, stored=self.as_stored)
+            rgba[..., 3] = self._mask_of(self.mask_path, picture.orientation)
+        elif self.ignore_path is not None:
+            rgba[..., 3] = np.where(self._mask_of(self.ignore_path, picture.orientation) > 0, 0, 255)
         return rgba if self.undistortion is None else self.undistortion.picture(rgba)
+
+    def _mask_of(self, path: Path, orientation: int) -> Mask:
+        return load_mask(path, self._file_size, orientation=orientation, stored=self.as_stored)

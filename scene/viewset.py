@@ -16,6 +16,9 @@ from scene.frames import Contents, Frame, assemble
 from scene.transforms_json import read_transforms, write_transforms
 from scene.view import View
 
+MASKS_IGNORE = {"mask_means": "ignore"}
+"""Of the metadata of a set whose alpha is 0 where nothing is to be looked at."""
+
 
 @dataclass(frozen=True, eq=False)
 class ViewSet:
@@ -44,6 +47,14 @@ class ViewSet:
 
     def __iter__(self) -> Iterator[View]:
         return iter(self.views)
+
+    @property
+    def has_ignored(self) -> bool:
+        """Whether alpha tells what is to be looked at from what is not, such as a passer-by; never with ``has_masks``.
+
+        What is not looked at is unknown: neither object nor background.
+        """
+        return not self.has_masks and MASKS_IGNORE.items() <= self.metadata.items()
 
     @property
     def has_depths(self) -> bool:
@@ -89,7 +100,8 @@ class ViewSet:
         Raises:
             InputError: some views only have depths or normals.
         """
-        write_transforms(folder, Contents(self.views, self.has_masks, self.metadata, self.points))
+        with_alpha = self.has_masks or self.has_ignored
+        write_transforms(folder, Contents(self.views, with_alpha, self.metadata, self.points))
 
     @classmethod
     def load(cls, path: Path, *, splits: Sequence[str] = ("train",)) -> ViewSet:
@@ -104,4 +116,5 @@ class ViewSet:
         Raises:
             InputError: the file is not valid, a value is not finite, a file is missing, or a path leaves the folder.
         """
-        return cls(*read_transforms(path, splits=splits))
+        views = cls(*read_transforms(path, splits=splits))
+        return replace(views, has_masks=False) if MASKS_IGNORE.items() <= views.metadata.items() else views

@@ -14,7 +14,7 @@ from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.publishing import unpublish, unpublishing
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
-from pipeline.jobs.settings import ReconstructSettings, settings_as_dict
+from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
 from pipeline.jobs.stages.capture_folder import COARSE_FILE
 from pipeline.jobs.stages.surface import fit_device
@@ -22,7 +22,6 @@ from pipeline.jobs.time_left import Work
 from scene.captures import load_capture
 from scene.errors import InputError
 from scene.files import reading
-from scene.view import View
 
 CAPTURE_SHARES = {"views": 0.1, "surface": 0.6, "asset": 0.3}
 """Usual fractions of a capture's time."""
@@ -52,12 +51,12 @@ def reconstruct(
 def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: Reporter) -> ItemResult:
     folder, name = capture.parent if capture.is_file() else capture, capture_name(capture)
     try:
-        views = load_capture(capture)
+        views = load_capture(capture, kind=kind_of(settings.capture), up=settings.capture.up)
     except InputError:
         if capture.exists():  # else its name is wrong, and what is there is of another
             unpublish(out)  # of an earlier, better state of the capture
         raise
-    files = [*_camera_files(capture, folder, out), *(path for view in views for path in _files_of(view))]
+    files = [*_camera_files(capture, folder, out), *(path for view in views for path in view.files)]
     _refuse_own_results(files, out)
     with reading(capture):
         # Names count as well: many formats tell views apart by them.
@@ -73,18 +72,17 @@ def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: 
     return finished_item(runner, name, manifest, built, page)
 
 
+def kind_of(settings: CaptureSettings) -> str | None:
+    """The format that :func:`scene.captures.load_capture` shall read; None for any."""
+    return None if settings.format == "auto" else settings.format
+
+
 def capture_name(capture: Path) -> str:
     """Name of a capture, and of the asset that is made of it: that of its folder."""
     return item_name((capture.parent if capture.is_file() else capture).resolve().name, "capture")
 
 
-_CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy")
-
-
-def _files_of(view: View) -> list[Path]:
-    """All files that a view is read from."""
-    sources = (view.image_path, view.mask_path, view.depth_source, view.normal_source)
-    return [source for source in sources if isinstance(source, Path)]
+_CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy", ".lst")
 
 
 def _name_of(file: Path, folder: Path) -> str:

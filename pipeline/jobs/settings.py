@@ -138,7 +138,32 @@ class MeshSettings:
 
 
 Corners = tuple[float, float, float, float, float, float]
-MaskSource = Literal["auto", "given", "background", "none"]
+MaskSource = Literal["auto", "object", "ignore", "given", "background", "none"]
+UpAxis = Literal["auto", "+x", "-x", "+y", "-y", "+z", "-z"]
+CaptureFormat = Literal[
+    "auto",
+    "nerfstudio",
+    "cameras_json",
+    "neus",
+    "middlebury",
+    "projections",
+    "bundler",
+    "colmap",
+    "gaussians",
+    "metashape",
+    "realitycapture",
+    "realitycapture_xmp",
+    "polycam",
+    "record3d",
+    "opensfm",
+    "meshroom",
+    "openmvg",
+    "sdfstudio",
+    "nvm",
+    "mvsnet",
+    "llff",
+    "named",
+]
 
 GENERATED_FIT = FitSettings(
     levels=(24, 48, 80),
@@ -157,7 +182,14 @@ class CaptureSettings:
     """How a capture is read."""
 
     masks: MaskSource = "auto"
-    """auto: the capture's own masks, else a uniform background's, else none. Without, a background is modelled."""
+    """auto: the capture's own masks, else a uniform background's, else none. Without, a background is modelled. object
+    and ignore say what the capture's own mean: outlines of the object (given is the same), or, where they are black,
+    what is not to be looked at, such as a passer-by; auto goes by how they lie in the pictures."""
+    up: UpAxis = "auto"
+    """Axis of the capture's world that points up; auto is what its file says, unless the cameras agree on another, or
+    what the cameras tell."""
+    format: CaptureFormat = "auto"
+    """Which of several descriptions of the cameras is read; by default the first that can be."""
     bounds: Corners | None = None
     """Region of interest in the capture's world (z up): x, y, z of one corner, then of the other; found by default."""
     check: bool = True

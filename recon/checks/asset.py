@@ -100,7 +100,8 @@ def measure_asset(
     genus = len(area) - (len(vertices) - len(edges.ends) + len(faces)) // 2
     caster = mesh_caster(coloured.vertices, coloured.faces)
     solid = np.concatenate([_lines_of_sight(caster, view.camera) for view in photos])
-    likeness = [_likeness(MeshRenderer(coloured, UNLIT, caster=caster), view, views.has_masks) for view in photos]
+    renderer = MeshRenderer(coloured, UNLIT, caster=caster)
+    likeness = [_likeness(renderer, view, views.has_masks, views.has_ignored) for view in photos]
     iou, error = np.mean(likeness, axis=0) if likeness else (0.0, 1.0)
     contact, overhang = _stand(vertices, faces, size)
     return AssetMeasures(
@@ -172,7 +173,7 @@ def _lines_of_sight(caster: RayCaster, camera: Camera) -> Float[np.ndarray, "n 2
     return np.stack([solid[met], last[met] - first[met]], axis=1)
 
 
-def _likeness(renderer: MeshRenderer, view: View, masked: bool) -> tuple[float, float]:
+def _likeness(renderer: MeshRenderer, view: View, masked: bool, ignored: bool) -> tuple[float, float]:
     """IoU of silhouettes, and the mean squared error of colours within the photo's."""
     scale = min(1.0, _SIDE / max(view.camera.width, view.camera.height))
     width, height = (max(1, round(scale * n)) for n in (view.camera.width, view.camera.height))
@@ -180,7 +181,7 @@ def _likeness(renderer: MeshRenderer, view: View, masked: bool) -> tuple[float, 
     drawn = renderer.render(view.camera.resized(width, height), samples=1)
     # Without masks, the photo shows more than the object.
     mask = photo[..., 3] >= 0.5 if masked else drawn.mask
-    both = mask & drawn.mask
+    both = mask & drawn.mask & (photo[..., 3] >= 0.99) if ignored else mask & drawn.mask
     error = 1.0 if not both.any() else 10 ** (-psnr(drawn.rgba[..., :3], photo[..., :3], both) / 10)
     return mask_iou(drawn.mask, mask), error
 

@@ -26,6 +26,8 @@ _PICTURE_SIDE = 640
 """Longest side, pixels, of the pictures that are measured."""
 _GAP_DEG = 130.0
 _SPREAD_DEG = 20.0
+_FEWEST = 3
+"""Views that must be left where some cannot be read."""
 _EMPTY, _FULL = 0.0005, 0.995
 """Fractions of the picture below and above which a mask is none."""
 _CONTRADICTION = 0.85
@@ -207,8 +209,10 @@ def _loaded(
             loaded.append(found)
             if on_step is not None:
                 on_step(len(loaded), len(views))
+    left = sum(not isinstance(found, InputError) for found in loaded)
+    what = "Leave the view out or save it again." if left < _FEWEST else "The view was left out: save it again."
     faults = [
-        Issue("unreadable", f"{_sentence(found)} Leave the view out or save it again.", (view.name,), fatal=True)
+        Issue("unreadable", f"{_sentence(found)} {what}", (view.name,), fatal=left < _FEWEST)
         for view, found in zip(views, loaded, strict=True)
         if isinstance(found, InputError)
     ]

@@ -168,8 +168,10 @@ class LevelSupervision:
         self.soft = np.float32(max(1.0, maps.noise / box.voxel))
         points = [box.to_grid(m.points()) for m in maps.maps]
         shuffle = np.random.default_rng([settings.seed, level, 2]).permutation(sum(len(p) for p in points))
-        self.points = np.concatenate(points).astype(np.float32)[shuffle]
-        confidence = np.concatenate([np.full(len(p), m.weight) for p, m in zip(points, maps.maps, strict=True)])
+        # All maps may contradict each other, and be left out.
+        self.points = np.concatenate([np.zeros((0, 3)), *points]).astype(np.float32)[shuffle]
+        weights = [np.full(len(p), m.weight) for p, m in zip(points, maps.maps, strict=True)]
+        confidence = np.concatenate([np.zeros(0), *weights])
         # A map weighs the same however many there are, and a noisy one (of more than a voxel) less.
         fraction = sum(m.depth is not None for m in maps.maps) / maps.views
         fraction /= 1 + (maps.noise / box.voxel) ** 2

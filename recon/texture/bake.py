@@ -198,6 +198,7 @@ class _Scene:
         projected: their pictures, at full size only if ``held``.
         held: whether they are; else they are read once more.
         masked: whether alpha tells object from background.
+        ignored: whether alpha tells what is to be looked at.
         visibility: what each view sees.
         adjacency, graph: which vertices share an edge.
         pairs: which faces do.
@@ -214,6 +215,7 @@ class _Scene:
     projected: list[ProjectedView]
     held: bool
     masked: bool
+    ignored: bool
     visibility: Visibility
     adjacency: sparse.csr_array
     pairs: Int[np.ndarray, "p 2"]
@@ -233,7 +235,7 @@ class _Scene:
         specular: SpecularSH | None,
     ) -> _Scene:
         def read(view: View) -> ProjectedView:
-            return read_view(view, views.has_masks, caster)
+            return read_view(view, views.has_masks, caster, ignored=views.has_ignored)
 
         def read_small(view: View) -> ProjectedView:
             return replace(read(view), sharp=np.zeros((1, 1, 3), np.uint8))
@@ -261,6 +263,7 @@ class _Scene:
             projected,
             held,
             views.has_masks,
+            views.has_ignored,
             visibility,
             _adjacency(edges.ends, len(vertices)),
             edges.pairs(),
@@ -270,7 +273,9 @@ class _Scene:
 
     def picture(self, k: int) -> ProjectedView:
         """A view's picture at full size."""
-        return self.projected[k] if self.held else read_view(self.views[k], self.masked, self.caster)
+        if self.held:
+            return self.projected[k]
+        return read_view(self.views[k], self.masked, self.caster, ignored=self.ignored)
 
     def only(self, kept: Sequence[int]) -> _Scene:
         """The same with some of the views."""

@@ -62,13 +62,14 @@ class ProjectedView:
         return np.array(self.core.shape[::-1], np.float32) / (self.camera.width, self.camera.height)
 
 
-def read_view(view: View, masked: bool, caster: RayCaster) -> ProjectedView:
+def read_view(view: View, masked: bool, caster: RayCaster, *, ignored: bool = False) -> ProjectedView:
     """The view with its picture made ready.
 
     Args:
         view: the view.
         masked: whether its alpha tells object from background.
         caster: of the mesh it shows; where the mesh covers itself, pixels near the edge are trusted less.
+        ignored: whether alpha tells what is to be looked at; the rest, and what is next to it, is not trusted at all.
     """
     rgba = view.rgba()
     height, width = rgba.shape[:2]
@@ -80,6 +81,10 @@ def read_view(view: View, masked: bool, caster: RayCaster) -> ProjectedView:
     rgb = np.ascontiguousarray(rgba[..., :3])
     edges = _depth_edges(view.camera.resized(*size), caster)
     core, clean = (_trust(edges, max(1, round(r / factor))) for r in (rim, narrow))
+    if ignored:
+        solid = np.pad((rgba[..., 3] >= 250).astype(np.uint8), rim, mode="edge")
+        seen = cv2.erode(solid, np.ones((2 * rim + 1, 2 * rim + 1), np.uint8))[rim:-rim, rim:-rim] * np.uint8(255)
+        core, clean = (np.where(_reduced(seen, size) < 1, np.float32(0), trusted) for trusted in (core, clean))
     if not masked:
         return ProjectedView(view.camera, rgb, _reduced(rgb, size), core, clean)
     alpha = np.ascontiguousarray(rgba[..., 3])

@@ -27,6 +27,8 @@ _PATCH = 9
 """Side of the compared surroundings, pixels."""
 _TRUST = 0.5
 """Correlation from which on a depth is believed, if others confirm it."""
+_OUTSIDE = -10.0
+"""Grey of what no picture shows."""
 _AGREE = 0.012
 """Relative difference of depths that confirm each other."""
 
@@ -37,7 +39,7 @@ def stereo_depths(
     """Depths along the optical axis of what lies within ``radius`` of the origin, 0 where unknown.
 
     Args:
-        rays: the views; masks are not looked at.
+        rays: the views; depths are unknown where alpha is 0, and what is there is compared with nothing.
         radius: of the region of interest, world units.
         planes: depths tried, evenly spaced in inverse depth.
         on_step: called with (view, views).
@@ -47,12 +49,16 @@ def stereo_depths(
     """
     grey = [np.ascontiguousarray(c.numpy() @ np.array([0.299, 0.587, 0.114], np.float32)) for c in rays.colour]
     cameras = rays.cameras
+    seen = [alpha.numpy() > 0.5 for alpha in rays.alpha]
+    # What is not to be looked at counts as outside of the other pictures.
+    others = [g if s.all() else np.where(s, g, np.float32(_OUTSIDE)) for g, s in zip(grey, seen, strict=True)]
     chosen = [neighbours(cameras, k) for k in range(len(cameras))]
     depths: list[np.ndarray] = []
     # OpenCV lets go of the interpreter's lock; the order of the results does not depend on who is first.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for depth in pool.map(lambda k: _sweep(cameras, grey, k, chosen[k], radius, planes), range(len(cameras))):
-            depths.append(depth)
+        swept = pool.map(lambda k: _sweep(cameras, grey[k], others, k, chosen[k], radius, planes), range(len(cameras)))
+        for depth, mine in zip(swept, seen, strict=True):
+            depths.append(depth if mine.all() else np.where(_well_within(mine), depth, np.float32(0)))
             if on_step is not None:
                 on_step(len(depths), len(cameras))
     return [_confirmed(cameras, depths, k, chosen[k]) for k in range(len(cameras))]
@@ -73,10 +79,21 @@ def neighbours(cameras: Sequence[Camera], k: int) -> list[int]:
     return [n for _, n in sorted(scores)[:_NEIGHBOURS]]
 
 
+def _well_within(seen: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels whose compared surroundings are all to be looked at; what is beyond the picture does not matter."""
+    return cv2.erode(seen.astype(np.uint8), np.ones((_PATCH, _PATCH), np.uint8), borderValue=1) > 0
+
+
 def _sweep(
-    cameras: Sequence[Camera], grey: Sequence[np.ndarray], k: int, others: Sequence[int], radius: float, planes: int
+    cameras: Sequence[Camera],
+    image: Float[np.ndarray, "_ _"],
+    grey: Sequence[np.ndarray],
+    k: int,
+    others: Sequence[int],
+    radius: float,
+    planes: int,
 ) -> Float[np.ndarray, "h w"]:
-    camera, image = cameras[k], grey[k]
+    camera = cameras[k]
     if not others:
         return np.zeros(image.shape, np.float32)
     distance = float(-camera.centre @ camera.forward)
@@ -122,7 +139,7 @@ def _correlation(
         (camera.width, camera.height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=-10.0,
+        borderValue=_OUTSIDE,
     )
     patch = (_PATCH, _PATCH)
     other_mean = cv2.blur(warped, patch)

@@ -64,6 +64,8 @@ def stereo_surface(
     maps: MapReport | None = None
     if settings.depth_weight > 0:
         depths, maps = _with_maps(views, rays.cameras, depths)
+        if views.has_ignored:  # maps show what is not to be looked at, too
+            depths = [np.where(a.numpy() > 0.5, d, np.float32(0)) for a, d in zip(rays.alpha, depths, strict=True)]
     known = [float((depth > 0).mean()) for depth in depths]
     _LOG.debug(
         "stereo: %d pictures, %d planes, depth known for %.0f %% of the pixels, %.1f s",

@@ -33,12 +33,12 @@ class Pixels:
 
     @classmethod
     def of(cls, rays: RaySet, *, masked: bool = True) -> Pixels:
-        """Pixels on the object and about it; all pixels if there are no masks."""
+        """Pixels on the object and about it; if there are no masks, all that may be looked at."""
         views, xs, ys, values = [], [], [], []
         for k in range(len(rays)):
             alpha = rays.alpha[k].cpu().numpy()
             margin = max(3, round(0.08 * max(alpha.shape)))
-            wanted = ndimage.maximum_filter(alpha > 0.02, size=2 * margin + 1) if masked else np.ones(alpha.shape, bool)
+            wanted = ndimage.maximum_filter(alpha > 0.02, size=2 * margin + 1) if masked else alpha > 0.5
             row, column = np.nonzero(wanted)
             views.append(np.full(len(row), k, np.int32))
             xs.append(column)

@@ -15,6 +15,9 @@ from scene.camera import Camera
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
+_WHOLE = 0.99
+"""Alpha from which on a reduced pixel has no part that is ignored."""
+
 
 @dataclass(frozen=True, eq=False)
 class RaySet:
@@ -23,7 +26,7 @@ class RaySet:
     Args:
         cameras: cameras at the working size.
         colour: straight sRGB in [0, 1] of each view.
-        alpha: mask of each view in [0, 1].
+        alpha: mask of each view in [0, 1]. Without masks it is 1 where the view may be looked at.
         weight: confidence of each view.
     """
 
@@ -36,7 +39,7 @@ class RaySet:
     def of(cls, views: ViewSet, max_side: int, *, masked: bool = True) -> RaySet:
         """Load the views, reduced so that the longest side is at most ``max_side``.
 
-        Without ``masked``, alpha is 1 everywhere.
+        Without ``masked``, alpha is 1 everywhere, but 0 where a pixel has a part that the set ignores.
 
         Raises:
             InputError: there are no masks, or every mask is empty.
@@ -53,7 +56,7 @@ class RaySet:
                 rgba = _reduced(rgba, *size)
             values = torch.from_numpy(rgba.astype(np.float32) / 255)
             if not masked:
-                values[..., 3] = 1.0
+                values[..., 3] = (values[..., 3] > _WHOLE).float() if views.has_ignored else 1.0
             cameras.append(camera)
             colours.append(values[..., :3])
             alphas.append(values[..., 3])

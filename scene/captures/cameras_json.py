@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scene.camera import c2w_from_colmap
+from scene.camera import Mat4, c2w_from_colmap
 from scene.captures.folders import numbered, pictures_in
 from scene.captures.projections import factor_notes, fitting_factor, intrinsics_of
 from scene.errors import InputError
-from scene.frames import Frame, pose
+from scene.frames import Frame, Sieve, pose
 from scene.maps import load_depth, picture_head
 from scene.view import View
 from scene.viewset import ViewSet
@@ -49,21 +50,29 @@ def read_cameras_json(path: Path) -> ViewSet:
     pictures = [picture for picture in pictures_in(folder) if picture.stem.isdigit()]
     if not pictures:
         raise InputError("no pictures 000.png, 001.png, ... beside it", where=file)
-    sizes = [picture_head(picture).size for picture in pictures]
-    factor = fitting_factor([k] * len(sizes), sizes, where=file)
-    frames = []
-    for index, picture, size in zip(numbered(pictures, len(poses), file), pictures, sizes):
-        where = f"{file}, pose {index}"
-        w2c = pose(poses[index], where, "its matrix")
-        frames.append(Frame(picture, where, c2w_from_colmap(w2c[:3, :3], w2c[:3, 3]), intrinsics_of(k, size, factor)))
-    metadata = {"format": "cameras_json", "up": "given", "notes": factor_notes(factor)}
+    sieve, posed = Sieve(file), list[tuple[Path, str, Mat4, tuple[int, int]]]()
+    for index, picture in zip(numbered(pictures, len(poses), file, sieve.notes), pictures):
+        found = sieve.keep(partial(_posed, poses[index], picture, f"{file}, pose {index}", sieve.notes))
+        posed += [] if found is None else [found]
+    sieve.settle(len(posed))
+    factor = fitting_factor([k] * len(posed), [size for *_, size in posed], where=file)
+    frames = [Frame(picture, where, c2w, intrinsics_of(k, size, factor)) for picture, where, c2w, size in posed]
+    metadata = {"format": "cameras_json", "up": "given", "notes": [*sieve.notes, *factor_notes(factor)]}
     views = ViewSet.of_frames(frames, file, metadata)
-    depths = [picture.with_name(f"{picture.stem}-depth.png") for picture in pictures]
-    if not any(depth.is_file() for depth in depths):
+    depths = {picture: picture.with_name(f"{picture.stem}-depth.png") for picture in pictures}
+    there = {picture: depth for picture, depth in depths.items() if depth.is_file()}
+    if not there:
         return views
     scale, offset = _depth_unit(content, file)
-    deep = [_with_depth(view, depth, scale, offset) for view, depth in zip(views, depths)]
-    return ViewSet(tuple(deep), views.has_masks, views.metadata)
+    deep = tuple(_with_depth(view, there.get(view.image_path or file), scale, offset) for view in views)
+    lost = sum(view.image_path not in there for view in views)
+    notes = [*views.metadata.get("notes", []), f"{lost} of {len(views)} depth maps are missing"]
+    return ViewSet(deep, views.has_masks, {**views.metadata, "notes": notes} if lost else views.metadata)
+
+
+def _posed(matrix: object, picture: Path, where: str, notes: list[str]) -> tuple[Path, str, Mat4, tuple[int, int]]:
+    w2c = pose(matrix, where, "its matrix", notes)
+    return picture, where, c2w_from_colmap(w2c[:3, :3], w2c[:3, 3]), picture_head(picture).size
 
 
 def _depth_unit(content: dict[str, Any], file: Path) -> tuple[float, float]:
@@ -84,8 +93,10 @@ def _depth_unit(content: dict[str, Any], file: Path) -> tuple[float, float]:
     return float(said), offset
 
 
-def _with_depth(view: View, file: Path, scale: float, offset: float) -> View:
-    values = load_depth(file, (view.camera.width, view.camera.height))
+def _with_depth(view: View, file: Path | None, scale: float, offset: float) -> View:
+    """The view with its depth map; one that says nothing if it has no file."""
+    size = view.camera.width, view.camera.height
+    values = np.zeros(size[::-1], np.float32) if file is None else load_depth(file, size)
     seen = (values > 0) & (values < values.max()) & (view.rgba()[..., 3] > 127)
     depth = np.where(seen, values.astype(np.float64) * scale + offset, 0).astype(np.float32)
     return View(view.name, view.camera, view.pixels, view.image_path, depth_source=depth, as_stored=view.as_stored)

@@ -7,6 +7,8 @@ Source: COLMAP's documentation, "Output Format" and its camera models.
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,8 @@ from scene.captures.colmap_files import (
 from scene.captures.folders import subfolder
 from scene.captures.worlds import align_up
 from scene.errors import InputError
-from scene.frames import Frame, inside, pose_from_w2c, require_files
+from scene.frames import Frame, Sieve, pose_from_w2c
+from scene.named_files import NamedFiles
 from scene.viewset import ViewSet
 
 _PLACES = (".", "sparse", "colmap/sparse", "dense/sparse", "colmap")
@@ -48,7 +51,7 @@ def read_colmap(folder: Path) -> ViewSet:
     """Read a capture folder with a COLMAP model in it; sparse points come along.
 
     Pictures are looked for in ``images/``, beside the model, and in the folder itself; masks in ``masks/`` as
-    ``NAME.png`` or ``NAME.jpg.png``.
+    ``NAME.png`` or ``NAME.jpg.png``. Images that are of no use are left out, and told.
 
     Raises:
         InputError: a file is damaged (which, and in which record), pictures are missing, or a lens model is unknown.
@@ -56,27 +59,47 @@ def read_colmap(folder: Path) -> ViewSet:
     model = find_model(folder)
     if model is None:
         raise InputError("no COLMAP model (cameras.bin and images.bin, or .txt) here", where=folder)
-    cameras, images, points = _model(model)
+    cameras, images, points, notes = _model(model)
     file = _images_file(model)
     if not images:
         raise InputError("lists no images", where=file)
-    pictures = _pictures(folder, model, images, file)
+    tops = ["images", *(_relative(top / "images", folder) for top in (model, model.parent, model.parent.parent)), ""]
+    names = NamedFiles(folder, [image.name for image in images], tops=tops)
     masks = subfolder(folder, ("masks", "mask"))
-    frames = []
-    for image, picture in sorted(zip(images, pictures), key=lambda pair: pair[0].name):
-        where = f"{file}, image {image.name}"
-        if image.camera not in cameras:
-            raise InputError(f"its camera {image.camera} is not in the list of cameras", where=where)
-        intrinsics, lens = cameras[image.camera]
-        c2w = pose_from_w2c(_rotation(image, where), image.translation, where)
-        frames.append(Frame(picture, where, c2w, intrinsics, lens, mask=_mask(masks, image.name)))
-    metadata = {"format": "colmap", "model": model.relative_to(folder).as_posix()}
+    sieve, frames = Sieve(file, notes=notes), list[Frame]()
+    for image in sorted(images, key=lambda image: image.name):
+        frame = sieve.keep(partial(_frame, image, cameras, names, masks, file, sieve.notes))
+        frames += [] if frame is None else [frame]
+    sieve.settle(len(frames))
+    metadata = {
+        "format": "colmap",
+        "model": model.relative_to(folder).as_posix(),
+        "notes": [*dict.fromkeys(sieve.notes), *names.notes],
+    }
     if points is not None:
         points = points[np.isfinite(points).all(axis=1)]
     return align_up(ViewSet.of_frames(frames, file, metadata, points))
 
 
-def _model(model: Path) -> tuple[Cameras, list[Image], Float[np.ndarray, "n 3"] | None]:
+def _frame(
+    image: Image, cameras: Cameras, names: NamedFiles, masks: Path | None, file: Path, notes: list[str]
+) -> Frame:
+    where = f"{file}, image {image.name}"
+    if image.camera not in cameras:
+        raise InputError(f"its camera {image.camera} is not in the list of cameras", where=where)
+    intrinsics, lens = cameras[image.camera]
+    picture = names.find(image.name, "the name", where)
+    c2w = pose_from_w2c(_rotation(image, where, notes), image.translation, where)
+    return Frame(picture, where, c2w, intrinsics, lens, mask=_mask(masks, image.name))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _model(model: Path) -> tuple[Cameras, list[Image], Float[np.ndarray, "n 3"] | None, list[str]]:
+    """Cameras, images, points, and what there is to say of them."""
+    notes: list[str] = []
     try:
         # Both kinds may lie there: COLMAP itself prefers the binary one.
         if _images_file(model).suffix == ".bin":
@@ -85,12 +108,14 @@ def _model(model: Path) -> tuple[Cameras, list[Image], Float[np.ndarray, "n 3"] 
                 binary_cameras(model / "cameras.bin"),
                 binary_images(model / "images.bin"),
                 binary_points(points) if points.is_file() else None,
+                notes,
             )
         points = model / "points3D.txt"
         return (
             text_cameras(model / "cameras.txt"),
-            text_images(model / "images.txt"),
+            text_images(model / "images.txt", notes),
             text_points(points) if points.is_file() else None,
+            notes,
         )
     except OSError as error:
         raise InputError(f"cannot be read ({error})", where=model) from error
@@ -105,17 +130,6 @@ def _images_file(model: Path) -> Path:
     return model / ("images.bin" if whole else "images.txt")
 
 
-def _pictures(folder: Path, model: Path, images: list[Image], file: Path) -> list[Path]:
-    """The pictures of a model's images, in the first folder that has any of them."""
-    names = [inside(folder, image.name, "the name", f"{file}, image {k}") for k, image in enumerate(images)]
-    relative = [name.relative_to(folder) for name in names]
-    tops = [folder / "images", model / "images", model.parent / "images", model.parent.parent / "images", folder]
-    top = next((top for top in tops if any((top / name).is_file() for name in relative)), folder / "images")
-    pictures = [top / name for name in relative]
-    require_files(pictures, "pictures", file)
-    return pictures
-
-
 def _mask(masks: Path | None, name: str) -> Path | None:
     if masks is None:
         return None
@@ -123,11 +137,13 @@ def _mask(masks: Path | None, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _rotation(image: Image, where: str) -> Float[np.ndarray, "3 3"]:
+def _rotation(image: Image, where: str, notes: list[str]) -> Float[np.ndarray, "3 3"]:
     """The rotation matrix of a quaternion (w, x, y, z), which is normalised first."""
     length = float(np.linalg.norm(image.quaternion)) if np.isfinite(image.quaternion).all() else 0.0
-    if not 0.5 < length < 2:
+    if not 1e-3 < length < 1e3:
         raise InputError("its quaternion has no sensible length", where=where)
+    if abs(length - 1) > 1e-2:
+        notes.append("quaternions are not of length one: they were taken for rotations all the same")
     w, x, y, z = image.quaternion / length
     return np.array(
         [

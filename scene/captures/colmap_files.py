@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens
+from scene.lens_models import DivisionLens, FovLens, PrismFisheyeLens, UnifiedLens
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Model:
         name: its name in text files.
         parameters: names of its parameters in order; ``f`` is both focal lengths.
         fisheye: whether the lens's polynomial is in the angle from the axis.
+        lens: makes the lens of the values behind the centre, where it is none of OpenCV's.
     """
 
     number: int
     name: str
     parameters: tuple[str, ...]
     fisheye: bool = False
+    lens: Callable[..., Lens] | None = None
 
     def camera(self, size: tuple[int, int], values: Sequence[float], where: str) -> tuple[Intrinsics, Lens]:
         """Intrinsics and lens.
@@ -42,15 +45,40 @@ class Model:
             raise InputError(text, where=where)
         if not np.isfinite(values).all():
             raise InputError("a parameter is NaN or infinite", where=where)
-        given = dict(zip(self.parameters, values))
+        given = dict(zip(self.parameters, map(float, values)))
         fx, fy = given.get("fx", given.get("f", 0.0)), given.get("fy", given.get("f", 0.0))
         k1, k2, k3, k4, k5, k6, p1, p2 = (
             given.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
         )
-        lens = Lens(k1, k2, k3, k4, k5, k6, p1, p2, fisheye=self.fisheye)
-        return Intrinsics(fx, fy, given["cx"], given["cy"], *size), lens
+        intrinsics = Intrinsics(fx, fy, given["cx"], given["cy"], *size)
+        if self.lens is not None:
+            return intrinsics, self.lens(*list(given.values())[self.parameters.index("cy") + 1 :])
+        return intrinsics, Lens(k1, k2, k3, k4, k5, k6, p1, p2, fisheye=self.fisheye)
 
 
+def _division(k: float) -> Lens:
+    return DivisionLens(k=k)
+
+
+def _fov(omega: float) -> Lens:
+    return FovLens(omega=omega)
+
+
+def _unified(alpha: float, beta: float) -> Lens:
+    return UnifiedLens(alpha=alpha, beta=beta)
+
+
+def _thin_prism(k1: float, k2: float, p1: float, p2: float, k3: float, k4: float, sx: float, sy: float) -> Lens:
+    # The second tangential coefficient is that of x, as OpenCV has it.
+    return PrismFisheyeLens(angular=(k1, k2, k3, k4), tangential=(p2, p1), prism=(sx, 0.0, sy, 0.0))
+
+
+def _rad_tan_thin_prism(*values: float) -> Lens:
+    prism = values[8], values[9], values[10], values[11]
+    return PrismFisheyeLens(angular=values[:6], tangential=(values[6], values[7]), prism=prism, after=True)
+
+
+_SIX, _PRISM = ("k0", "k1", "k2", "k3", "k4", "k5"), ("p0", "p1", "s0", "s1", "s2", "s3")
 _CENTRE, _TANGENTIAL = ("cx", "cy"), ("k1", "k2", "p1", "p2")
 MODELS = (
     Model(0, "SIMPLE_PINHOLE", ("f", *_CENTRE)),
@@ -60,9 +88,20 @@ MODELS = (
     Model(4, "OPENCV", ("fx", "fy", *_CENTRE, *_TANGENTIAL)),
     Model(5, "OPENCV_FISHEYE", ("fx", "fy", *_CENTRE, "k1", "k2", "k3", "k4"), fisheye=True),
     Model(6, "FULL_OPENCV", ("fx", "fy", *_CENTRE, *_TANGENTIAL, "k3", "k4", "k5", "k6")),
+    Model(7, "FOV", ("fx", "fy", *_CENTRE, "omega"), lens=_fov),
     Model(8, "SIMPLE_RADIAL_FISHEYE", ("f", *_CENTRE, "k1"), fisheye=True),
     Model(9, "RADIAL_FISHEYE", ("f", *_CENTRE, "k1", "k2"), fisheye=True),
+    Model(10, "THIN_PRISM_FISHEYE", ("fx", "fy", *_CENTRE, *_TANGENTIAL, "k3", "k4", "sx1", "sy1"), lens=_thin_prism),
+    Model(11, "RAD_TAN_THIN_PRISM_FISHEYE", ("fx", "fy", *_CENTRE, *_SIX, *_PRISM), lens=_rad_tan_thin_prism),
+    Model(12, "SIMPLE_DIVISION", ("f", *_CENTRE, "k"), lens=_division),
+    Model(13, "DIVISION", ("fx", "fy", *_CENTRE, "k"), lens=_division),
+    Model(14, "SIMPLE_FISHEYE", ("f", *_CENTRE), fisheye=True),
+    Model(15, "FISHEYE", ("fx", "fy", *_CENTRE), fisheye=True),
+    Model(16, "EUCM", ("fx", "fy", *_CENTRE, "alpha", "beta"), lens=_unified),
 )
+"""In the order of their numbers; as of COLMAP 4.2."""
+_PANORAMAS = {17: "EQUIRECTANGULAR"}
+"""No pinhole sees what they see."""
 
 
 class Image(NamedTuple):
@@ -125,7 +164,7 @@ def binary_cameras(path: Path) -> Cameras:
         where = f"{path}, {record}"
         model = next((model for model in MODELS if model.number == number), None)
         if model is None:
-            raise _unsupported(f"number {number}", where)
+            raise _unsupported(_PANORAMAS.get(number, f"number {number}"), where)
         values = cursor.take("d" * len(model.parameters), record)
         cameras[key] = model.camera((width, height), values, where)
     return cameras
@@ -170,16 +209,21 @@ def text_cameras(path: Path) -> Cameras:
     return cameras
 
 
-def text_images(path: Path) -> list[Image]:
-    """Read ``images.txt``: of every image two lines, its pose and what was seen where (which may be empty)."""
-    images = []
+def text_images(path: Path, notes: list[str]) -> list[Image]:
+    """Read ``images.txt``: of every image two lines, its pose and what was seen where (which may be empty).
+
+    Other programs leave the second lines out: a line that can be no list of points is the next image's, and ``notes``
+    say so.
+    """
+    images, single, last = [], 0, False
     lines = [pair for pair in enumerate(_text(path).splitlines(), 1) if not pair[1].lstrip().startswith("#")]
-    while lines and not lines[0][1].strip():
-        del lines[0]
-    for number, line in lines[::2]:
+    at = 0
+    while at < len(lines):
+        number, line = lines[at]
+        at += 1
         words = line.split(maxsplit=9)
         if not words:
-            continue  # blank lines at the end
+            continue
         try:
             numbers = np.array([float(word) for word in words[:9]])
             images.append(Image(words[9].strip(), int(words[8]), numbers[1:5], numbers[5:8]))
@@ -187,7 +231,32 @@ def text_images(path: Path) -> list[Image]:
             raise InputError(
                 f"is no image ({error})", where=f"{path}, line {number}", fix="Every image needs two lines."
             ) from error
+        last = at == len(lines)
+        if not last and not _names_an_image(lines[at][1]):
+            at += 1
+        elif not last:
+            single += 1
+    if single:
+        notes.append(f"{path.name} has no line of points for {single + last} of {len(images)} images: all were read")
     return images
+
+
+def _names_an_image(line: str) -> bool:
+    """Whether a line is that of an image: ten words that are a number, a pose, a camera, and a name."""
+    words = line.split(maxsplit=9)
+    try:
+        int(words[0]), int(words[8]), [float(word) for word in words[1:8]]
+    except (ValueError, IndexError):
+        return False
+    # Points are numbers throughout, three to each; a name may be a number too.
+    return len(words) == 10 and (not _numeric(words[9]) or len(line.split()) % 3 > 0)
+
+
+def _numeric(text: str) -> bool:
+    try:
+        return bool([float(word) for word in text.split()])
+    except ValueError:
+        return False
 
 
 def text_points(path: Path) -> Float[np.ndarray, "n 3"]:
@@ -216,6 +285,12 @@ def _text(path: Path) -> str:
 
 
 def _unsupported(model: str, where: str) -> InputError:
+    if model in _PANORAMAS.values():
+        return InputError(
+            f"camera model {model} is not supported: a panorama is no picture of a pinhole camera",
+            where=where,
+            fix="Cut the panoramas into perspective pictures (COLMAP's panorama_sfm example does) and use their model.",
+        )
     return InputError(
         f"camera model {model} is not supported",
         where=where,

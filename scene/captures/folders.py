@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from scene.errors import InputError
+from scene.named_files import PICTURE_ENDINGS
 
-PICTURE_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
+_NO_PICTURE = re.compile(r"depth|normal|mask|alpha|albedo|thumb", re.IGNORECASE)
+"""In names of pictures that are something else beside a picture."""
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -24,10 +28,11 @@ def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
     return next((path for name in names if (path := folder / name).is_dir()), None)
 
 
-def numbered(pictures: Sequence[Path], count: int, where: Path) -> list[int]:
+def numbered(pictures: Sequence[Path], count: int, where: Path, notes: list[str]) -> list[int]:
     """Which of ``count`` numbered cameras belongs to which picture, pictures being in order of their names.
 
-    As many pictures as cameras: one after the other. Fewer: by the number that is the picture's name.
+    As many pictures as cameras: one after the other. Fewer: by the number that is the picture's name. ``notes`` get a
+    sentence where the pictures' numbers do not tell that themselves, and on cameras without a picture.
 
     Raises:
         InputError: neither is possible, or the order of names is not that of their numbers ("10" before "2").
@@ -42,11 +47,62 @@ def numbered(pictures: Sequence[Path], count: int, where: Path) -> list[int]:
                 where=pictures[0].parent,
                 fix="Rename them so that all have as many digits (002.png, 010.png).",
             )
+        if len({number - k for k, number in enumerate(numbers)}) > 1:
+            first, last = pictures[0].name, pictures[-1].name
+            notes.append(f"pictures were paired with the cameras in order of their names, from {first} to {last}")
         return list(range(count))
     if len(set(numbers)) == len(numbers) and all(stem.isdigit() for stem in stems) and max(numbers) < count:
+        notes.append(f"{count - len(pictures)} of {count} cameras have no picture and were not used")
         return numbers
     raise InputError(
         f"{count} cameras for {len(pictures)} pictures",
         where=where,
         fix=f"Cameras and the pictures in {pictures[0].parent} must belong together one by one.",
     )
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None if it cannot be read as one."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def first_json(path: Path, pattern: str, holds: Callable[[Any], object]) -> Path | None:
+    """The first JSON file of a folder whose name matches and which holds the right thing, or a file that does.
+
+    A file that matches and cannot be read as JSON counts too: its reader says what is wrong with it.
+    """
+    if path.is_file():
+        files = [path] if path.suffix.lower() == ".json" else []
+    else:
+        files = sorted(path.glob(pattern))
+    for file in files:
+        content = read_json(file)
+        if holds(content) or (content is None and file.match(pattern)):
+            return file
+    return None
+
+
+def unknown_json(path: Path, known: Collection[Path]) -> list[str]:
+    """Notes on files of usual names that describe cameras in no known way."""
+    if not path.is_dir():
+        return []
+    files = [file for pattern in ("transforms.json", "cameras.json") for file in path.glob(pattern)]
+    return [f"{file.name} is of a kind that is not known here, and was not read" for file in files if file not in known]
+
+
+def unused_pictures(used: Sequence[Path], files: Collection[Path]) -> list[str]:
+    """A note on pictures beside those that were used, if there are any.
+
+    Args:
+        used: the pictures of views.
+        files: all files that views are read from.
+    """
+    beside = [picture for folder in sorted({path.parent for path in used}) for picture in pictures_in(folder)]
+    rest = [picture for picture in beside if picture not in files and not _NO_PICTURE.search(picture.stem)]
+    if not rest:
+        return []
+    count = f"{len(rest)} of {len(rest) + len(set(used))} pictures"
+    return [f"{count} in the capture's folders were not used, the first is {rest[0].name}"]

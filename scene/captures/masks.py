@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from scene.captures.mask_meaning import Cover, meant
+from scene.captures.worlds import with_notes
 from scene.errors import InputError
+from scene.frames import Sieve
 from scene.view import Mask, View
-from scene.viewset import ViewSet
+from scene.viewset import MASKS_IGNORE, ViewSet
 
+_REACH = 7
+"""Width, pixels, of the brush about what is not to be looked at: such masks are drawn closely."""
+_ENOUGH = 6
+"""Views that a hull needs."""
 VALLEY = 0.75
 """Where the threshold lies between the background's colour (0) and the middle of object and background (1)."""
 
 
-def check_masks(views: ViewSet) -> None:
-    """Raise if a mask holds no object at all, which would carve everything away.
+def with_sound_masks(views: ViewSet, *, trusted: bool = False) -> ViewSet:
+    """The set without views whose mask cannot be read or holds no object at all, which would carve everything away.
+
+    Args:
+        views: the set.
+        trusted: whether masks are outlines of an object in any case; else see :mod:`scene.captures.mask_meaning`.
 
     Raises:
-        InputError: how many masks are empty, and which is the first.
+        InputError: too few are left; how many masks are empty, and which is the first, or what cannot be read.
     """
     if not views.has_masks:
-        return
-    empty = [view for view in views if view.rgba()[..., 3].max() < 128]
+        return views
+    covers: list[Cover] = []
+    sieve, empty, kept = Sieve(_folder(views)), list[View](), list[View]()
+    for view in views:
+        found = sieve.keep(view.rgba)
+        if found is not None and found[..., 3].max() < 128:
+            empty.append(view)
+        elif found is not None:
+            kept.append(view)
+            covers.append(Cover.of(found[..., 3]))
     if empty:
-        raise InputError(
-            f"{len(empty)} of {len(views)} masks are empty",
-            where=empty[0].mask_path or empty[0].image_path or empty[0].name,
-            fix="White (or opaque) is the object: correct the mask, or take the frame out.",
+        first = empty[0].mask_path or empty[0].image_path or empty[0].name
+        text = f"{len(empty)} of {len(views)} masks are empty"
+        fault = InputError(
+            text, where=first, fix="White (or opaque) is the object: correct the mask, or take the frame out."
         )
+        sieve.drop(
+            len(empty), len(kept) + len(empty), fault, f"{text}: their pictures were left out; the first is {first}"
+        )
+    sieve.settle(len(kept))
+    left = replace(views, views=tuple(kept)) if sieve.notes else views
+    return meant(with_notes(left, sieve.notes), [] if trusted else covers)
 
 
 def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:
@@ -46,17 +72,73 @@ def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float 
         min_area: least part of the picture that the object covers.
 
     Returns:
-        The same views with masks in memory.
+        The same views with masks in memory, without those that cannot be read; a note says so.
 
     Raises:
         InputError: a border is not even, or nothing stands out; the message names the picture.
     """
-    masked = [replace(view, mask=_threshold(view, tolerance, min_area)) for view in views]
-    return replace(views, views=tuple(masked), has_masks=True, metadata={**views.metadata, "masks": "threshold"})
+    sieve, masked = Sieve(_folder(views)), list[View]()
+    for view in views:
+        rgba = sieve.keep(view.rgba)
+        if rgba is not None:
+            masked.append(replace(view, mask=_threshold_of(rgba[..., :3], view, tolerance, min_area)))
+    sieve.settle(len(masked))
+    metadata = {**views.metadata, "masks": "threshold"}
+    return with_notes(replace(views, views=tuple(masked), has_masks=True, metadata=metadata), sieve.notes)
 
 
-def _threshold(view: View, tolerance: float, min_area: float) -> Mask:
-    rgb = view.rgba()[..., :3]
+def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:
+    """Masks as :func:`threshold_masks` finds them, for pictures parts of which are not to be looked at.
+
+    Where such a part touches the object, its outline is not known: these views are left out, which a note says.
+
+    Args:
+        views: the set, with such parts.
+        tolerance, min_area: see there.
+
+    Raises:
+        InputError: as there, or too few views are left.
+    """
+    sieve, kept = Sieve(_folder(views)), list[View]()
+    for view in views:
+        rgba = sieve.keep(view.rgba)
+        if rgba is None:
+            continue
+        near = cv2.dilate((rgba[..., 3] < 250).astype(np.uint8), np.ones((_REACH, _REACH), np.uint8)) > 0
+        if not near.any():
+            kept.append(replace(view, mask=_threshold_of(rgba[..., :3], view, tolerance, min_area)))
+            continue
+        rgb = rgba[..., :3].copy()
+        rim = np.zeros(near.shape, bool)
+        rim[[0, -1]] = rim[:, [0, -1]] = True
+        if not (rim & ~near).any():
+            continue
+        rgb[near] = np.median(rgb[rim & ~near], axis=0)
+        try:
+            mask = _threshold_of(rgb, view, tolerance, min_area)
+        except InputError:
+            continue  # what is not to be looked at covers the object
+        if not (cv2.dilate(mask, np.ones((3, 3), np.uint8))[near] > 0).any():
+            kept.append(replace(view, mask=mask))
+    touched, read = len(views) - len(sieve.faults) - len(kept), len(views) - len(sieve.faults)
+    if len(kept) < max(_ENOUGH, len(views) // 3):
+        raise InputError(f"what is not to be looked at touches the object in {touched} views")
+    sieve.settle(len(kept))
+    note = (
+        f"{touched} of {read} views were left out: what is not to be looked at touches the object "
+        "there. In the others it stands out from the background (--masks none uses all pictures as they are)"
+    )
+    metadata = {key: value for key, value in views.metadata.items() if key not in MASKS_IGNORE}
+    found = replace(views, views=tuple(kept), has_masks=True, metadata={**metadata, "masks": "threshold"})
+    return with_notes(found, [*sieve.notes, *([note] if touched else [])])
+
+
+def _folder(views: ViewSet) -> Path:
+    """Where the pictures lie, for notes."""
+    return (views.views[0].image_path or Path("memory", "picture.png")).parent
+
+
+def _threshold_of(rgb: UInt8[np.ndarray, "h w 3"], view: View, tolerance: float, min_area: float) -> Mask:
     where = view.image_path or view.name
     level, varies = _background(rgb)
     if varies > 2.5 * tolerance:

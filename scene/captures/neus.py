@@ -6,9 +6,12 @@ are counted from the first one's centre, as NeuS casts its rays.
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +21,7 @@ from scene.captures.folders import numbered, pictures_in, subfolder
 from scene.captures.projections import decomposed, factor_notes, fitting_factor, intrinsics_of
 from scene.captures.worlds import align_up
 from scene.errors import InputError
-from scene.frames import Frame
+from scene.frames import Frame, Sieve
 from scene.maps import picture_head
 from scene.viewset import ViewSet
 
@@ -45,57 +48,86 @@ def read_neus(path: Path) -> ViewSet:
     if not files:
         raise InputError("no cameras*.npz here", where=folder)
     sphere = [file for file in files if file.name == "cameras_sphere.npz"]
-    sizes = [picture_head(picture).size for picture in pictures]
-    read = {file: _matrices(file, pictures) for file in sphere or files}
+    read = {file: _cameras(file, pictures) for file in sphere or files}
 
     def misfit(file: Path) -> float:
-        points = [k[:2, 2] for k, _ in read[file][0]]
-        return float(np.abs(np.median(np.array(points) / sizes, axis=0) - 0.5).max())
+        points = np.array([camera.calibration[:2, 2] / camera.size for camera in read[file].cameras])
+        return float(np.abs(np.median(points, axis=0) - 0.5).max())
 
     file = min(read, key=misfit)
-    cameras, scale = read[file]
-    factor = fitting_factor([k for k, _ in cameras], sizes, where=file)
+    cameras, scale, sieve = read[file]
+    factor = fitting_factor([camera.calibration for camera in cameras], [camera.size for camera in cameras], where=file)
     masks = subfolder(folder, ("mask", "masks"))
     mask_files = {} if masks is None else {mask.stem: mask for mask in pictures_in(masks)}
     if masks is not None and len(mask_files) == len(pictures) and not {p.stem for p in pictures} <= set(mask_files):
         mask_files = {picture.stem: mask for picture, mask in zip(pictures, pictures_in(masks))}
+        sieve.notes.append("masks have other names than the pictures: they were paired in order of their names")
     frames = [
         Frame(
-            picture,
-            f"{file}, camera {k}",
-            c2w,
-            intrinsics_of(calibration, size, factor, first_centre=0.0),
-            mask=mask_files.get(picture.stem),
+            camera.picture,
+            camera.where,
+            camera.c2w,
+            intrinsics_of(camera.calibration, camera.size, factor, first_centre=0.0),
+            mask=mask_files.get(camera.picture.stem),
         )
-        for k, (picture, size, (calibration, c2w)) in enumerate(zip(pictures, sizes, cameras))
+        for camera in cameras
     ]
     metadata = {
         "format": "neus",
         "cameras": file.name,
-        "notes": factor_notes(factor),
+        "notes": [*sieve.notes, *factor_notes(factor)],
         "region": {"centre": [0.0, 0.0, 0.0], "radius": 1.0},
     }
     return align_up(ViewSet.of_frames(frames, file, metadata), np.linalg.inv(scale))
 
 
-def _matrices(file: Path, pictures: list[Path]) -> tuple[list[tuple[Float[np.ndarray, "3 3"], Mat4]], Mat4]:
-    """Calibration and pose (in the scan's world) of every picture, and the first ``scale_mat``."""
+class _Camera(NamedTuple):
+    """A picture with its size, calibration and pose in the scan's world."""
+
+    picture: Path
+    where: str
+    size: tuple[int, int]
+    calibration: Float[np.ndarray, "3 3"]
+    c2w: Mat4
+
+
+class _Cameras(NamedTuple):
+    """What a file holds: cameras that are of use, its ``scale_mat_0``, and what is to be said of the others."""
+
+    cameras: list[_Camera]
+    scale: Mat4
+    sieve: Sieve
+
+
+def _cameras(file: Path, pictures: list[Path]) -> _Cameras:
+    sieve, cameras = Sieve(file), list[_Camera]()
     try:
         with np.load(file, allow_pickle=False) as content:
-            count = sum(key.startswith("world_mat_") and "inv" not in key for key in content.files)
-            indices = numbered(pictures, count, file)
-            table = {}
-            for key in [f"world_mat_{k}" for k in indices] + ["scale_mat_0"]:
-                if key not in content.files:
-                    raise InputError(f"{key} is missing", where=file)
-                matrix = np.asarray(content[key], dtype=np.float64)
-                if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
-                    raise InputError(f"{key} is not a finite 4x4 matrix", where=file)
-                table[key] = matrix
+            numbers = [int(found[1]) for key in content.files if (found := re.fullmatch(r"world_mat_(\d{1,9})", key))]
+            indices = numbered(pictures, max(numbers, default=-1) + 1, file, sieve.notes)
+            scale = _matrix(content, "scale_mat_0", file)
+            for index, picture in zip(indices, pictures):
+                camera = sieve.keep(partial(_camera, content, index, picture, file))
+                cameras += [] if camera is None else [camera]
     except _BROKEN as error:
         raise InputError(f"cannot be read as cameras ({error})", where=file) from error
-    scale = table.pop("scale_mat_0")
+    sieve.settle(len(cameras))
     size = float(np.abs(np.diag(scale)[:3]).mean()) if scale.shape == (4, 4) else 0.0
     if size == 0 or np.abs(scale[:3, :3] / size - np.eye(3)).max() > 1e-3 or scale[0, 0] < 0:
         raise InputError("scale_mat_0 is not a scale and a shift", where=file)
-    return [decomposed(matrix[:3], f"{file}, {key}") for key, matrix in table.items()], scale
+    return _Cameras(cameras, scale, sieve)
+
+
+def _camera(content: Any, index: int, picture: Path, file: Path) -> _Camera:
+    where = f"{file}, world_mat_{index}"
+    calibration, c2w = decomposed(_matrix(content, f"world_mat_{index}", file)[:3], where)
+    return _Camera(picture, where, picture_head(picture).size, calibration, c2w)
+
+
+def _matrix(content: Any, key: str, file: Path) -> Float[np.ndarray, "_ 4"]:
+    if key not in content.files:
+        raise InputError(f"{key} is missing", where=file)
+    matrix = np.asarray(content[key], dtype=np.float64)
+    if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
+        raise InputError(f"{key} is not a finite 4x4 matrix", where=file)
+    return matrix

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +12,7 @@ from jaxtyping import Float
 from scene.camera import Mat4
 from scene.captures.worlds import align_up
 from scene.errors import InputError
-from scene.frames import Frame, pose_from_w2c
+from scene.frames import Frame, Sieve, pose_from_w2c
 from scene.lens import Intrinsics
 from scene.maps import picture_head
 from scene.viewset import ViewSet
@@ -27,24 +29,40 @@ def read_projections(folder: Path) -> ViewSet:
     Raises:
         InputError: a file is no projection matrix, or its camera cannot belong to the picture.
     """
-    frames = []
     files = sorted(folder.glob("*_P.txt"))
     if not files:
         raise InputError("no NAME_P.txt here", where=folder)
-    pictures: list[tuple[Path, Path]] = []
+    sieve, cameras = Sieve(folder), list[_Camera]()
     for file in files:
-        stem = file.name[: -len("_P.txt")]
-        image = next((path for end in _ENDINGS if (path := file.with_name(stem + end)).is_file()), None)
-        if image is None:
-            raise InputError(f"its picture {stem}.jpg (or .png) is missing", where=file)
-        pictures.append((file, image))
-    cameras = [decomposed(_matrix(file), str(file)) for file, _ in pictures]
-    factor = fitting_factor([k for k, _ in cameras], [picture_head(image).size for _, image in pictures], where=folder)
-    for (file, image), (k, c2w) in zip(pictures, cameras):
-        size = picture_head(image).size
-        frames.append(Frame(image, str(file), c2w, intrinsics_of(k, size, factor, first_centre=0.0)))
-    metadata = {"format": "projections", "notes": factor_notes(factor)}
+        camera = sieve.keep(partial(_camera, file))
+        cameras += [] if camera is None else [camera]
+    sieve.settle(len(cameras))
+    factor = fitting_factor([camera.calibration for camera in cameras], [c.size for c in cameras], where=folder)
+    frames = [
+        Frame(c.picture, str(c.file), c.c2w, intrinsics_of(c.calibration, c.size, factor, first_centre=0.0))
+        for c in cameras
+    ]
+    metadata = {"format": "projections", "notes": [*sieve.notes, *factor_notes(factor)]}
     return align_up(ViewSet.of_frames(frames, folder, metadata))
+
+
+class _Camera(NamedTuple):
+    """A picture with its size, calibration, pose, and the file that holds them."""
+
+    file: Path
+    picture: Path
+    size: tuple[int, int]
+    calibration: Float[np.ndarray, "3 3"]
+    c2w: Mat4
+
+
+def _camera(file: Path) -> _Camera:
+    stem = file.name[: -len("_P.txt")]
+    image = next((path for end in _ENDINGS if (path := file.with_name(stem + end)).is_file()), None)
+    if image is None:
+        raise InputError(f"its picture {stem}.jpg (or .png) is missing", where=file)
+    calibration, c2w = decomposed(_matrix(file), str(file))
+    return _Camera(file, image, picture_head(image).size, calibration, c2w)
 
 
 def decomposed(matrix: Float[np.ndarray, "3 4"], where: str) -> tuple[Float[np.ndarray, "3 3"], Mat4]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from scene.camera import Camera, Mat4
 from scene.viewset import ViewSet
+
+Up = Literal["auto", "+x", "-x", "+y", "-y", "+z", "-z"]
+_LEANS_DEG = 10.0
+"""From what angle on a world leans: hands and estimates are off by less."""
+_CLEAR = 0.06
+"""By how much less cameras are off level, on average, for what they say to be believed."""
+_FEWEST = 5
+"""Cameras below which agreement means nothing."""
 
 
 def align_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
@@ -26,6 +37,65 @@ def align_up(views: ViewSet, matrix: Mat4 | None = None) -> ViewSet:
     metadata = {**views.metadata, "up": "estimated", "up_from": told_by, "world_from_file": (turn @ before).tolist()}
     moved = moved.transformed(turn)
     return ViewSet(moved.views, moved.has_masks, metadata, moved.points)
+
+
+def turned_up(views: ViewSet, up: Up = "auto", *, trusted: bool = False) -> ViewSet:
+    """The set in a world that is z up, where the one it has is not.
+
+    A world whose file is to say what is up is believed unless its cameras agree on another direction: more than
+    10 degrees away, and far nearer to what is square to their level axes.
+
+    Args:
+        views: the set.
+        up: the axis of the file's world that points up; ``auto`` is what the file says, as far as it is believed.
+        trusted: whether ``auto`` believes what the file says in any case.
+    """
+    if views.metadata.get("normalised"):
+        return views
+    before = np.array(views.metadata.get("world_from_file", np.eye(4)), dtype=np.float64)
+    if up != "auto":
+        axis = np.zeros(3)
+        axis["xyz".index(up[-1])] = 1 if up[0] == "+" else -1
+        direction = before[:3, :3] @ axis
+        turn = rotation_to_z(direction / np.linalg.norm(direction))
+        if np.allclose(turn, np.eye(3), atol=1e-12):
+            return replace(views, metadata={**views.metadata, "up": "given"})
+        return _turned(views, turn, before, {"up": "given"})
+    if trusted or views.metadata.get("up") != "given" or len(views) < _FEWEST:
+        return views
+    cameras = [view.camera for view in views]
+    direction, told_by = estimated_up(cameras)
+    lean = math.degrees(math.acos(float(np.clip(direction[2], -1, 1))))
+    if lean < _LEANS_DEG or not _agreed(direction, cameras):
+        return views
+    how = "is upside down" if lean > 180 - _LEANS_DEG else f"leans by {lean:.0f} degrees"
+    note = f"the file's world {how} against the {told_by}: it was turned upright (--up +z leaves it as it is)"
+    return with_notes(_turned(views, rotation_to_z(direction), before, {"up": "estimated", "up_from": told_by}), [note])
+
+
+def _agreed(up: Float[np.ndarray, "3"], cameras: list[Camera]) -> bool:
+    """Whether cameras agree on what is up, and not with +z."""
+    x, y = (np.array([camera.c2w[:3, axis] for camera in cameras]) for axis in (0, 1))
+    mean = y.mean(axis=0)
+    if abs(up[2]) > math.cos(math.radians(_LEANS_DEG)):  # one axis, whose direction the up vectors alone tell
+        return bool(np.linalg.norm(mean) > 0.5 and (y @ up > 0).mean() > 0.9)
+    found, stated = _off_level(up, x, y), _off_level(np.array([0, 0, 1.0]), x, y)
+    return bool(found < 0.5 * stated and stated - found > _CLEAR)
+
+
+def _turned(views: ViewSet, turn: Float[np.ndarray, "3 3"], before: Mat4, said: dict[str, Any]) -> ViewSet:
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn
+    metadata = {**views.metadata, **said, "world_from_file": (matrix @ before).tolist()}
+    if isinstance(region := metadata.get("region"), dict):
+        metadata["region"] = {**region, "centre": (turn @ np.array(region["centre"], float)).tolist()}
+    return replace(views.transformed(matrix), metadata=metadata)
+
+
+def with_notes(views: ViewSet, notes: Iterable[str]) -> ViewSet:
+    """The set with further notes in its metadata."""
+    both = list(dict.fromkeys([*views.metadata.get("notes", []), *notes]))
+    return replace(views, metadata={**views.metadata, "notes": both}) if both else views
 
 
 def world_from_original(metadata: dict[str, Any]) -> Mat4:

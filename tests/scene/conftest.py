@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def same() -> Callable[..., None]:
         if upright is not None:  # what was up in the scene is z again
             turned = world[:3, :3] @ upright[:3, :3] @ [0, 0, 1.0]
             assert turned / np.linalg.norm(turned) == pytest.approx([0, 0, 1], abs=1e-3)
+
+    return check
+
+
+@pytest.fixture
+def one_left_out() -> Callable[..., None]:
+    """Checks that one of seven views was left out, and that a note says why."""
+
+    def check(views: ViewSet, reason: str) -> None:
+        assert len(views) == 6
+        assert any(re.search(reason, note) and "left out" in note for note in views.metadata["notes"])
 
     return check
 

@@ -16,6 +16,7 @@ from PIL import Image
 from scene.camera import Camera, Mat4
 from scene.captures import world_from_original
 from scene.errors import InputError
+from scene.lens import Lens
 from scene.viewset import ViewSet
 
 Draw = Callable[..., list[Path]]
@@ -51,7 +52,8 @@ def test_a_nerfstudio_capture(tmp_path: Path, scene_cameras: list[Camera], draw:
     write(tmp_path, content)
     views = ViewSet.load(tmp_path)
     same(views, scene_cameras)
-    assert views.metadata == {"format": "nerfstudio", "up": "given"}
+    notes = ["the points nowhere.ply are missing: they were left out"]
+    assert views.metadata == {"format": "nerfstudio", "up": "given", "notes": notes}
     assert not views.has_masks
 
 
@@ -209,7 +211,21 @@ def test_evenly_reduced_pictures_get_reduced_intrinsics(
     ]
 
 
-@pytest.mark.parametrize("size", [(64, 47), (32, 25), (48, 64), (63, 48)])
+@pytest.mark.parametrize("size", [(64, 47), (32, 25), (63, 48), (21, 17), (96, 71)])
+def test_pictures_whose_sides_were_rounded_get_scaled_intrinsics(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, size: tuple[int, int]
+) -> None:
+    """Reduced at any factor, with each side rounded up or down: a pixel of uneven scale is no reason to refuse."""
+    draw(tmp_path, names(scene_cameras), size)
+    write(tmp_path, content_of(scene_cameras))
+    views = ViewSet.load(tmp_path)
+    points = np.array([[0.1, 0.2, -0.1], [-0.2, 0.0, 0.1]])
+    expected, _ = scene_cameras[0].project(points)
+    assert views.views[0].camera.project(points)[0] == pytest.approx(expected * np.array(size) / (64, 48))
+    assert views.metadata["notes"] == [f"pictures are {size[0]}x{size[1]}, their cameras 64x48: intrinsics were scaled"]
+
+
+@pytest.mark.parametrize("size", [(64, 45), (32, 27), (48, 64), (60, 48)])
 def test_unevenly_reduced_pictures_are_refused(
     tmp_path: Path, scene_cameras: list[Camera], draw: Draw, size: tuple[int, int]
 ) -> None:
@@ -217,6 +233,70 @@ def test_unevenly_reduced_pictures_are_refused(
     write(tmp_path, content_of(scene_cameras))
     with pytest.raises(InputError, match=rf"frame 0.*the picture is {size[0]}x{size[1]}, its camera says 64x48"):
         ViewSet.load(tmp_path)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "infinite": ({"transform_matrix": [[-math.inf] * 4] * 3 + [[0, 0, 0, 1]]}, "frame 5: .*holds NaN or infinity"),
+    "mirrored": ({"transform_matrix": np.diag([-1.0, 1, 1, 1]).tolist()}, "frame 5: a camera pose is mirrored"),
+    "no picture": ({"file_path": "images/nowhere.png"}, r"1 of 7 pictures are missing .*nowhere\.png"),
+    "no name": ({"file_path": None}, "frame 5: file_path is missing"),
+    "no focal length": ({"fl_x": -3.0}, "frame 5: a camera needs a positive size"),
+    "a lens": ({"k1": -90.0}, "frame 5: the lens distortion cannot be undone"),
+    "outside": ({"file_path": "../../secret.png"}, "frame 5: the path .* leaves the capture folder"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS.values(), ids=FAULTS)
+def test_one_frame_of_no_use_is_left_out_and_told(
+    tmp_path: Path,
+    scene_cameras: list[Camera],
+    draw: Draw,
+    change: dict[str, Any],
+    message: str,
+    one_left_out: Callable[..., None],
+) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras)
+    content["frames"][5] |= change
+    write(tmp_path, content)
+    one_left_out(ViewSet.load(tmp_path), message)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("{here}/images/{k:03d}.png", False),
+        ("/home/else/toy/images/{k:03d}.png", True),
+        ("D:\\scans\\toy\\images\\{k:03d}.png", True),
+        ("../images/{k:03d}.png", True),
+        ("{k:03d}.png", True),
+        ("./images\\{k:03d}.png", False),
+    ],
+)
+def test_pictures_are_found_by_paths_of_any_machine(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, same: Same, path: str, told: bool
+) -> None:
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras)
+    for k, frame in enumerate(content["frames"]):
+        frame["file_path"] = path.format(here=tmp_path, k=k)
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    same(views, scene_cameras)
+    assert [view.name for view in views][:2] == ["000", "001"]
+    assert ("7 pictures are not where the capture says" in " ".join(views.metadata.get("notes", []))) == told
+
+
+def test_pictures_beside_the_capture_are_read_and_told(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, same: Same
+) -> None:
+    """As colmap2nerf writes them, from the folder in which it was started."""
+    draw(tmp_path / "stall", names(scene_cameras))
+    content = content_of(scene_cameras, "./..\\stall\\images/{:03d}.png")
+    write(tmp_path / "capture", content)
+    views = ViewSet.load(tmp_path / "capture")
+    same(views, scene_cameras)
+    assert "7 pictures lie outside of the capture's folder" in views.metadata["notes"][0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -241,6 +321,117 @@ def test_a_calibration_of_the_upright_picture_is_believed(tmp_path: Path, scene_
     Image.new("RGB", (48, 64)).save(tmp_path / "images/000.png", exif=exif)  # upright it is 64x48
     write(tmp_path, content_of(scene_cameras[:1]))
     assert ViewSet.load(tmp_path).views[0].rgba().shape == (48, 64, 4)
+
+
+def straightened(folder: Path, cameras: list[Camera], draw: Draw, **said: object) -> ViewSet:
+    """A capture whose file says more than usual."""
+    draw(folder, names(cameras))
+    write(folder, content_of(cameras) | said)
+    return ViewSet.load(folder)
+
+
+def test_k4_is_nerfstudios_and_metashapes(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    """The coefficient of r^8 in the same polynomial; not that of OpenCV's rational model, which has to be named."""
+    views = straightened(tmp_path, scene_cameras, draw, camera_model="OPENCV", k1=-0.1, k4=0.4)
+    undistortion = views.views[0].undistortion
+    assert undistortion is not None
+    point = np.array([0.4, 0.3])  # at radius 0.5
+    assert undistortion.lens.distort(point) == pytest.approx(point * (1 - 0.1 * 0.5**2 + 0.4 * 0.5**8))
+    assert "k4 was taken for the coefficient of the radius's eighth power" in views.metadata["notes"][0]
+    views = straightened(tmp_path, scene_cameras, draw, camera_model="FULL_OPENCV", k1=-0.1, k4=0.4)
+    undistortion = views.views[0].undistortion
+    assert undistortion is not None
+    assert undistortion.lens.distort(point) == pytest.approx(point * (1 - 0.1 * 0.5**2) / (1 + 0.4 * 0.5**2))
+
+
+HINTS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
+    "k5": ({"k5": 0.1}, {"camera_model": "FULL_OPENCV"}, "name camera_model FULL_OPENCV"),
+    "model": ({"camera_model": "EQUIRECTANGULAR"}, {"camera_model": "PINHOLE"}, "Undistort the pictures to a pinhole"),
+    "ftheta": ({"ftheta_p0": 0.1}, {"ftheta_p0": None}, "Undistort the pictures to a pinhole"),
+    "focal length": ({"fl_x": None}, {"fl_x": 70.0}, r"Give fl_x \(pixels\)"),
+    "angle": ({"fl_x": None}, {"camera_angle_x": 0.8}, r"or camera_angle_x \(radians\)"),
+}
+
+
+@pytest.mark.parametrize(("fault", "mended", "hint"), HINTS.values(), ids=HINTS)
+def test_what_a_hint_says_can_be_read(
+    tmp_path: Path,
+    scene_cameras: list[Camera],
+    draw: Draw,
+    fault: dict[str, object],
+    mended: dict[str, object],
+    hint: str,
+) -> None:
+    with pytest.raises(InputError, match=hint):
+        straightened(tmp_path, scene_cameras, draw, **fault)
+    assert len(straightened(tmp_path, scene_cameras, draw, **{**fault, **mended})) == 7
+
+
+@pytest.mark.parametrize("said", [True, 1])
+def test_the_fisheye_of_instant_ngp(tmp_path: Path, scene_cameras: list[Camera], draw: Draw, said: object) -> None:
+    views = straightened(tmp_path, scene_cameras, draw, is_fisheye=said, k1=0.02, k4=-0.001, p1=0.01)
+    undistortion = views.views[0].undistortion
+    assert undistortion is not None
+    assert undistortion.lens == Lens(k1=0.02, k4=-0.001, fisheye=True)
+    assert "p1 and p2 have no meaning for a fisheye lens" in views.metadata["notes"][0]
+
+
+@pytest.mark.parametrize("focal", [None, 50.0])
+def test_captures_of_neus2(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, same: Same, focal: float | None
+) -> None:
+    """OpenCV axes, a calibration matrix in every frame (which wins over what is said for all), the object's cube."""
+    draw(tmp_path, names(scene_cameras))
+    content = {"from_na": True, "scale": 0.25, "offset": [0.5, 0.5, 0.6], "aabb_scale": 1, "fl_x": focal}
+    content |= {"w": 64, "h": 48, "frames": content_of(scene_cameras)["frames"]}
+    calibration = np.eye(4)
+    calibration[:3, :3] = scene_cameras[0].intrinsics
+    for frame, camera in zip(content["frames"], scene_cameras):
+        frame["transform_matrix"] = (camera.c2w @ np.diag([1.0, -1, -1, 1])).tolist()
+        frame["intrinsic_matrix"] = calibration.tolist()
+    write(tmp_path, content, "transforms_train.json")
+    views = ViewSet.load(tmp_path)
+    same(views, scene_cameras)
+    assert views.metadata["format"] == "neus2"
+    assert views.metadata["region"]["centre"] == pytest.approx([0, 0, -0.4])
+    assert views.metadata["region"]["radius"] == 2.0
+
+
+REGIONS: dict[str, tuple[dict[str, object], list[float], float]] = {
+    "neuralangelo": ({"sphere_center": [1, 2, 3], "sphere_radius": 0.5, "aabb_range": [[0, 1]] * 3}, [1, 2, 3], 0.5),
+    "range": ({"aabb_range": [[0, 2], [1, 3], [2, 4]]}, [1, 2, 3], math.sqrt(3)),
+    "box": ({"aabb": [[0, 1, 2], [2, 3, 4]], "scale": 0.5}, [1, 2, 3], math.sqrt(3)),
+    "cube": ({"scale": 0.5, "offset": [0.5, 0.5, 0]}, [0, 0, 1], 1.0),
+    "one offset": ({"offset": 0.5}, [0, 0, 0], 0.5 / 0.33),
+}
+
+
+@pytest.mark.parametrize(("said", "centre", "radius"), REGIONS.values(), ids=REGIONS)
+def test_regions_of_interest(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, said: dict[str, object], centre: list[float], radius: float
+) -> None:
+    views = straightened(tmp_path, scene_cameras, draw, **said)
+    assert views.metadata["region"] == {"centre": pytest.approx(centre), "radius": pytest.approx(radius)}
+    assert "the region of interest" in views.metadata["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("said", "note"),
+    [
+        ({"aabb_scale": 16}, "aabb_scale was not used"),
+        ({"sphere_center": [1, 2], "sphere_radius": 1}, "sphere_center, sphere_radius were not used"),
+        ({"sphere_center": [1, 2, 3], "sphere_radius": -1}, "sphere_center, sphere_radius were not used"),
+        ({"aabb": [[1, 1, 1]] * 2}, "aabb was not used"),
+        ({"scale": "x", "offset": 0.5}, "scale, offset were not used"),
+        ({"render_aabb": [[0, 0, 0], [1, 1, 1]], "sk_x": 0.0}, "render_aabb was not used"),
+    ],
+)
+def test_keys_that_are_not_used_are_named(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, said: dict[str, object], note: str
+) -> None:
+    views = straightened(tmp_path, scene_cameras, draw, **said)
+    assert views.metadata["notes"] == [note]
+    assert "region" not in views.metadata
 
 
 def test_the_way_back_to_the_original_world(tmp_path: Path, file_cameras: list[Camera], draw: Draw, same: Same) -> None:

@@ -151,8 +151,13 @@ def test_depth_or_normals_for_some_frames_only(tmp_path: Path, key: str) -> None
     content = json.loads((tmp_path / "transforms.json").read_text())
     del content["frames"][1][key]
     rewrite(tmp_path, content)
-    with pytest.raises(InputError, match=r"2 of 3 frames have .*for all frames or for none"):
-        ViewSet.load(tmp_path)
+    views = ViewSet.load(tmp_path)
+    assert views.has_depths
+    assert views.has_normals
+    what = "depth" if key.startswith("depth") else "normal"
+    assert views.metadata["notes"] == [f"1 of 3 {what} maps are missing"]
+    assert (array(views.views[1].depth()).max() == 0) == (what == "depth")
+    assert (np.abs(array(views.views[1].normals())).max() == 0) == (what == "normal")
 
 
 @given(st.floats(0.01, 100), st.floats(-3, 3))
@@ -262,7 +267,6 @@ FRAME_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "matrix of huge integers": ({"transform_matrix": [[10**400] * 4] * 4}, "transform_matrix"),
     "matrix with NaN": ({"transform_matrix": [[math.nan] * 4] * 4}, "finite 4x4"),
     "mirrored": ({"transform_matrix": np.diag([-1.0, 1, 1, 1]).tolist()}, "mirrored"),
-    "scaled": ({"transform_matrix": np.diag([2.0, 2, 2, 1]).tolist()}, "not orthonormal"),
     "NaN focal length": ({"fl_x": math.nan}, "fl_x is not a finite number"),
     "infinite principal point": ({"cx": math.inf}, "cx is not a finite number"),
     "huge integer": ({"cy": 10**400}, "cy is not a finite number"),
@@ -275,7 +279,10 @@ FRAME_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "infinite distortion": ({"k2": -math.inf}, "k2 is not a finite number"),
     "distortion list": ({"distortion_params": [0.1]}, "must be a list of k1, k2, k3, k4, p1, p2"),
     "distortion list of words": ({"distortion_params": ["a"] * 6}, "k1 is not a finite number"),
-    "fourth term": ({"camera_model": "OPENCV", "k4": 0.1}, "k4, k5 and k6 have no meaning"),
+    "fifth term": ({"camera_model": "OPENCV", "k5": 0.1}, "k5 and k6 have no meaning.*name camera_model FULL_OPENCV"),
+    "angular polynomial": ({"ftheta_p0": 0.1}, "'ftheta_p0' is not supported"),
+    "skewed calibration": ({"fl_x": None, "intrinsic_matrix": [[9, 3, 5], [0, 9, 5], [0, 0, 1]]}, "has a skew of 3"),
+    "calibration of words": ({"fl_x": None, "intrinsic_matrix": "K"}, "intrinsic_matrix"),
     "panorama": ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR.*not supported"),
     "model of another type": ({"camera_model": [1]}, "not supported"),
     "singular": ({"transform_matrix": np.diag([1.0, 1, 0, 1]).tolist()}, "singular"),
@@ -297,6 +304,18 @@ def test_faults_of_a_frame_name_file_and_frame(tmp_path: Path, change: dict[str,
         ViewSet.load(tmp_path)
     assert str(tmp_path / "transforms.json") in str(caught.value)
     assert "frame 1" in str(caught.value)
+
+
+def test_rotations_that_are_scaled_are_put_right_and_told(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    expected = np.array(content["frames"][1]["transform_matrix"])
+    content["frames"][1]["transform_matrix"] = (expected @ np.diag([2.0, 2, 2, 1])).tolist()
+    rewrite(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    assert views.views[1].camera.c2w == pytest.approx(expected)
+    assert views.metadata["notes"] == [
+        "rotations in transform_matrix are not of length one: the scale was taken out of them"
+    ]
 
 
 @pytest.mark.parametrize("key", ["file_path", "transform_matrix", "fl_x"])

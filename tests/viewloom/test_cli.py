@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ from PIL import Image
 
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.presets import load_preset, preset_path
-from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
+from pipeline.jobs.settings import CaptureFormat, Image2MeshSettings, ReconstructSettings
+from scene.captures import FORMATS
 from scene.errors import InputError
 from scene.resources import shipped
 from scene.view import View
 from scene.viewset import ViewSet
 from tests.viewloom.conftest import code_of, job_of
+from viewloom.commands.check import Check
 from viewloom.commands.image2mesh import Image2Mesh
 from viewloom.commands.output import ShownItems
 from viewloom.commands.parsing import parse
@@ -96,6 +98,21 @@ def test_short_flags_of_captures_reach_their_settings() -> None:
     assert isinstance(command, Reconstruct)
     assert (command.chosen.capture.masks, command.chosen.capture.bounds) == ("background", (0, 0, 0, 1, 2, 3))
     assert command.settings.capture == ReconstructSettings().capture
+
+
+@pytest.mark.parametrize("words", [["--up", "-y"], ["--up=-y"], ["--capture.up", "-y"]])
+def test_the_axis_that_points_up(words: list[str]) -> None:
+    """A word with a hyphen is an axis there, and no flag."""
+    command = parse("reconstruct", ["a", *words, "--masks", "ignore"])
+    assert isinstance(command, Reconstruct)
+    assert (command.chosen.capture.up, command.chosen.capture.masks) == ("-y", "ignore")
+    checked = parse("check", ["a", "--up", "+x", "--format", "colmap"])
+    assert isinstance(checked, Check)
+    assert (checked.up, checked.format) == ("+x", "colmap")
+
+
+def test_every_format_can_be_asked_for() -> None:
+    assert get_args(CaptureFormat) == ("auto", *(form.kind for form in FORMATS))
 
 
 def test_formats_are_listed_after_their_flag() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from pipeline.jobs.settings import MaskSource
+from pipeline.jobs.settings import CaptureFormat, MaskSource, UpAxis
 from viewloom.commands.output import Shown, ShownFlags, started
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ class Check:
     capture: tyro.conf.Positional[Path]
     """A capture of any format that can be read."""
     masks: MaskSource = "auto"
-    """Where masks come from, as for reconstruct."""
+    """Where masks come from, or what they mean, as for reconstruct."""
+    up: UpAxis = "auto"
+    """Axis of the capture's world that points up, as for reconstruct."""
+    format: CaptureFormat = "auto"
+    """Which of several descriptions of the cameras is read; by default the first that can be."""
     shown: ShownFlags = Shown()
     """How much is said."""
 
@@ -35,11 +39,16 @@ class Check:
         with started("check", self.shown) as reporter:
             from pipeline.jobs.stages.capture import with_masks
             from recon.checks.capture import check_capture
+            from recon.checks.depths import with_fitting_depths
             from scene.captures import load_capture
 
             reporter.item(str(self.capture))
             reporter.stage("check", False)
-            views = with_masks(load_capture(self.capture), self.masks)
+            kind = None if self.format == "auto" else self.format
+            loaded = load_capture(self.capture, kind=kind, up=self.up)
+            views, found = with_fitting_depths(with_masks(loaded, self.masks))
+            for text in [*views.metadata.get("notes", []), *found]:
+                reporter.note(str(text))
             report = check_capture(views, reporter.step)
             reporter.finished()
         for line in _lines(report):

@@ -68,7 +68,7 @@ def parse(name: str, argv: Sequence[str]) -> Command:
         InputError: the preset is.
     """
     kind = command_class(name)
-    words, notices = renamed_flags(argv)
+    words, notices = renamed_flags(_with_axes(argv))
     default = None
     if "preset" in {field.name for field in dataclasses.fields(kind)}:  # type: ignore[arg-type]
         # The preset becomes the default, so that flags change it and help shows it.
@@ -85,6 +85,17 @@ def parse(name: str, argv: Sequence[str]) -> Command:
     parsed: Any = tyro.cli(kind, args=words, prog=f"viewloom {name}", default=default)
     command: Command = parsed
     return command
+
+
+def _with_axes(argv: Sequence[str]) -> list[str]:
+    """The words with ``--up -y`` as one, which would pass for two flags."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in ("--up", "--capture.up") and word in ("-x", "-y", "-z"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _print_help(name: str, kind: type[Any], default: Any, *, whole: bool) -> None:

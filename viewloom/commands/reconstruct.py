@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from pipeline.jobs.settings import Corners, MaskSource, ReconstructSettings
+from pipeline.jobs.settings import Corners, MaskSource, ReconstructSettings, UpAxis
 from viewloom.commands.output import Results, ShownItems, ShownItemsFlags, started
 from viewloom.commands.parsing import DEFAULT_OUT, Formats, GivenName, OwnOut, with_formats
 
@@ -17,8 +17,8 @@ from viewloom.commands.parsing import DEFAULT_OUT, Formats, GivenName, OwnOut, w
 class Reconstruct:
     """Turn a capture of any format into a textured GLB.
 
-    Captures: nerfstudio, instant-ngp and Blender transforms.json, COLMAP, NeuS, Middlebury, Bundler, projection
-    matrices, and pictures called front.png, left.png, ... A second run continues where the first stopped.
+    Captures: nerfstudio, instant-ngp and Blender transforms.json, COLMAP, Metashape, RealityCapture, Meshroom, OpenSfM,
+    Polycam and a dozen others, which the README lists. A second run continues where the first stopped.
     """
 
     capture: tyro.conf.Positional[Path]
@@ -30,11 +30,15 @@ class Reconstruct:
     preset: GivenName = None
     """Named preset (draft, standard, high) or a YAML file; flags override it."""
     masks: Annotated[MaskSource | None, tyro.conf.arg(metavar="SOURCE", help_behavior_hint="")] = None
-    """Where masks come from: auto, given, background or none (--capture.masks)."""
+    """Where masks come from: auto, background or none; or what the capture's own mean: outlines of the object, or
+    what to ignore where they are black (--capture.masks)."""
+    up: Annotated[UpAxis | None, tyro.conf.arg(metavar="AXIS", help_behavior_hint="")] = None
+    """Axis of the capture's world that points up: auto, +x, -x, +y, -y, +z or -z (--capture.up)."""
     bounds: Annotated[Corners | None, tyro.conf.arg(metavar="X0 Y0 Z0 X1 Y1 Z1", help_behavior_hint="")] = None
     """Region of interest in the capture's world (z up): two corners; found by default (--capture.bounds)."""
     format: Formats = None
-    """Files to write, such as glb,usdz (--glb.formats); the GLB always comes with them."""
+    """Files to write, such as glb,usdz (--glb.formats); the GLB always comes with them. What is read
+    has a flag of its own (--capture.format)."""
     shown: ShownItemsFlags = ShownItems()
     """How much is said."""
 
@@ -44,6 +48,8 @@ class Reconstruct:
         capture = self.settings.capture
         if self.masks is not None:
             capture = replace(capture, masks=self.masks)
+        if self.up is not None:
+            capture = replace(capture, up=self.up)
         if self.bounds is not None:
             capture = replace(capture, bounds=self.bounds)
         return replace(self.settings, capture=capture, glb=with_formats(self.settings.glb, self.format))

@@ -12,9 +12,11 @@ import numpy as np
 from pipeline.jobs.settings import CaptureSettings, MaskSource, settings_as_dict
 from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
 from recon.checks.capture import CaptureReport, Issue, check_capture
+from recon.checks.depths import with_fitting_depths
 from recon.checks.orientation import turned
 from recon.views.normalise import NormalisedCapture, normalise_capture, normalise_scene
-from scene.captures import threshold_masks, world_from_original
+from scene.captures import threshold_beside_ignored, threshold_masks, world_from_original
+from scene.captures.mask_meaning import ignoring, outlining
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -61,10 +63,15 @@ class CaptureStage:
             if (self.folder / COARSE_FILE).is_file():
                 (folder / COARSE_FILE).write_bytes((self.folder / COARSE_FILE).read_bytes())
             return
-        views, warnings = with_masks(self.views, self.settings.masks), list[str]()
+        masked = with_masks(self.views, self.settings.masks)
+        views, warnings = with_fitting_depths(masked)
+        known = self.views.metadata.get("notes", [])
+        for text in [*(note for note in masked.metadata.get("notes", []) if note not in known), *warnings]:
+            self._say(text)
         found: NormalisedCapture | None = None
         if self.settings.check:
-            views, warnings, found = self._checked(views)
+            views, more, found = self._checked(views)
+            warnings += more
         moved, matrix = found or normalised(views, self.settings.bounds)
         from_world = matrix @ world_from_original(self.views.metadata)
         metadata = {
@@ -79,6 +86,10 @@ class CaptureStage:
         """The capture folder."""
         return CaptureFolder(folder)
 
+    def _say(self, text: str) -> None:
+        if self.on_issue is not None:
+            self.on_issue(text)
+
     def _checked(self, views: ViewSet) -> tuple[ViewSet, list[str], NormalisedCapture | None]:
         """The views, those stored turned put right if asked for; what the check says; and what it normalised."""
         report = check_capture(views)
@@ -86,9 +97,11 @@ class CaptureStage:
         mended = [found for found in report.turned if self.settings.turn and not found.mirrored]
         said = [_turned_back(c) if mended and c.kind == "turned" else c.text for c in report.issues]
         for text in said:
-            if self.on_issue is not None:
-                self.on_issue(text)
+            self._say(text)
         _require_usable(report)
+        lost = {name for issue in report.issues if issue.kind == "unreadable" for name in issue.views}
+        if lost:
+            views = replace(views, views=tuple(view for view in views if view.name not in lost))
         # The check has looked for the object already, unless the user says where it is.
         known = report.normalised_after(mended) if self.settings.bounds is None else None
         if not mended:
@@ -106,14 +119,27 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
         InputError: there are no masks where they were insisted on, or the background is not uniform.
     """
     if masks == "none":
-        return replace(views, has_masks=False)
-    if masks == "background" or (masks == "auto" and not views.has_masks):
+        return replace(outlining(views), has_masks=False)
+    own = views.has_masks or views.has_ignored
+    if own and (masks == "ignore" or (masks == "auto" and views.has_ignored)):
+        seen = views if views.has_ignored else ignoring(views)
         try:
-            return threshold_masks(views)
+            return threshold_beside_ignored(seen)
+        except InputError:
+            return seen
+    if masks in ("object", "given") and views.has_ignored:
+        if any(view.ignore_path is not None for view in views):
+            raise InputError(
+                "dynamic masks tell what moves, not what is the object", fix="Use --masks ignore, or give masks."
+            )
+        return outlining(views)
+    if masks == "background" or (masks == "auto" and not own):
+        try:
+            return threshold_masks(outlining(views))
         except InputError:
             if masks == "background":
                 raise
-    if masks == "given" and not views.has_masks:
+    if masks in ("object", "given", "ignore") and not own:
         raise InputError(
             "the capture has no masks", fix="Give RGBA pictures or mask files, or leave --capture.masks out."
         )

@@ -16,12 +16,13 @@ from PIL import Image
 from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages import asset as stages_asset
-from pipeline.jobs.stages.capture import normalised, with_masks
+from pipeline.jobs.stages.capture import CaptureStage, normalised, with_masks
 from recon.export.validate import validate_glb
 from recon.mesh.marching_cubes import extract_mesh
 from recon.surface import Surface
 from recon.texture import bake
 from scene.camera import OBJECT_RADIUS, apply_transform
+from scene.captures import load_capture
 from scene.errors import InputError, OutputError, SettingsError
 from scene.view import View
 from scene.viewset import ViewSet
@@ -236,12 +237,11 @@ def test_pictures_are_left_turned_where_that_is_asked_for(
     [
         (shutil.rmtree, "there is no such file or folder"),
         (lambda c: (c / "transforms.json").write_text("{"), "is not a capture file"),
-        (lambda c: (c / "images" / "v3.png").unlink(), r"v3\.png: there is no such file"),
-        (lambda c: (c / "images" / "v3.png").write_text("x"), r"v3\.png: cannot be read as a picture"),
-        (lambda c: (c / "masks" / "v3.png").unlink(), r"v3\.png: there is no such file"),
+        (lambda c: _only(c / "images", "v3", "v4"), r"6 of 8 pictures are missing.*v0\.png: there is no such file"),
+        (lambda c: _only(c / "masks", "v3", "v4"), r"6 of 8 masks are missing.*v0\.png: there is no such file"),
         (lambda c: rewritten(c, lambda content: content.update(frames=content["frames"][:1])), "Fewer than two views"),
     ],
-    ids=["gone", "half", "no picture", "no image", "no mask", "one view"],
+    ids=["gone", "half", "no picture", "no mask", "one view"],
 )
 def test_damaged_captures_are_the_inputs_fault(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, damage: Callable[[Path], object], message: str
@@ -250,6 +250,49 @@ def test_damaged_captures_are_the_inputs_fault(
     with pytest.raises(InputError, match=message):
         reconstruct(capture, tmp_path / "out", capture_settings)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def _only(folder: Path, *stems: str) -> None:
+    """Remove all other files."""
+    for path in folder.iterdir():
+        if path.stem not in stems:
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: (c / "images" / "v3.png").unlink(),
+        lambda c: (c / "images" / "v3.png").write_text("x"),
+        lambda c: (c / "images" / "v3.png").write_bytes((c / "images" / "v3.png").read_bytes()[:-500]),
+        lambda c: (c / "masks" / "v3.png").write_text("x"),
+        lambda c: (c / "depths" / "v3.npy").write_text("x"),
+    ],
+    ids=["no picture", "no image", "half an image", "no mask", "no depth"],
+)
+@pytest.mark.parametrize("masked", [True, False])
+def test_one_damaged_file_costs_one_view_and_is_told(
+    views: ViewSet, heard: Heard, tmp_path: Path, damage: Callable[[Path], object], masked: bool
+) -> None:
+    capture = tmp_path / "toy"
+    depth = np.zeros((views.views[0].camera.height, views.views[0].camera.width), np.float32)
+    ViewSet(tuple(replace(view, depth_source=depth) for view in views), masked).save(capture)
+    (capture / "masks").mkdir(exist_ok=True)
+    content = json.loads((capture / "transforms.json").read_text())
+    del content["viewloom"]
+    (capture / "transforms.json").write_text(json.dumps(content))
+    damage(capture)
+    loaded, said = load_capture(capture), list[str]()
+    stage = CaptureStage(loaded, capture, [], CaptureSettings(masks="auto" if masked else "none"), said.append)
+    (tmp_path / "views").mkdir()
+    stage.run(tmp_path / "views")
+    kept = stage.load(tmp_path / "views").views
+    lost = {view.name for view in views} - {view.name for view in kept}
+    whole = "depths" in str(damage.__code__.co_consts) or ("masks" in str(damage.__code__.co_consts) and not masked)
+    assert lost == (set() if whole else {"v3"})
+    assert len({view.depth_source for view in kept}) == len(kept)
+    notes = " ".join([*loaded.metadata.get("notes", []), *said])
+    assert "v3" in notes or (whole and not masked)
 
 
 def test_masks_that_contradict_each_other_are_the_inputs_fault(
@@ -307,6 +350,16 @@ def test_masks_are_found_chosen_and_insisted_on(views: ViewSet) -> None:
         assert ((view.rgba()[..., 3] >= 128) == (true.rgba()[..., 3] >= 128)).mean() > 0.97
     assert not with_masks(views, "none").has_masks
     assert with_masks(views, "given") is views
+    assert with_masks(views, "object") is views
+    ignoring = with_masks(views, "ignore")
+    assert (ignoring.has_masks, ignoring.has_ignored) == (False, True)
+    assert with_masks(ignoring, "auto").has_ignored
+    for asked, state in (("object", (True, False)), ("none", (False, False))):
+        other = with_masks(ignoring, asked)
+        assert (other.has_masks, other.has_ignored) == state
+    for asked in ("object", "ignore"):
+        with pytest.raises(InputError, match="has no masks"):
+            with_masks(bare, asked)
     with pytest.raises(InputError, match="has no masks"):
         with_masks(bare, "given")
     noisy = np.random.default_rng(0).integers(0, 255, (48, 48, 4), dtype=np.uint8)

@@ -273,8 +273,9 @@ def test_what_cannot_be_reconstructed_is_not_usable(ring: ViewSet, tmp_path: Pat
     assert "direction" in [c.kind for c in check_capture(parallel).issues if c.fatal]
     gone = replace(ring, views=(*ring.views[1:], View("gone", ring.views[0].camera, image_path=tmp_path / "gone.png")))
     report = check_capture(gone)
-    assert not report.usable
+    assert report.usable  # without it
     assert kinds(report) == {("unreadable", ("gone",))}
+    assert not check_capture(replace(ring, views=gone.views[-3:])).usable
     assert "gone.png" in report.warnings[0]
     assert report.consistency is not None  # the others are judged all the same
 

@@ -161,6 +161,15 @@ def test_a_map_that_contradicts_the_others_is_left_out(factor: float, ball_maps:
     assert np.abs(off_ball(surface)).mean() < 0.01
 
 
+def test_maps_that_are_all_wrong_are_left_out_and_stop_nothing(ball_maps: ViewSet) -> None:
+    """Metres that were taken for millimetres."""
+    views = changed(only(ball_maps, "depth"), lambda depth: depth / 1000)
+    surface = fit_surface(views, replace(TINY, levels=(12,), iterations=(5,)))
+    maps = surface.report.maps
+    assert maps is not None
+    assert (maps.depth, len(maps.left_out)) == (0, len(CAMERAS))
+
+
 def test_one_wrong_patch_does_little_harm(ball_maps: ViewSet) -> None:
     """Not enough of a map to leave it out."""
 

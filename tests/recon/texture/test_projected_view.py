@@ -33,6 +33,18 @@ def picture_of(rgba: np.ndarray, masked: bool = True) -> ProjectedView:
     return read_view(View("a", camera, rgba), masked, mesh_caster(*far_away()))
 
 
+def test_what_is_ignored_is_not_trusted() -> None:
+    rgba = np.full((300, 300, 4), 200, np.uint8)
+    rgba[..., 3] = 255
+    rgba[100:200, 150:, 3] = 0
+    camera = Camera(look_at(np.array([1.5, 0, 0])), 70.0, 70.0, 150.0, 150.0, 300, 300)
+    picture = read_view(View("a", camera, rgba), False, mesh_caster(*far_away()), ignored=True)
+    places = np.array([[250.0, 150], [148.5, 150], [50, 150], [298, 20], [298, 298]])
+    assert picture.core_at(places).tolist() == [0, 0, 1, 1, 1]
+    assert picture.clean_at(places).tolist() == [0, 0, 1, 1, 1]
+    assert read_view(View("a", camera, rgba), False, mesh_caster(*far_away())).core.min() == 1
+
+
 def plain(camera: Camera) -> ProjectedView:
     """A grey picture without rims."""
     grey = np.full((camera.height, camera.width, 3), 0.5, np.float32)

@@ -152,3 +152,25 @@ def test_a_blotched_ball_without_masks_becomes_a_ball(ball: Callable[..., Part],
     found = surface.colours_at(ball(RADIUS)[0])
     expected = np.concatenate([v.rgba()[v.rgba()[..., 3] > 250][:, :3] for v in views]).mean(0) / 255
     assert found.mean(0) == pytest.approx(expected, abs=0.05)
+
+
+def test_what_is_ignored_has_no_depth_and_spoils_none(shoot: Callable[..., ViewSet], ball: Callable[..., Part]) -> None:
+    """A stripe that walks along with the cameras would be a surface of its own."""
+    views = shoot(ball(RADIUS, (0.0, 0.0, 0.0)), CAMERAS, solid=(BLOTCHES,))
+    walked = []
+    for view in views:
+        rgba = view.rgba().copy()
+        rgba[..., 3] = 255
+        stripe = np.random.default_rng(0).integers(0, 256, (96, 14, 3))
+        rgba[:, 40:54, :3], rgba[:, 40:54, 3] = stripe, 0
+        walked.append(replace(view, pixels=rgba))
+    ignoring = ViewSet(tuple(walked), False, {"mask_means": "ignore"})
+    depths = stereo_depths(RaySet.of(ignoring, 96, masked=False), 0.7, planes=96)
+    believing = stereo_depths(RaySet.of(ViewSet(tuple(walked), False), 96, masked=False), 0.7, planes=96)
+    for k in (2, 3, 4):
+        assert (depths[k][:, 36:58] == 0).all()
+        assert (depths[k] > 0).mean() > 0.04
+        true = depth_of_ball(CAMERAS[k])
+        both = (depths[k] > 0) & (true > 0)
+        assert np.median(np.abs(depths[k][both] / true[both] - 1)) < 0.02
+    assert any((depth[:, 42:52] > 0).any() for depth in believing)

@@ -33,6 +33,16 @@ def pixels() -> Pixels:
     return Pixels.of(RaySet.of(pictures(), 64))
 
 
+def test_what_is_ignored_is_not_drawn() -> None:
+    """Without masks, the pixels are those that may be looked at, also where the pictures are reduced."""
+    ignoring = replace(pictures(), has_masks=False, metadata={"mask_means": "ignore"})
+    rays = RaySet.of(ignoring, 64, masked=False)
+    assert sum(len(Pixels.of(rays, masked=False).inside) for _ in (0,)) == 4 * 10 * 2
+    assert RaySet.of(ignoring, 25, masked=False).alpha[0].sum() < 4 * 10 / 4
+    everything = RaySet.of(replace(pictures(), has_masks=False), 64, masked=False)
+    assert len(Pixels.of(everything, masked=False).inside) == 2 * 40 * 50
+
+
 def test_pixels_have_the_values_of_their_place(pixels: Pixels) -> None:
     assert (pixels.x % 1 == 0.5).all()
     assert np.round(pixels.rgba[:, 0] * 255) == pytest.approx(pixels.y - 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 
 from scene.camera import Camera, Mat4
 from scene.captures.colmap import find_model, read_colmap
-from scene.captures.colmap_files import MODELS, binary_cameras, binary_images, binary_points
+from scene.captures.colmap_files import MODELS, binary_cameras, binary_images, binary_points, text_images
 from scene.errors import InputError
 from scene.lens import Lens
 
 Draw = Callable[..., list[Path]]
 Same = Callable[..., None]
+LeftOut = Callable[..., None]
 W2c = Callable[[Camera], tuple[np.ndarray, np.ndarray]]
 POINTS = np.random.default_rng(0).normal(size=(5, 3))
 
@@ -134,7 +136,13 @@ def test_lens_models(
         assert view.camera.fy == (71 if model.name == "PINHOLE" else 70)
         return
     assert view.undistortion is not None
+    assert (view.undistortion.raw.fx, view.undistortion.raw.cx) == (70, 33)
+    if model.lens is not None:
+        assert view.undistortion.lens == model.lens(*values[model.parameters.index("cy") + 1 :])
+        return
     order = {
+        "SIMPLE_FISHEYE": [],
+        "FISHEYE": [],
         "SIMPLE_RADIAL": ["k1"],
         "RADIAL": ["k1", "k2"],
         "OPENCV": ["k1", "k2", "p1", "p2"],
@@ -143,9 +151,36 @@ def test_lens_models(
         "SIMPLE_RADIAL_FISHEYE": ["k1"],
         "RADIAL_FISHEYE": ["k1", "k2"],
     }[model.name]
-    given = dict(zip(order, values[-len(order) :]))
+    given = dict(zip(order, values[len(values) - len(order) :]))
     assert view.undistortion.lens == Lens(**given, fisheye="FISHEYE" in model.name)
-    assert (view.undistortion.raw.fx, view.undistortion.raw.cx) == (70, 33)
+
+
+PANORAMA = "camera model EQUIRECTANGULAR is not supported: a panorama is no picture of a pinhole camera"
+
+
+def test_panoramas_are_refused_by_name_and_what_the_hint_says_can_be_read(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, w2c: W2c, names: list[str]
+) -> None:
+    draw(tmp_path / "images", names)
+    poses = [w2c(camera) for camera in file_cameras]
+    write_binary(tmp_path, 17, (64, 48), [64.0, 48.0], poses, names)
+    with pytest.raises(InputError, match=rf"{PANORAMA}.*Cut the panoramas into perspective pictures"):
+        read_colmap(tmp_path)
+    write_text(tmp_path / "text", "EQUIRECTANGULAR", (64, 48), [64.0, 48.0], poses, names)
+    with pytest.raises(InputError, match=PANORAMA):
+        read_colmap(tmp_path / "text")
+    write_binary(tmp_path, 1, (64, 48), [70.0, 71.0, 33.0, 23.5], poses, names)
+    assert len(read_colmap(tmp_path)) == 7
+
+
+def test_an_unknown_model_is_numbered_and_every_model_of_the_hint_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "cameras.bin").write_bytes(cameras_bin(99, (64, 48), [1.0] * 20))
+    with pytest.raises(InputError, match="camera model number 99 is not supported") as caught:
+        binary_cameras(tmp_path / "cameras.bin")
+    assert caught.value.fix is not None
+    named = re.findall(r"[A-Z]{3,}[A-Z_]*", caught.value.fix.replace("COLMAP", ""))
+    assert named == [model.name for model in MODELS]
+    assert [model.number for model in MODELS] == list(range(17))
 
 
 @pytest.mark.parametrize("ending", ["{}.png", "{stem}.png"])
@@ -172,14 +207,18 @@ def test_the_largest_of_several_models_counts(
     assert len(read_colmap(tmp_path)) == 7
 
 
-def test_a_nan_pose_names_the_image(
-    tmp_path: Path, file_cameras: list[Camera], draw: Draw, w2c: W2c, names: list[str]
+def test_an_image_with_a_nan_pose_is_left_out_and_named(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, w2c: W2c, names: list[str], one_left_out: LeftOut
 ) -> None:
     draw(tmp_path / "images", names)
     poses = [w2c(camera) for camera in file_cameras]
     poses[3] = (poses[3][0], np.array([0, np.nan, 0]))
     write_binary(tmp_path, 0, (64, 48), [70.0, 33.0, 23.5], poses, names)
-    with pytest.raises(InputError, match=r"image left/a photo 3\.jpg: .*NaN or infinity"):
+    one_left_out(
+        read_colmap(tmp_path), r"1 of 7 frames was left out; of it, image left/a photo 3\.jpg: .*NaN or infinity"
+    )
+    write_binary(tmp_path, 0, (64, 48), [70.0, 33.0, 23.5], poses[2:5], names[2:5])
+    with pytest.raises(InputError, match=r"image left/a photo 3\.jpg: .*NaN or infinity"):  # two are too few
         read_colmap(tmp_path)
 
 
@@ -194,7 +233,7 @@ def test_names_that_leave_the_folder(
 
 
 FAULTS = {
-    "unknown model": ("cameras.txt", "7 FOV 64 48 1 2 3 4 5\n", "camera model FOV is not supported"),
+    "unknown model": ("cameras.txt", "7 FOVEA 64 48 1 2 3 4 5\n", "camera model FOVEA is not supported"),
     "few parameters": ("cameras.txt", "7 PINHOLE 64 48 70 71 33\n", "has 4 parameters, here are 3"),
     "words": ("cameras.txt", "7 PINHOLE 64 48 a b c d\n", "line 1: is no camera"),
     "infinite": ("cameras.txt", "7 PINHOLE 64 48 inf 1 1 1\n", "NaN or infinite"),
@@ -230,7 +269,81 @@ def test_missing_pictures_are_counted(
 ) -> None:
     draw(tmp_path / "images", names[:5])
     write_binary(tmp_path, 0, (64, 48), [70.0, 33.0, 23.5], [w2c(camera) for camera in file_cameras], names)
-    with pytest.raises(InputError, match=r"2 of 7 pictures are missing, the first is .*a photo 5\.jpg"):
+    views = read_colmap(tmp_path)
+    assert len(views) == 5
+    assert re.match(
+        r"2 of 7 pictures are missing and were left out; the first is .*a photo 5\.jpg", views.metadata["notes"][0]
+    )
+    for name in names[:3]:
+        (tmp_path / "images" / name).unlink()
+    with pytest.raises(InputError, match=r"5 of 7 pictures are missing, the first is .*a photo 0\.jpg"):
+        read_colmap(tmp_path)
+
+
+def test_images_without_lines_of_points_are_all_read(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, same: Same, w2c: W2c, names: list[str]
+) -> None:
+    """As several exporters write images.txt: one line an image. Between them, an image may have its points."""
+    draw(tmp_path / "images", names)
+    write_text(tmp_path, "PINHOLE", (64, 48), [70, 71, 33, 23.5], [w2c(c) for c in file_cameras], names)
+    lines = (tmp_path / "images.txt").read_text().splitlines()
+    for kept in (lines[:1] + lines[1::2], lines[:4] + lines[5::2]):
+        (tmp_path / "images.txt").write_text("\n".join(kept) + "\n")
+        views = read_colmap(tmp_path)
+        same(views, file_cameras)
+        assert re.match(r"images\.txt has no line of points for [67] of 7 images", views.metadata["notes"][0])
+
+
+def test_an_image_may_be_named_by_a_number(tmp_path: Path, w2c: W2c, file_cameras: list[Camera]) -> None:
+    """Ten words are no list of points, which come in threes; twelve numbers are."""
+    write_text(tmp_path, "PINHOLE", (64, 48), [70, 71, 33, 23.5], [w2c(c) for c in file_cameras[:2]], ["001", "002"])
+    lines = (tmp_path / "images.txt").read_text().splitlines()
+    notes: list[str] = []
+    (tmp_path / "images.txt").write_text("\n".join([lines[1], lines[3]]))
+    assert [image.name for image in text_images(tmp_path / "images.txt", notes)] == ["001", "002"]
+    assert len(notes) == 1
+    notes.clear()
+    (tmp_path / "images.txt").write_text("\n".join([lines[1], "1 2 3 4 5 6 7 8 9 10 11 12", lines[3], ""]))
+    assert [image.name for image in text_images(tmp_path / "images.txt", notes)] == ["001", "002"]
+    assert notes == []
+
+
+def test_quaternions_of_another_length_are_rotations_too(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, same: Same, w2c: W2c, names: list[str]
+) -> None:
+    draw(tmp_path / "images", names)
+    write_text(tmp_path, "PINHOLE", (64, 48), [70, 71, 33, 23.5], [w2c(c) for c in file_cameras], names)
+    lines = (tmp_path / "images.txt").read_text().splitlines()
+    for k in range(1, len(lines), 2):
+        words = lines[k].split()
+        words[1:5] = [repr(4 * float(word)) for word in words[1:5]]
+        lines[k] = " ".join(words)
+    (tmp_path / "images.txt").write_text("\n".join(lines) + "\n")
+    views = read_colmap(tmp_path)
+    same(views, file_cameras)
+    assert "not of length one" in views.metadata["notes"][0]
+
+
+@pytest.mark.parametrize("place", ["A Photo {}.JPG", "left/A PHOTO {}.jpg", "sub/a photo {}.jpg"])
+def test_pictures_in_other_folders_and_cases_are_found_and_told(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, same: Same, w2c: W2c, names: list[str], place: str
+) -> None:
+    draw(tmp_path / "images", [place.format(k) for k in range(7)])
+    write_binary(tmp_path, 1, (64, 48), [70.0, 71.0, 33.0, 23.5], [w2c(c) for c in file_cameras], names)
+    views = read_colmap(tmp_path)
+    same(views, file_cameras)
+    assert [view.image_path.name[-5] for view in views if view.image_path is not None] == list("0123456")
+    assert "7 pictures are not where the capture says" in views.metadata["notes"][0]
+
+
+def test_a_name_that_two_images_share_is_not_guessed(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, w2c: W2c
+) -> None:
+    """left/1.jpg and right/1.jpg are not both images/1.jpg."""
+    draw(tmp_path / "images", [f"{k}.jpg" for k in range(7)])
+    names = [f"{side}/{k}.jpg" for side in ("left", "right") for k in range(3)]
+    write_binary(tmp_path, 0, (64, 48), [70.0, 33.0, 23.5], [w2c(c) for c in file_cameras[:6]], names)
+    with pytest.raises(InputError, match="6 of 6 pictures are missing"):
         read_colmap(tmp_path)
 
 

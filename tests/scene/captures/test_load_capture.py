@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, ZERO123_FOV, Camera, orbit_camera
+from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, ZERO123_FOV, Camera, Mat4, orbit_camera
 from scene.captures import FORMATS, load_capture
 from scene.captures.named import read_named
 from scene.errors import InputError
@@ -19,6 +20,7 @@ from scene.view import View
 from scene.viewset import ViewSet
 
 Draw = Callable[..., list[Path]]
+LeftOut = Callable[..., None]
 NAMES = [f"{k:03d}.png" for k in range(7)]
 
 
@@ -51,6 +53,74 @@ def test_the_capture_file_wins_over_what_it_was_made_from(
     assert load_capture(tmp_path).metadata["format"] == "nerfstudio"
     assert load_capture(tmp_path / "transforms.json").metadata["format"] == "nerfstudio"
     assert load_capture(tmp_path, kind="projections").metadata["format"] == "projections"
+
+
+def gaussians(cameras: list[Camera]) -> list[dict[str, object]]:
+    """As 3D Gaussian Splatting writes its training cameras."""
+    entries: list[dict[str, object]] = []
+    for name, camera in zip(NAMES, cameras):
+        c2w = camera.c2w @ np.diag([1.0, -1, -1, 1])
+        place = {"position": c2w[:3, 3].tolist(), "rotation": c2w[:3, :3].tolist(), "fx": 70.0, "fy": 71.0}
+        entries.append({"id": 0, "img_name": name[:-4], "width": 64, "height": 48, **place})
+    return entries
+
+
+def test_cameras_of_gaussian_splatting(
+    tmp_path: Path, file_cameras: list[Camera], file_from_scene: Mat4, draw: Draw, same: Callable[..., None]
+) -> None:
+    draw(tmp_path / "images", NAMES)
+    (tmp_path / "cameras.json").write_text(json.dumps(gaussians(file_cameras)))
+    views = load_capture(tmp_path)
+    middle = [Camera(c.c2w, 70.0, 71.0, 32.0, 24.0, 64, 48) for c in file_cameras]
+    same(views, middle, upright=file_from_scene)
+    assert (views.metadata["format"], views.metadata["up"]) == ("gaussians", "estimated")
+    assert "principal point" in views.metadata["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ('{"v2 unknown 192 brown": {"projection_type": "brown"}}', "cameras.json is of a kind that is not known here"),
+        ("gaussians", r"was read, and cameras.json \(gaussians\) was not"),
+        ('{"K": 1}', r"cameras.json could not be used \(is not a camera file with K and poses"),
+        ("[1, 2", r"cameras.json could not be used \(is not a camera file"),
+    ],
+)
+def test_a_cameras_json_of_another_program_is_told_and_not_believed(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, content: str, note: str
+) -> None:
+    draw(tmp_path, NAMES)
+    write_matrices(tmp_path, scene_cameras)
+    text = json.dumps(gaussians(scene_cameras)) if content == "gaussians" else content
+    (tmp_path / "cameras.json").write_text(text)
+    views = load_capture(tmp_path)
+    assert (views.metadata["format"], len(views)) == ("projections", 7)
+    assert re.search(note, " ".join(views.metadata["notes"]))
+
+
+def test_a_faulty_description_gives_way_to_the_next_and_is_told(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw
+) -> None:
+    draw(tmp_path, NAMES)
+    write_matrices(tmp_path, scene_cameras)
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    views = load_capture(tmp_path)
+    assert views.metadata["format"] == "projections"
+    assert views.metadata["notes"] == ["transforms.json could not be used (lists no frames)"]
+    with pytest.raises(InputError, match="lists no frames"):
+        load_capture(tmp_path, kind="nerfstudio")
+    for file in tmp_path.glob("*_P.txt"):
+        file.unlink()
+    with pytest.raises(InputError, match="lists no frames"):
+        load_capture(tmp_path)
+
+
+def test_pictures_without_a_camera_are_counted(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, [*NAMES, "000-depth.png"])
+    write_transforms(tmp_path, scene_cameras[:5])
+    assert load_capture(tmp_path).metadata["notes"] == [
+        "2 of 7 pictures in the capture's folders were not used, the first is 005.png"
+    ]
 
 
 def test_our_own_folders_are_captures(tmp_path: Path) -> None:
@@ -104,34 +174,53 @@ def test_every_kind_refuses_an_empty_folder_in_words(tmp_path: Path, kind: str) 
         load_capture(tmp_path, kind=kind)
 
 
-def test_empty_masks_are_counted(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+def test_empty_and_unreadable_masks_are_counted_and_left_out(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw
+) -> None:
     draw(tmp_path, NAMES)
     draw(tmp_path / "masks", NAMES, mode="L")
     write_transforms(tmp_path, scene_cameras, masks=True)
     load_capture(tmp_path)
     for name in NAMES[2:4]:
         Image.new("L", (64, 48)).save(tmp_path / "masks" / name)
-    with pytest.raises(InputError, match=r"002\.png: 2 of 7 masks are empty"):
+    views = load_capture(tmp_path)
+    assert [view.name for view in views] == ["000", "001", "004", "005", "006"]
+    assert "2 of 7 masks are empty: their pictures were left out" in views.metadata["notes"][0]
+    (tmp_path / "masks" / NAMES[6]).write_bytes(b"nothing")
+    views = load_capture(tmp_path)
+    assert len(views) == 4
+    assert re.search(
+        r"1 of 5 frames was left out; of it, .*006\.png: cannot be read", " ".join(views.metadata["notes"])
+    )
+    for name in NAMES[:2]:
+        Image.new("L", (64, 48)).save(tmp_path / "masks" / name)
+    with pytest.raises(InputError, match=r"000\.png: 4 of 7 masks are empty"):
         load_capture(tmp_path)
 
 
-def test_masks_for_some_frames_only(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+def test_masks_for_some_frames_only(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, one_left_out: LeftOut
+) -> None:
     draw(tmp_path, NAMES)
     draw(tmp_path / "masks", NAMES, mode="L")
     write_transforms(tmp_path, scene_cameras, masks=True)
     content = json.loads((tmp_path / "transforms.json").read_text())
     del content["frames"][4]["mask_path"]
     (tmp_path / "transforms.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="6 of 7 frames have a mask"):
+    one_left_out(load_capture(tmp_path), "6 of 7 frames have a mask: the others were left out")
+    content["frames"] = [{**frame, "mask_path": None} for frame in content["frames"][:4]] + content["frames"][4:]
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="2 of 7 frames have a mask"):
         load_capture(tmp_path)
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+def test_an_unreadable_picture_is_left_out_and_named(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, one_left_out: LeftOut
+) -> None:
     draw(tmp_path, NAMES)
     write_transforms(tmp_path, scene_cameras)
     (tmp_path / NAMES[5]).write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"005\.png: cannot be read as a picture"):
-        load_capture(tmp_path)
+    one_left_out(load_capture(tmp_path), r"005\.png: cannot be read as a picture")
 
 
 # --- named sides --------------------------------------------------------------------------------------------------

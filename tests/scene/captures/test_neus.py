@@ -15,6 +15,7 @@ from scene.errors import InputError
 
 Draw = Callable[..., list[Path]]
 Same = Callable[..., None]
+LeftOut = Callable[..., None]
 NAMES = [f"{k:03d}.png" for k in range(7)]
 HALF = 0.5
 """What is added to coordinates that count from the first pixel's centre."""
@@ -68,7 +69,22 @@ def test_pictures_of_some_cameras_go_by_their_numbers(
 ) -> None:
     draw(tmp_path / "image", NAMES[1::2])
     write_neus(tmp_path, file_cameras)
-    same(read_neus(tmp_path), file_cameras[1::2], shift=HALF)
+    views = read_neus(tmp_path)
+    same(views, file_cameras[1::2], shift=HALF)
+    assert views.metadata["notes"] == ["4 of 7 cameras have no picture and were not used"]
+
+
+@pytest.mark.parametrize(
+    ("stems", "said"), [("0123456", False), ("1234567", False), ("abcdefg", True), ("1245789", True)]
+)
+def test_pairing_in_order_of_names_is_said_where_names_do_not_number_the_cameras(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, same: Same, stems: str, said: bool
+) -> None:
+    draw(tmp_path / "image", [f"IMG_{stem}.png" for stem in stems])
+    write_neus(tmp_path, file_cameras)
+    views = read_neus(tmp_path)
+    same(views, file_cameras, shift=HALF)
+    assert ("in order of their names" in " ".join(views.metadata.get("notes", []))) == said
 
 
 def test_pictures_without_leading_zeros_are_refused(tmp_path: Path, file_cameras: list[Camera], draw: Draw) -> None:
@@ -103,11 +119,26 @@ def test_a_damaged_camera_file_at_any_byte(tmp_path: Path, file_cameras: list[Ca
             read_neus(tmp_path)
 
 
-NEUS_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "missing": ({"world_mat_3": None}, "missing|7 pictures"),
+CAMERA_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": ({"world_mat_3": None}, "world_mat_3 is missing"),
     "not finite": ({"world_mat_2": np.full((4, 4), np.inf)}, "world_mat_2 is not a finite"),
     "singular": ({"world_mat_2": np.zeros((4, 4))}, "world_mat_2: the projection matrix is singular"),
     "of another shape": ({"world_mat_2": np.eye(3)}, "world_mat_2 is not a finite 4x4"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CAMERA_FAULTS.values(), ids=CAMERA_FAULTS)
+def test_a_faulty_camera_is_left_out_and_named(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, change: dict[str, Any], message: str, one_left_out: LeftOut
+) -> None:
+    draw(tmp_path / "image", NAMES)
+    write_neus(tmp_path, file_cameras)
+    content = {**np.load(tmp_path / "cameras_sphere.npz"), **change}
+    np.savez(tmp_path / "cameras_sphere.npz", **{key: value for key, value in content.items() if value is not None})
+    one_left_out(read_neus(tmp_path), message)
+
+
+NEUS_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "no scale": ({"scale_mat_0": None}, "scale_mat_0 is missing"),
     "skewed scale": ({"scale_mat_0": np.diag([1.0, 2, 1, 1])}, "scale_mat_0 is not a scale"),
     "an object": ({"world_mat_1": np.array([None])}, "cannot be read as cameras"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scene.camera import Camera, Mat4, colmap_from_c2w, look_at
+from scene.captures import load_capture
 from scene.captures.bundler import read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.middlebury import read_middlebury
@@ -24,6 +25,7 @@ from scene.viewset import ViewSet
 
 Draw = Callable[..., list[Path]]
 Same = Callable[..., None]
+LeftOut = Callable[..., None]
 NAMES = [f"{k:03d}.png" for k in range(7)]
 HALF = 0.5
 """What is added to coordinates that count from the first pixel's centre."""
@@ -127,21 +129,25 @@ def test_projection_files_of_pictures_twice_the_size(
 @pytest.mark.parametrize(
     ("text", "message"), [("1 2 3", "12 numbers, this file 3"), ("a " * 12, "not a projection"), ("nan " * 12, "NaN")]
 )
-def test_faulty_projection_files(
-    tmp_path: Path, file_cameras: list[Camera], draw: Draw, text: str, message: str
+def test_faulty_projection_files_are_left_out(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, text: str, message: str, one_left_out: LeftOut
 ) -> None:
     draw(tmp_path, NAMES)
     write_matrices(tmp_path, file_cameras)
     (tmp_path / "003_P.txt").write_text(text)
+    one_left_out(read_projections(tmp_path), rf"003_P\.txt.*{message}")
+    for k in (0, 1, 2, 4):
+        (tmp_path / f"{k:03d}_P.txt").unlink()
     with pytest.raises(InputError, match=rf"003_P\.txt.*{message}"):
         read_projections(tmp_path)
 
 
-def test_a_projection_file_without_its_picture(tmp_path: Path, file_cameras: list[Camera], draw: Draw) -> None:
+def test_a_projection_file_without_its_picture(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, one_left_out: LeftOut
+) -> None:
     draw(tmp_path, NAMES[:-1])
     write_matrices(tmp_path, file_cameras)
-    with pytest.raises(InputError, match=r"006_P\.txt: its picture 006\.jpg .*is missing"):
-        read_projections(tmp_path)
+    one_left_out(read_projections(tmp_path), r"006_P\.txt: its picture 006\.jpg .*is missing")
 
 
 # --- Middlebury ---------------------------------------------------------------------------------------------------
@@ -171,12 +177,7 @@ def test_a_middlebury_capture(
     [
         ("7\n", "8\n", "lists 7 pictures, its first line promises 8"),
         ("7\n", "seven\n", "does not begin with the number"),
-        ("003.png ", "../003.png ", "leaves the capture folder"),
-        ("003.png ", "013.png ", r"picture 013\.png is missing"),
         ("003.png ", "003.png 1 ", "a name and 21 numbers"),
-        ("003.png 70.0 0.0", "003.png 70.0 nan", "NaN"),
-        ("003.png 70.0 0.0", "003.png 70.0 5.0", "skew"),
-        ("003.png 70.0 0.0", "003.png 70.0 x", "something else than numbers"),
     ],
 )
 def test_faulty_middlebury_files(
@@ -189,6 +190,27 @@ def test_faulty_middlebury_files(
     (tmp_path / "toy_par.txt").write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         read_middlebury(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("003.png ", "../013.png ", "leaves the capture folder"),
+        ("003.png ", "013.png ", r"picture 013\.png is missing"),
+        ("003.png 70.0 0.0", "003.png 70.0 nan", "NaN"),
+        ("003.png 70.0 0.0", "003.png 70.0 5.0", "skew"),
+        ("003.png 70.0 0.0", "003.png 70.0 x", "something else than numbers"),
+    ],
+)
+def test_faulty_pictures_of_a_middlebury_file_are_left_out(
+    tmp_path: Path, file_cameras: list[Camera], draw: Draw, old: str, new: str, message: str, one_left_out: LeftOut
+) -> None:
+    draw(tmp_path, NAMES)
+    write_middlebury(tmp_path, file_cameras)
+    text = (tmp_path / "toy_par.txt").read_text()
+    assert old in text
+    (tmp_path / "toy_par.txt").write_text(text.replace(old, new, 1))
+    one_left_out(read_middlebury(tmp_path), message)
 
 
 # --- Bundler ------------------------------------------------------------------------------------------------------
@@ -224,6 +246,7 @@ def test_a_bundler_capture(
     views = read_bundler(tmp_path)
     same(views, bundle_cameras, upright=file_from_scene)
     assert [view.name for view in views] == [name[:-4] for name in names]
+    assert ("no list says" in " ".join(views.metadata.get("notes", []))) == (not listed)
     world = np.array(views.metadata["world_from_file"])
     assert views.points == pytest.approx(np.array([[1, 2, 3], [4, 5, 6.0]]) @ world[:3, :3].T + world[:3, 3])
 
@@ -235,7 +258,7 @@ def test_cameras_that_bundler_did_not_place_are_left_out(
     write_bundle(tmp_path, bundle_cameras, k1=-0.05, unplaced=2)
     views = read_bundler(tmp_path)
     assert "002" not in {view.name for view in views}
-    assert "1 pictures have no pose" in views.metadata["notes"][0]
+    assert "1 pictures have no pose" in " ".join(views.metadata["notes"])
     assert views.views[0].undistortion is not None
     assert views.views[0].undistortion.lens.k1 == -0.05
 
@@ -256,11 +279,39 @@ def test_a_bundle_without_its_pictures(tmp_path: Path, bundle_cameras: list[Came
     with pytest.raises(InputError, match=r"no list\.txt, and not 7 pictures"):
         read_bundler(tmp_path)
     (tmp_path / "list.txt").write_text("\n".join(NAMES))
-    with pytest.raises(InputError, match="3 of 7 pictures are missing"):
-        read_bundler(tmp_path)
+    views = read_bundler(tmp_path)
+    assert len(views) == 4
+    assert "3 of 7 pictures are missing and were left out" in views.metadata["notes"][0]
     (tmp_path / "list.txt").write_text("\n".join(["../x.png", *NAMES[1:]]))
     with pytest.raises(InputError, match="leaves the capture folder"):
         read_bundler(tmp_path)
+
+
+@pytest.mark.parametrize("listing", ["list.txt", "imagelist.lst", "scene.list.txt"])
+@pytest.mark.parametrize("line", ["{}", "C:\\Users\\me\\toy\\images\\{}", "/home/me/toy/images/{} 0 70.5"])
+def test_a_list_pairs_pictures_and_cameras(
+    tmp_path: Path, bundle_cameras: list[Camera], draw: Draw, same: Same, listing: str, line: str
+) -> None:
+    """RealityCapture's and COLMAP's names of bundle and list; paths of the machine that wrote them."""
+    names = [NAMES[k] for k in (3, 0, 6, 1, 5, 2, 4)]
+    draw(tmp_path / "images", NAMES)
+    (tmp_path / listing).write_text("\n".join(line.format(name) for name in names) + "\n")
+    write_bundle(tmp_path, bundle_cameras)
+    if listing.startswith("scene"):
+        (tmp_path / "bundle.out").rename(tmp_path / "scene.bundle.out")
+    views = load_capture(tmp_path)
+    same(views, bundle_cameras)
+    assert [view.name for view in views] == [name[:-4] for name in names]
+    moved = "7 pictures are not where the capture says" in " ".join(views.metadata.get("notes", []))
+    assert moved == ("me" in line)
+
+
+def test_numbers_that_are_left_over_are_noticed(tmp_path: Path, bundle_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, NAMES)
+    write_bundle(tmp_path, bundle_cameras)
+    text = (tmp_path / "bundle.out").read_text()
+    (tmp_path / "bundle.out").write_text(text.replace("7 2\n", "7 1\n", 1))
+    assert "7 numbers are left over" in " ".join(read_bundler(tmp_path).metadata["notes"])
 
 
 # --- cameras.json -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scene.camera import Camera, apply_transform, orbit_camera
-from scene.captures.worlds import align_up, estimated_up, rotation_to_z, world_from_original
+from scene.captures.worlds import Up, align_up, estimated_up, rotation_to_z, turned_up, world_from_original
 from scene.view import View
 from scene.viewset import ViewSet
 
@@ -79,3 +79,59 @@ def test_the_way_back_leads_to_where_the_cameras_were() -> None:
     for old, new in zip(cameras, moved):
         assert apply_transform(back, new.camera.centre) == pytest.approx(old.centre)
         assert math.asin(new.camera.forward[2]) == pytest.approx(-0.4)
+
+
+# --- worlds whose files say what is up --------------------------------------------------------------------------------
+
+RING = [orbit_camera(2 * math.pi * k / 16, 0.5, 1.5, size=32) for k in range(16)]
+
+
+def leaning(degrees: float, rolls: float = 0.0, count: int = 16) -> ViewSet:
+    """A ring in a world that leans about x, held by hands that are off by ``rolls``."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    tilt = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    hands = np.random.default_rng(1).normal(0, max(rolls, 1e-12), count)
+    cameras = [rolled(camera, roll, tilt) for camera, roll in zip(RING[:count], hands)]
+    views = tuple(View(f"{k}", camera, np.zeros((32, 32, 4), np.uint8)) for k, camera in enumerate(cameras))
+    region = {"centre": (tilt @ [0, 0, 0.2]).tolist(), "radius": 1.0}
+    return ViewSet(views, False, {"up": "given", "region": region}, np.array([tilt @ [0, 0, 1.0]]))
+
+
+@pytest.mark.parametrize("degrees", [15, 30, 90, 150, 180, -60])
+def test_a_leaning_world_is_turned_upright_and_told(degrees: float) -> None:
+    views = turned_up(leaning(degrees))
+    assert [view.camera.centre for view in views] == pytest.approx(np.array([c.centre for c in RING]), abs=1e-6) or (
+        # a full turn about z is left open
+        [view.camera.centre[2] for view in views] == pytest.approx([c.centre[2] for c in RING], abs=1e-6)
+    )
+    assert views.points == pytest.approx(np.array([[0, 0, 1.0]]), abs=1e-6)
+    assert views.metadata["region"]["centre"] == pytest.approx([0, 0, 0.2], abs=1e-6)
+    assert views.metadata["up"] == "estimated"
+    how = "is upside down" if degrees == 180 else f"leans by {abs(degrees)} degrees"
+    assert how in views.metadata["notes"][0]
+    world = world_from_original(views.metadata)
+    assert world[:3, :3] @ leaning(degrees).views[3].camera.centre == pytest.approx(views.views[3].camera.centre)
+
+
+@pytest.mark.parametrize("views", [leaning(0), leaning(8), leaning(8, 0.08), leaning(40, count=4), leaning(12, 0.6)])
+def test_worlds_that_stand_or_whose_cameras_do_not_agree_are_left_to_the_byte(views: ViewSet) -> None:
+    assert turned_up(views) is views
+
+
+def test_worlds_of_our_own_are_trusted() -> None:
+    views = leaning(30)
+    assert turned_up(views, trusted=True) is views
+    normalised = ViewSet(views.views, False, {**views.metadata, "normalised": True})
+    assert turned_up(normalised, "+x") is normalised
+
+
+@pytest.mark.parametrize("up", ["+x", "-x", "+y", "-y", "+z", "-z"])
+def test_the_axis_that_points_up_can_be_said(up: Up) -> None:
+    for views in (leaning(30), align_up(leaning(30))):
+        turned = turned_up(views, up)
+        axis = np.eye(3)["xyz".index(up[1])] * (1 if up[0] == "+" else -1)
+        world = np.array(turned.metadata.get("world_from_file", np.eye(4)))
+        assert world[:3, :3] @ axis == pytest.approx([0, 0, 1], abs=1e-9)
+        assert turned.metadata["up"] == "given"
+        moved = world[:3, :3] @ leaning(30).views[0].camera.centre
+        assert turned.views[0].camera.centre == pytest.approx(moved, abs=1e-9)
