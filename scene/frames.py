@@ -186,7 +186,7 @@ def assemble(
     views, ignored = _ignoring(views, [frame.ignore for frame, *_ in fitted], masked, sieve)
     metadata = {**metadata, **ignored}
     if any(_fits_turned(frame, head, as_stored) for frame, head, _, as_stored in fitted):
-        notes["masks that fit turned pictures only as stored, or only upright, were turned to fit them"] = None
+        notes["masks that fit turned pictures in the other way only were turned to fit what the cameras see"] = None
     if any(undone):
         notes["lens distortion was undone: cameras are the pinholes of the undistorted pictures"] = None
     metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *sieve.notes, *notes]))}
