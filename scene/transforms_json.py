@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image
 
-from scene.camera import Mat4
+from scene.documents import read_object, shown
 from scene.errors import InputError
 from scene.files import write_text, written_aside
 from scene.frames import DEPTH_UNIT, Contents, Frame, assemble, inside, picture_of, pose, require_files
 from scene.lens import Intrinsics, Lens
 from scene.maps import picture_head, save_array
+from scene.metadata import affine, checked_metadata
 from scene.ply import read_points, write_points
 from scene.view import Origin, View
 
@@ -25,6 +25,9 @@ _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", 
 _FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
 _PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
 """Order of nerfstudio's ``distortion_params``."""
+_HEAVIEST = 1e6
+_LARGEST = 1_000_000
+"""Pixels along a side: no picture that can be decoded has more."""
 
 
 def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Contents:
@@ -52,12 +55,12 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
         frames += _frames(file, content, notes)
     first = contents[0]
     metadata = first.get("viewloom")
-    if metadata is None:
+    if metadata is not None:
+        metadata = checked_metadata(metadata, files[0])
+    else:
         metadata = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
     if notes:
-        metadata = {**metadata, "notes": list(dict.fromkeys([*_noted(metadata), *notes]))}
-    elif "notes" in metadata:
-        metadata = {**metadata, "notes": _noted(metadata)}
+        metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *notes]))}
     points = None
     if first.get("ply_file_path"):
         ply = inside(files[0].parent, first["ply_file_path"], "ply_file_path", str(files[0]))
@@ -134,10 +137,12 @@ def _all_or_none(views: Sequence[View], what: str, attribute: str) -> bool:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
         frames = content["frames"]
         metadata = content.get("viewloom", {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except InputError as error:
+        raise InputError(f"is not a capture file ({error.what})", where=path, fix=error.fix) from error
+    except KeyError as error:
         raise InputError(f"is not a capture file ({error!r})", where=path) from error
     if not frames:
         raise InputError("lists no frames", where=path)
@@ -180,7 +185,7 @@ def _frames(path: Path, content: dict[str, Any], notes: list[str]) -> list[Frame
                 _lens(values, where),
                 **others,
                 depth_scale=_positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
-                weight=_number(values, "viewloom_weight", where, 1.0),
+                weight=_weight(values, where),
                 origin=_origin(values, where),
             )
         )
@@ -238,27 +243,11 @@ def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """What was done to the original world before the file was written, as metadata."""
     metadata: dict[str, Any] = {}
     if content.get("applied_transform") is not None:
-        metadata["applied_transform"] = _affine(content["applied_transform"], path).tolist()
+        metadata["applied_transform"] = affine(content["applied_transform"], "applied_transform", path).tolist()
     if content.get("applied_scale") is not None:
         metadata["applied_scale"] = _positive(content, "applied_scale", str(path))
+        checked_metadata(metadata, path)
     return metadata
-
-
-def _affine(rows: object, path: Path) -> Mat4:
-    try:
-        matrix = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError("applied_transform is not a matrix of numbers", where=path) from error
-    if matrix.shape == (3, 4):
-        matrix = np.concatenate([matrix, [[0, 0, 0, 1]]])
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not _invertible(matrix[:3, :3]):
-        raise InputError("applied_transform must be 3 or 4 rows of 4 finite numbers, and invertible", where=path)
-    return matrix
-
-
-def _invertible(matrix: Float[np.ndarray, "3 3"]) -> bool:
-    largest = np.abs(matrix).max()
-    return bool(largest > 0 and np.linalg.cond(matrix / largest) < 1e9)
 
 
 def _dialect(path: Path, content: dict[str, Any]) -> str:
@@ -266,11 +255,6 @@ def _dialect(path: Path, content: dict[str, Any]) -> str:
         return "instant-ngp"
     blender = path.name != "transforms.json" or ("camera_angle_x" in content and "fl_x" not in content)
     return "blender" if blender else "nerfstudio"
-
-
-def _noted(metadata: dict[str, Any]) -> list[str]:
-    notes = metadata.get("notes")
-    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _focal(values: dict[str, Any], key: str, side: int, where: str) -> float:
@@ -282,9 +266,16 @@ def _focal(values: dict[str, Any], key: str, side: int, where: str) -> float:
 
 def _whole(values: dict[str, Any], key: str, where: str) -> int:
     number = _number(values, key, where)
-    if number != int(number):
-        raise InputError(f"{key} must be a whole number of pixels, it is {number}", where=where)
+    if number != int(number) or abs(number) > _LARGEST:
+        raise InputError(f"{key} must be a whole number of pixels, it is {number:g}", where=where)
     return int(number)
+
+
+def _weight(values: dict[str, Any], where: str) -> float:
+    number = _number(values, "viewloom_weight", where, 1.0)
+    if not 0 <= number <= _HEAVIEST:
+        raise InputError(f"viewloom_weight must be from 0 to {_HEAVIEST:g}, it is {number:g}", where=where)
+    return number
 
 
 def _positive(values: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
@@ -304,5 +295,5 @@ def _number(values: dict[str, Any], key: str, where: str, default: float | None 
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
+        raise InputError(f"{key} is not a finite number but {shown(value)}", where=where)
     return number

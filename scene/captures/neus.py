@@ -6,13 +6,12 @@ are counted from the first one's centre, as NeuS casts its rays.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from scene.archives import npz_archive
 from scene.camera import Mat4
 from scene.captures.folders import numbered, pictures_in, subfolder
 from scene.captures.projections import decomposed, factor_notes, fitting_factor, intrinsics_of
@@ -21,8 +20,6 @@ from scene.errors import InputError
 from scene.frames import Frame
 from scene.maps import picture_head
 from scene.viewset import ViewSet
-
-_BROKEN = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def read_neus(path: Path) -> ViewSet:
@@ -80,20 +77,15 @@ def read_neus(path: Path) -> ViewSet:
 
 def _matrices(file: Path, pictures: list[Path]) -> tuple[list[tuple[Float[np.ndarray, "3 3"], Mat4]], Mat4]:
     """Calibration and pose (in the scan's world) of every picture, and the first ``scale_mat``."""
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            count = sum(key.startswith("world_mat_") and "inv" not in key for key in content.files)
-            indices = numbered(pictures, count, file)
-            table = {}
-            for key in [f"world_mat_{k}" for k in indices] + ["scale_mat_0"]:
-                if key not in content.files:
-                    raise InputError(f"{key} is missing", where=file)
-                matrix = np.asarray(content[key], dtype=np.float64)
-                if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
-                    raise InputError(f"{key} is not a finite 4x4 matrix", where=file)
-                table[key] = matrix
-    except _BROKEN as error:
-        raise InputError(f"cannot be read as cameras ({error})", where=file) from error
+    with npz_archive(file, "cameras") as content:
+        count = sum(key.startswith("world_mat_") and "inv" not in key for key in content.names)
+        indices = numbered(pictures, count, file)
+        table = {}
+        for key in [f"world_mat_{k}" for k in indices] + ["scale_mat_0"]:
+            stored = content.array(key)
+            if stored.shape not in ((4, 4), (3, 4)) or stored.dtype.kind not in "fiu" or not np.isfinite(stored).all():
+                raise InputError(f"{key} is not a finite 4x4 matrix", where=file)
+            table[key] = stored.astype(np.float64)
     scale = table.pop("scale_mat_0")
     size = float(np.abs(np.diag(scale)[:3]).mean()) if scale.shape == (4, 4) else 0.0
     if size == 0 or np.abs(scale[:3, :3] / size - np.eye(3)).max() > 1e-3 or scale[0, 0] < 0:
