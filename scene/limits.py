@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from scene.errors import SettingsError
@@ -26,8 +25,14 @@ def require_ranges(settings: object, ranges: Mapping[str, Range]) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if number is None or least <= number <= most:
                 continue
-            what = "cannot be" if math.isfinite(number) else "must be a finite number, it is"
-            raise SettingsError(f"{name} {what} {number:g}", fix=f"Give {least:g} to {most:g}.")
+            raise SettingsError(f"{name} cannot be {_shown(number)}", fix=f"Give {least:g} to {most:g}.")
+
+
+def _shown(number: float | int) -> str:
+    try:
+        return f"{float(number):g}"
+    except OverflowError:
+        return "so large"
 
 
 def require_length(settings: object, name: str, most: int) -> None:

@@ -100,7 +100,7 @@ def test_the_look_before_any_work_sees_it_too(folder: Path, value: Any) -> None:
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "coarse", "image_encoder"])
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("kept", [0.0, 0.5])
 def test_files_that_end_in_zeros_in_viewlooms_own_layout(folder: Path, part: str, kept: float) -> None:
     path = next((folder / part).glob("*.safetensors"))
     data = path.read_bytes()
