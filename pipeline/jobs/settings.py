@@ -15,6 +15,8 @@ from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
 from scene.limits import require_length, require_ranges
 
+Busy = Literal["refuse", "wait"]
+"""What a job does whose folder is busy with another one."""
 _MOST_VIEWS = 256
 """Of all rings."""
 

@@ -10,9 +10,9 @@ import tyro
 
 from recon.profiles import PROFILES, ProfileName
 from recon.settings import GlbSettings
-from scene.errors import InputError
+from scene.errors import InputError, OutputError
 from viewloom.commands.output import Shown, ShownFlags, started
-from viewloom.commands.parsing import Formats, OwnOut, with_formats
+from viewloom.commands.parsing import Formats, Overwrite, OwnOut, with_formats
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,39 @@ class Export:
     """Formats to write, such as usdz,obj."""
     profile: Annotated[ProfileName | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Keep the texture and the file within this profile, and say which of its limits cannot be kept."""
+    overwrite: Overwrite = False
+    """Replace a material or a texture that lies there and belongs to another OBJ."""
     shown: ShownFlags = Shown()
     """How much is said."""
 
     def run(self) -> int:
         """Write the file, and print where it is."""
-        targets = self.targets
+        targets, written = self.targets, list[Path]()
         with started("export", self.shown) as reporter:
             from recon.export.export_mesh import export_glb
+            from recon.export.obj import obj_side_files
+
+            for target in targets:
+                beside = obj_side_files(target.stem) if target.suffix.lower() == ".obj" else ()
+                taken = next((path for name in beside if (path := target.parent / name).exists()), None)
+                if taken is not None and not target.exists() and not self.overwrite:
+                    raise OutputError(
+                        f"belongs to something else than {target.name}, which would replace it",
+                        where=taken,
+                        fix="Choose another name, or give --overwrite.",
+                    )
 
             profile = None if self.profile is None else PROFILES[self.profile]
             for target in targets:
                 reporter.item(f"{self.mesh} -> {target}")
                 made = export_glb(self.mesh, target, profile=profile)
+                written += made.files
                 reporter.note(str(made))
                 for text in made.broken_limits:
                     reporter.note(f"Over the profile {self.profile}: {text}.")
-        for target in targets:
-            print(target)
+        # OBJ has a material and a texture beside it, which must stay there.
+        for path in written:
+            print(path)
         return 0
 
     @property

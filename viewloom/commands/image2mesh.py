@@ -27,5 +27,13 @@ class Image2Mesh(PhotoCommand):
         with started("image2mesh", self.shown) as reporter:
             from pipeline.jobs.image2mesh import image2mesh
 
-            results = image2mesh(self.photos, self.out, settings, mask=self.mask, reporter=reporter)
+            results = image2mesh(
+                self.photos,
+                self.out,
+                settings,
+                mask=self.mask,
+                reporter=reporter,
+                busy=self.busy,
+                overwrite=self.overwrite,
+            )
         return summary(results, self.shown)

@@ -20,5 +20,13 @@ class Views(PhotoCommand):
         with started("views", self.shown) as reporter:
             from pipeline.jobs.image2mesh import make_views
 
-            results = make_views(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter)
+            results = make_views(
+                self.photos,
+                self.out,
+                self.chosen,
+                mask=self.mask,
+                reporter=reporter,
+                busy=self.busy,
+                overwrite=self.overwrite,
+            )
         return summary(results, self.shown)

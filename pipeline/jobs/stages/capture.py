@@ -77,7 +77,7 @@ class CaptureStage:
 
     def load(self, folder: Path) -> CaptureFolder:
         """The capture folder."""
-        return CaptureFolder(folder)
+        return CaptureFolder(folder).looked_at()
 
     def _checked(self, views: ViewSet) -> tuple[ViewSet, list[str], NormalisedCapture | None]:
         """The views, those stored turned put right if asked for; what the check says; and what it normalised."""

@@ -35,6 +35,15 @@ class CaptureFolder:
         """The posed pictures; pixels are read when they are asked for."""
         return ViewSet.load(self.path)
 
+    def looked_at(self) -> CaptureFolder:
+        """The folder itself, once its capture file has been read.
+
+        Raises:
+            InputError: it cannot be.
+        """
+        self.views.metadata  # noqa: B018 - read when first asked for
+        return self
+
     @property
     def warnings(self) -> list[str]:
         """What the user should know of them."""
