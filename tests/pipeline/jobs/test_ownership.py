@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.publishing import ForeignResultError, Source, claim_results, publish, sweep, unpublish
 from pipeline.jobs.reconstruct import reconstruct
 from pipeline.jobs.runner import digest_of_file
-from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
-from scene.errors import OutputError
+from pipeline.jobs.settings import CaptureSettings, Image2MeshSettings, ReconstructSettings
+from pipeline.jobs.stages.capture import CaptureStage
+from scene.errors import InputError, OutputError
 from scene.viewset import ViewSet
 
 Done = Any
@@ -177,6 +180,44 @@ def test_what_a_killed_job_left_aside_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     sweep(tmp_path, "toy")
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+def test_a_capture_that_only_says_that_it_is_normalised_is_read_like_any_other(
+    rendered: Callable[[int, int], ViewSet], tmp_path: Path
+) -> None:
+    found, notes = rendered(6, 48), list[str]()
+    for name, scale in (("as it is", 1.0), ("scaled", 5.0)):
+        matrix = np.diag([scale, scale, scale, 1.0])
+        replace(found.transformed(matrix), metadata={"normalised": True}).save(tmp_path / name)
+        views = ViewSet.load(tmp_path / name)
+        stage = CaptureStage(views, tmp_path / name, [], CaptureSettings(), notes.append)
+        (tmp_path / f"{name} out").mkdir()
+        stage.run(tmp_path / f"{name} out")
+        radii = [np.linalg.norm(view.camera.centre) for view in stage.load(tmp_path / f"{name} out").views]
+        assert np.median(radii) == pytest.approx(1.5, rel=0.25)
+        assert bool(notes) is (scale != 1)
+        assert (stage.key[2] == {}) is (scale == 1)
+    assert "The capture says that it is normalised, but its masks reach" in notes[0]
+
+
+def test_a_coarse_volume_of_another_kind_beside_a_finished_capture(
+    rendered: Callable[[int, int], ViewSet], tmp_path: Path
+) -> None:
+    replace(rendered(4, 32), metadata={"normalised": True}).save(tmp_path / "in")
+    cube = np.zeros((4, 4, 4))
+    faults: list[tuple[dict[str, Any], str]] = [
+        ({"occupancy": cube}, "colours is missing"),
+        ({"occupancy": cube[0], "colours": cube}, "not n x n x n numbers"),
+        ({"occupancy": cube, "colours": np.zeros((3, 3, 3, 3))}, "no cubes of one size"),
+        ({"occupancy": cube + np.nan, "colours": np.zeros((4, 4, 4, 3))}, "not finite"),
+        ({"occupancy": cube + 7, "colours": np.zeros((4, 4, 4, 3))}, "not between 0 and 1"),
+    ]
+    stage = CaptureStage(ViewSet.load(tmp_path / "in"), tmp_path / "in", [], CaptureSettings())
+    (tmp_path / "out").mkdir()
+    for content, message in faults:
+        np.savez(tmp_path / "in" / "coarse.npz", **content)
+        with pytest.raises(InputError, match=rf"coarse\.npz: .*{message}"):
+            stage.run(tmp_path / "out")
 
 
 def test_the_digest_of_a_capture_is_in_its_manifest(
