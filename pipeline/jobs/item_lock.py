@@ -98,7 +98,7 @@ def only_job(folder: Path, busy: Busy = "refuse", on_wait: Callable[[str], None]
 
 def _locked(folder: Path) -> FileLock | None:
     """The system's lock, or None where none can be made."""
-    name = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(os.path.realpath(folder).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     with contextlib.suppress(OSError, ImportError, KeyError):  # no such folder or user; a file system without locks
         place = Path(tempfile.gettempdir()) / f"viewloom-{getpass.getuser()}"
         place.mkdir(mode=0o700, exist_ok=True)

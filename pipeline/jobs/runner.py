@@ -195,7 +195,8 @@ def _is_intact(folder: Path, key: str) -> bool:
         return all((folder / name).resolve().is_relative_to(root) for name in files) and all(
             digest_of_file(folder / name) == digest for name, digest in files.items()
         )
-    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
+    # Python before 3.13 raises RuntimeError for links that lead to themselves.
+    except (InputError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
