@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ from scene.view import Origin, View
 
 DEPTH_UNIT = 1e-3
 """World units of one count in a depth file, unless the capture file says otherwise (nerfstudio's default)."""
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
 _PICTURES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
@@ -134,19 +137,22 @@ def inside(folder: Path, name: object, key: str, where: str) -> Path:
             where=where,
             fix="Use paths relative to the capture file, without '..'.",
         )
+    if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in pure.parts):
+        raise InputError(f"{key} is a name of {len(name)} letters, which no file has", where=where)
     return folder / pure
 
 
 def picture_of(path: Path) -> Path:
     """The path itself, or with the ending that its file has (NeRF-synthetic files leave it out)."""
-    if path.is_file():
+    # Unlike the method of paths, the function takes names that no file can have.
+    if os.path.isfile(path):
         return path
-    return next((full for end in _PICTURES if (full := path.with_name(path.name + end)).is_file()), path)
+    return next((full for end in _PICTURES if os.path.isfile(full := path.with_name(path.name + end))), path)
 
 
 def require_files(files: Sequence[Path], what: str, where: Path) -> None:
     """Raise unless all files exist: how many do not, and which is the first."""
-    lost = [file for file in files if not file.is_file()]
+    lost = [file for file in files if not os.path.isfile(file)]
     if lost:
         raise InputError(
             f"{len(lost)} of {len(files)} {what} are missing, the first is {lost[0]}: there is no such file",

@@ -18,7 +18,17 @@ from scene.photo import load_rgba
 DepthMap = Float32[np.ndarray, "h w"]
 NormalMap = Float32[np.ndarray, "h w 3"]
 _ORIENTATION = 0x0112
-_BROKEN = (ArithmeticError, LookupError, MemoryError, OSError, SyntaxError, TypeError, ValueError, tokenize.TokenError)
+_BROKEN = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 """What numpy's and Pillow's readers raise when a file is not what its head promises."""
 
 

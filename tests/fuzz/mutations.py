@@ -123,11 +123,8 @@ def _json(path: Path, rng: random.Random) -> str:
     content = json.loads(path.read_text())
     said = [_changed(content, rng) for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.15 and isinstance(content, dict):
-        own = {
-            "normalised": rng.choice(VALUES),
-            rng.choice(("region", "warnings", "world_from_file")): rng.choice(VALUES),
-        }
-        content["viewloom"] = own
+        key = rng.choice(("region", "warnings", "world_from_file"))
+        content["viewloom"] = {"normalised": rng.choice(VALUES), key: rng.choice(VALUES)}
         said.append("own keys")
     path.write_text(json.dumps(content))
     return "; ".join(said)

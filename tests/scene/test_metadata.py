@@ -93,3 +93,13 @@ def test_views_have_weights_within_reason(tmp_path: Path, weight: float) -> None
     (tmp_path / "transforms.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="frame 0: viewloom_weight must be from 0 to"):
         ViewSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "ä" * 200, "a/" * 3 + "n" * 5000])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    ViewSet((VIEW,), True).save(tmp_path)
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    content["frames"][0]["file_path"] = name
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"frame 0: file_path is a name of .* which no file has"):
+        ViewSet.load(tmp_path)
