@@ -103,9 +103,19 @@ def load_capture(path: Path, *, kind: str | None = None) -> ViewSet:
         chosen = next((candidate for candidate in FORMATS if candidate.fits(path)), None)
     if chosen is None:
         raise _nothing_found(path)
+    _refuse_pipes(path)
     views = chosen.read(path)
     check_masks(views)
     return views
+
+
+def _refuse_pipes(path: Path) -> None:
+    """Raise if what would be read as text is a pipe, which would be waited for without an end."""
+    beside = path if path.is_dir() else path.parent
+    for folder in (beside, beside / "sparse", beside / "sparse" / "0"):
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if file.suffix.lower() in (".txt", ".bin", ".out", ".json", ".npz", ".ply") and file.is_fifo():
+                raise InputError("is a pipe, not a file", where=file)
 
 
 def _nothing_found(path: Path) -> InputError:
