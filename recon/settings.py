@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from recon.profiles import Format
 from scene.camera import OBJECT_RADIUS
 from scene.errors import SettingsError
+from scene.limits import Range, require_length, require_ranges
+
+_WEIGHT, _RATE = (0, 1e6), (0, 1000)
+FIT_RANGES: Mapping[str, Range] = {
+    "levels": (8, 512),
+    "iterations": (0, 100_000),
+    "rays": (16, 262_144),
+    "image_side": (8, 4096),
+    "hull_resolution": (8, 512),
+    "half_extent": (0.05, 10),
+    "hull_threshold": (0, 1),
+    "prior_weight": _WEIGHT,
+    "photo_view_weights": _WEIGHT,
+    "inv_s": (1e-3, 1e3),
+    "sdf_lr": _RATE,
+    "colour_lr": _RATE,
+    "shading_lr": _RATE,
+    "mask_weight": _WEIGHT,
+    "eikonal_weight": _WEIGHT,
+    "laplacian_weight": _WEIGHT,
+    "albedo_tv_weight": _WEIGHT,
+    "blur": (0, 64),
+    "depth_weight": _WEIGHT,
+    "normal_weight": _WEIGHT,
+    "background": (0, 1024),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +117,8 @@ class FitSettings:
             raise SettingsError(
                 f"cannot keep {self.loss_trim_fraction:g} of the errors", fix="Give a fraction above 0, up to 1."
             )
+        require_length(self, "levels", 16)
+        require_ranges(self, FIT_RANGES)
 
     def filled(self, *, masked: bool) -> FitSettings:
         """The settings with values for what was left open, as suits views with or without masks."""
@@ -128,3 +158,4 @@ class GlbSettings:
             raise SettingsError(f"an asset cannot be {self.longest_side} m long", fix="Give a positive longest side.")
         if not 1 <= self.jpeg_quality <= 100:
             raise SettingsError(f"JPEG has no quality {self.jpeg_quality}", fix="Give 1 to 100.")
+        require_ranges(self, {"longest_side": (1e-3, 1e6), "front_azimuth_deg": (-3600, 3600)})

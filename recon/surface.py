@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from jaxtyping import Float
 
 from recon.specular import SpecularSH
 from recon.surface_report import SurfaceReport
+from scene.archives import npz_archive
+from scene.documents import parse_json
 from scene.errors import InputError
 from scene.files import written_aside
 from scene.voxel_grid import VoxelGrid
@@ -86,20 +87,26 @@ class Surface:
         Raises:
             InputError: the file is missing, cut short or something else.
         """
-        import json
-
         try:
-            # Opened as an archive first: an array file would come back as an array, without the names below.
-            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as data:
+            with npz_archive(path) as data:
                 # Up to version 0.1 the report was called facts, and the specular part gloss.
-                specular = next((data[name] for name in ("specular", "gloss") if name in data), None)
+                specular = next((name for name in ("specular", "gloss") if name in data.names), None)
+                report = parse_json(data.text("report" if "report" in data.names else "facts"), path)
                 return cls(
-                    data["sdf"],
-                    data["colour"].astype(np.float32) / 255,
-                    data["low"],
-                    float(data["voxel"]),
-                    SurfaceReport.from_dict(json.loads(str(data["report" if "report" in data else "facts"]))),
-                    None if specular is None else SpecularSH(specular),
+                    data.numbers("sdf", (None, None, None)),
+                    data.numbers("colour", (None, None, None, 3), "u").astype(np.float32) / 255,
+                    data.numbers("low", (3,)),
+                    _positive(data.numbers("voxel", ())),
+                    SurfaceReport.from_dict(report),
+                    None if specular is None else SpecularSH(data.array(specular)),
                 )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except InputError as error:
+            raise InputError(f"is not a stored surface ({error.what})", where=path) from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(f"is not a stored surface ({error})", where=path) from error
+
+
+def _positive(voxel: np.ndarray) -> float:
+    if not voxel > 0:
+        raise ValueError(f"its voxels are {float(voxel)} wide")
+    return float(voxel)

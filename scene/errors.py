@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 1000
+"""Letters of what was wrong."""
+
 
 class ViewloomError(Exception):
     """Base of every error that viewloom raises on purpose.
@@ -17,6 +20,8 @@ class ViewloomError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
+        if len(what) > _LONGEST:  # it quotes a file that nobody would want to read here
+            what = f"{what[:_LONGEST]}..."
         self.what, self.where, self.fix = what, None if where is None else str(where), fix
         text = what if where is None else f"{self.where}: {what}"
         super().__init__(text + ("." if fix is None else f". {fix}"))

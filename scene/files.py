@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,19 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise unreadable(error, path) from error
+
+
+def require_regular(path: Path) -> None:
+    """Raise unless a path is a plain file, or leads to one: to open a pipe would wait for ever.
+
+    Raises:
+        OSError: it is something else, or not there.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
 
 
 def unreadable(error: OSError, path: Path | None = None) -> InputError:

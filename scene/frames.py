@@ -215,7 +215,7 @@ def with_files(frames: Sequence[Made], attribute: str, what: str, sieve: Sieve) 
     Raises:
         InputError: too few are left.
     """
-    lost = [file for frame in frames if (file := getattr(frame, attribute)) is not None and not file.is_file()]
+    lost = [file for frame in frames if (file := getattr(frame, attribute)) is not None and not os.path.isfile(file)]
     if not lost:
         return list(frames)
     text = f"{len(lost)} of {len(frames)} {what} are missing"
@@ -225,7 +225,7 @@ def with_files(frames: Sequence[Made], attribute: str, what: str, sieve: Sieve) 
         fix="Add the files, or take their frames out.",
     )
     sieve.drop(len(lost), len(frames), fault, f"{text} and were left out; the first is {lost[0]}")
-    return [frame for frame in frames if (file := getattr(frame, attribute)) is None or file.is_file()]
+    return [frame for frame in frames if (file := getattr(frame, attribute)) is None or os.path.isfile(file)]
 
 
 def _masked_or_not(frames: list[Frame], sieve: Sieve) -> list[Frame]:
@@ -246,7 +246,7 @@ def _with_maps(frames: list[Frame], attribute: str, many: str, sieve: Sieve) -> 
     files: list[Path | None] = [getattr(frame, attribute) for frame in frames]
     if not any(files):
         return frames
-    lost = [file for file in files if file is None or not file.is_file()]
+    lost = [file for file in files if file is None or not os.path.isfile(file)]
     if lost:
         named = next((f"; the first is {file}" for file in lost if file is not None), "")
         sieve.notes.append(sieve.told(f"{len(lost)} of {len(files)} {many} are missing{named}"))

@@ -16,7 +16,17 @@ from scene.pictures.opening import opened, orientation_of, stored_size
 
 DepthMap = Float32[np.ndarray, "h w"]
 NormalMap = Float32[np.ndarray, "h w 3"]
-_BROKEN = (ArithmeticError, LookupError, MemoryError, OSError, SyntaxError, TypeError, ValueError, tokenize.TokenError)
+_BROKEN = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 """What numpy's and Pillow's readers raise when a file is not what its head promises."""
 
 

@@ -12,16 +12,19 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from scene.camera import Mat4, c2w_from_opencv
+from scene.camera import c2w_from_opencv
+from scene.documents import read_object
 from scene.errors import InputError
 from scene.files import write_text, written_aside
 from scene.frames import DEPTH_UNIT, Contents, Frame, Sieve, assemble, pose, with_files
 from scene.maps import picture_head, save_array
+from scene.metadata import affine, checked_metadata
 from scene.named_files import NamedFiles
 from scene.ply import read_points, write_points
 from scene.transforms_values import intrinsics_in, lens_in, number, positive, region_in, whole
 from scene.view import Origin, View
 
+_HEAVIEST = 1e6
 _MAPS = (("depth_file_path", "depth maps"), ("viewloom_normal_path", "normal maps"))
 
 
@@ -54,15 +57,15 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
     first = contents[0]
     points = _points(files[0], first["ply_file_path"], notes) if first.get("ply_file_path") else None
     metadata = first.get("viewloom")
-    if metadata is None:
+    if metadata is not None:
+        metadata = checked_metadata(metadata, files[0])
+    else:
         metadata = {"format": _dialect(files[0], first), "up": "given", **_applied(first, files[0])}
         region = region_in(first, notes)
         if region is not None:
             metadata["region"] = {"centre": list(region.centre), "radius": region.radius}
     if notes:
-        metadata = {**metadata, "notes": list(dict.fromkeys([*_noted(metadata), *notes]))}
-    elif "notes" in metadata:
-        metadata = {**metadata, "notes": _noted(metadata)}
+        metadata = {**metadata, "notes": list(dict.fromkeys([*metadata.get("notes", []), *notes]))}
     return assemble(frames, files[0], metadata, points)
 
 
@@ -130,6 +133,13 @@ def _points(file: Path, name: object, notes: list[str]) -> Float[np.ndarray, "n 
     return None
 
 
+def _weight(values: dict[str, Any], where: str) -> float:
+    weight = number(values, "viewloom_weight", where, 1.0)
+    if not 0 <= weight <= _HEAVIEST:
+        raise InputError(f"viewloom_weight must be from 0 to {_HEAVIEST:g}, it is {weight:g}", where=where)
+    return weight
+
+
 def _origin(values: dict[str, Any], where: str) -> Origin:
     origin = values.get("viewloom_origin", "photo")
     if origin not in get_args(Origin):
@@ -148,10 +158,12 @@ def _all_or_none(views: Sequence[View], what: str, attribute: str) -> bool:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
         frames = content["frames"]
         metadata = content.get("viewloom", {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except InputError as error:
+        raise InputError(f"is not a capture file ({error.what})", where=path, fix=error.fix) from error
+    except KeyError as error:
         raise InputError(f"is not a capture file ({error!r})", where=path) from error
     if not frames:
         raise InputError("lists no frames", where=path)
@@ -232,7 +244,7 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         lens_in(values, where, notes),
         **others,
         depth_scale=positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
-        weight=number(values, "viewloom_weight", where, 1.0),
+        weight=_weight(values, where),
         origin=_origin(values, where),
         ignore=_dynamic_mask(image),
     )
@@ -248,27 +260,11 @@ def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """What was done to the original world before the file was written, as metadata."""
     metadata: dict[str, Any] = {}
     if content.get("applied_transform") is not None:
-        metadata["applied_transform"] = _affine(content["applied_transform"], path).tolist()
+        metadata["applied_transform"] = affine(content["applied_transform"], "applied_transform", path).tolist()
     if content.get("applied_scale") is not None:
         metadata["applied_scale"] = positive(content, "applied_scale", str(path))
+        checked_metadata(metadata, path)
     return metadata
-
-
-def _affine(rows: object, path: Path) -> Mat4:
-    try:
-        matrix = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError("applied_transform is not a matrix of numbers", where=path) from error
-    if matrix.shape == (3, 4):
-        matrix = np.concatenate([matrix, [[0, 0, 0, 1]]])
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not _invertible(matrix[:3, :3]):
-        raise InputError("applied_transform must be 3 or 4 rows of 4 finite numbers, and invertible", where=path)
-    return matrix
-
-
-def _invertible(matrix: Float[np.ndarray, "3 3"]) -> bool:
-    largest = np.abs(matrix).max()
-    return bool(largest > 0 and np.linalg.cond(matrix / largest) < 1e9)
 
 
 def _dialect(path: Path, content: dict[str, Any]) -> str:
@@ -278,8 +274,3 @@ def _dialect(path: Path, content: dict[str, Any]) -> str:
         return "instant-ngp"
     blender = path.name != "transforms.json" or ("camera_angle_x" in content and "fl_x" not in content)
     return "blender" if blender else "nerfstudio"
-
-
-def _noted(metadata: dict[str, Any]) -> list[str]:
-    notes = metadata.get("notes")
-    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scene.documents import shown
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens
 
@@ -18,6 +19,9 @@ _PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
 """Order of nerfstudio's ``distortion_params``."""
 _NOT_USED = ("render_aabb", "depth_path", "sk_x", "sk_y", "rolling_shutter")
 """What other programs say of what is rendered or seen, and has no meaning here."""
+
+_LARGEST = 1_000_000
+"""Pixels along a side: no picture that can be decoded has more."""
 
 
 class Region(NamedTuple):
@@ -220,8 +224,8 @@ def _focal(values: dict[str, Any], key: str, side: int, where: str) -> float:
 def whole(values: dict[str, Any], key: str, where: str) -> int:
     """A whole number."""
     found = number(values, key, where)
-    if found != int(found):
-        raise InputError(f"{key} must be a whole number of pixels, it is {found}", where=where)
+    if found != int(found) or abs(found) > _LARGEST:
+        raise InputError(f"{key} must be a whole number of pixels, it is {found:g}", where=where)
     return int(found)
 
 
@@ -244,5 +248,5 @@ def number(values: dict[str, Any], key: str, where: str, default: float | None =
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
-        raise InputError(f"{key} is not a finite number but {repr(value)[:40]}", where=where)
+        raise InputError(f"{key} is not a finite number but {shown(value)}", where=where)
     return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from scene.errors import SettingsError
 from scene.framing import DEFAULT_FILL
+from scene.limits import Range, require_ranges
 
 Precision = Literal["float32", "float16", "bfloat16"]
 Memory = Literal["low", "normal", "high"]
@@ -15,6 +17,20 @@ PoseEntry = Literal["auto", "radius", "polar"]
 CutoutWay = Literal["auto", "rembg", "nano", "grabcut"]
 Filtering = Literal["zero-to-hero", "amf", "none"]
 Pool = Literal["min", "mean", "ema", "none"]
+
+_TIMES = (0, 100_000)
+FILTER_RANGES: Mapping[str, Range] = {
+    "passes": (1, 100),
+    "resample": _TIMES,
+    "in_step": _TIMES,
+    "cross_step": _TIMES,
+    "alpha_current": (0, 1),
+    "alpha_history": (0, 1),
+    "alpha_pool": (0, 1),
+    "amf_sides": (1, 4096),
+    "heads_at_once": (1, 4096),
+    "buffer_gb": (0, 1e5),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,7 @@ class PrepareSettings:
             raise SettingsError(f"an object cannot fill {self.fill} of its frame", fix="Give a fill above 0, up to 1.")
         if self.side < 16:
             raise SettingsError(f"a frame of {self.side} pixels holds nothing", fix="Give a side of 16 at least.")
+        require_ranges(self, {"side": (16, 4096)})
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,8 @@ class ZeroToHeroSettings:
             not self.timesteps or any(a <= b for a, b in zip(self.timesteps, self.timesteps[1:]))
         ):
             raise SettingsError("timesteps must fall", fix="Give the noisiest first.")
+        require_ranges(self, {**FILTER_RANGES, "bounds": _TIMES, "counts": (0, 1000)})
+        require_ranges(self, {"msa_range": _TIMES, "msa_levels": (0, 16)})
 
 
 @dataclass(frozen=True)
@@ -168,6 +187,9 @@ class ControlNetFilterSettings:
     reference_size: int = 64
     """Side of the latents for which the ranges are stated."""
 
+    def __post_init__(self) -> None:
+        require_ranges(self, {**FILTER_RANGES, "reference_size": (1, 4096)})
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -202,6 +224,7 @@ class SamplingSettings:
             raise SettingsError(f"a strength of {self.strength} means nothing", fix="Give a value above 0, up to 1.")
         if not 0 <= self.eta <= 1:
             raise SettingsError(f"an eta of {self.eta} means nothing", fix="Give a value from 0 to 1.")
+        require_ranges(self, {"steps": (1, 1000), "guidance": (0, 1000), "seed": (-(2**63), 2**63 - 1)})
 
     @property
     def start(self) -> float:

@@ -15,11 +15,19 @@ from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.photos import listed_photos
 from pipeline.jobs.progress import Heard, Reporter, reporter_of
-from pipeline.jobs.publishing import delivered_manifest, unpublish, unpublishing
+from pipeline.jobs.publishing import (
+    ForeignResultError,
+    Source,
+    claim_results,
+    delivered_manifest,
+    sweep,
+    unpublish,
+    unpublishing,
+)
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.same_object import SameObject
-from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
+from pipeline.jobs.settings import Busy, Image2MeshSettings, settings_as_dict
 from pipeline.jobs.stages.prepare import PrepareStage
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.stages.views import ViewsStage
@@ -44,6 +52,8 @@ def image2mesh(
     mask: Path | None = None,
     reporter: Heard = None,
     done: Callable[[ItemResult], None] | None = None,
+    busy: Busy = "refuse",
+    overwrite: bool = False,
 ) -> list[ItemResult]:
     """Turn every photo into a textured GLB in ``out/NAME/NAME.glb``, with a report beside it.
 
@@ -60,12 +70,15 @@ def image2mesh(
         reporter: told of the progress: a reporter, or a function that is called with where the job stands; without,
             the ``viewloom`` logger is.
         done: called with each photo's result as soon as it is there.
+        busy: whether a photo fails at once when another job writes into its folder, or waits for that.
+        overwrite: whether the result of another photo or capture in a photo's folder may be replaced.
 
     Raises:
         InputError: no photos, a folder without any, a mask for several photos, or a device that is not there.
         CheckpointError: the weights cannot be found.
     """
-    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True).run(out, done)
+    job = _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True)
+    return job.run(out, Manners(busy, overwrite), done)
 
 
 def make_views(
@@ -76,12 +89,23 @@ def make_views(
     mask: Path | None = None,
     reporter: Heard = None,
     done: Callable[[ItemResult], None] | None = None,
+    busy: Busy = "refuse",
+    overwrite: bool = False,
 ) -> list[ItemResult]:
     """Turn every photo into a capture folder of views, ``out/NAME/views``; as :func:`image2mesh` without the mesh.
 
     An asset that was made of the same views stays, with its manifest and report.
     """
-    return _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=False).run(out, done)
+    job = _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=False)
+    return job.run(out, Manners(busy, overwrite), done)
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a job behaves towards what is in its folders; see :func:`image2mesh`."""
+
+    busy: Busy = "refuse"
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +147,7 @@ class _PhotoJob:
         model.check()
         return cls(listed, settings, mask, model, told, with_mesh)
 
-    def run(self, out: Path, done: Callable[[ItemResult], None] | None = None) -> list[ItemResult]:
+    def run(self, out: Path, manners: Manners, done: Callable[[ItemResult], None] | None = None) -> list[ItemResult]:
         """Every photo by itself: one that fails carries its error and does not stop the others."""
         results: list[ItemResult] = []
         one_object = SameObject()
@@ -136,12 +160,12 @@ class _PhotoJob:
             if note is not None:
                 self.reporter.note(note)
             try:
-                with only_job(folder):
-                    result = self.run_item(photo, folder, one_object, note)
+                with only_job(folder, manners.busy, self.reporter.note):
+                    result = self.run_item(photo, folder, one_object, overwrite=manners.overwrite, renamed=note)
             except Exception as error:  # noqa: BLE001 - one photo must not stop the others; what was caught is kept
                 failure = _as_ours(error, photo)
-                # A wrong name, or a folder that is busy: what is there is of another.
-                if is_there(photo) and not isinstance(error, FolderBusyError):
+                # A wrong name, or a folder that is busy or another's: what is there is not of this photo.
+                if is_there(photo) and not isinstance(error, FolderBusyError | ForeignResultError):
                     with contextlib.suppress(OutputError):  # what failed is more worth telling
                         unpublish(folder)
                 _remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])
@@ -154,17 +178,23 @@ class _PhotoJob:
                 _tell(done, results[-1])
         return results
 
-    def run_item(self, photo: Path, folder: Path, one_object: SameObject, renamed: str | None = None) -> ItemResult:
+    def run_item(
+        self, photo: Path, folder: Path, one_object: SameObject, *, overwrite: bool, renamed: str | None = None
+    ) -> ItemResult:
         """One photo through all its stages.
 
         Args:
             photo: the file.
             folder: of its results.
             one_object: compares it with the photos before.
+            overwrite: whether a result of another input may be replaced.
             renamed: why the folder has another name, for the manifest.
         """
         runner = Runner(folder, unpublishing(folder, self.reporter.stage))
         prepare = self._prepare_stage(photo)
+        source = Source("photo", photo.name, prepare.photo_digest)
+        claim_results(folder, source, overwrite=overwrite, note=self.reporter.note)
+        sweep(folder, folder.name)
         prepared = runner.run(prepare)
         self._note_all(prepared.result.warnings)
         if hint := one_object.hint(prepared.result):

@@ -31,7 +31,7 @@ class Manifest:
         settings: of the job, as plain values.
         photo: name and digest, of a photo's item.
         weights: digest and kind of the view model, of a photo's item.
-        capture: name, of a capture's item.
+        capture, capture_sha256: name and digest, of a capture's item.
         warnings: what the user should know.
         asset: name and digest of the GLB, and the asset's report, once there is one.
         symmetry: of a photo's item, whether the photo was mirrored, in which plane, or why not.
@@ -41,6 +41,7 @@ class Manifest:
     photo: dict[str, str] | None = None
     weights: dict[str, Any] | None = None
     capture: str | None = None
+    capture_sha256: str | None = None
     warnings: list[str] = field(default_factory=list)
     asset: dict[str, Any] | None = None
     symmetry: dict[str, Any] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def listed_photos(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         with reading(path):
             for photo in _photos_of(path):
-                found.setdefault(photo.resolve(), photo)
+                found.setdefault(Path(os.path.realpath(photo)), photo)  # unlike resolve, also of links in a loop
     if not found:
         raise InputError("no photos were given", fix="Name photos, or a folder of photos.")
     return list(found.values())

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.jobs.renamed import renamed_keys
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
+from scene.documents import read_yaml, shown
 from scene.errors import InputError, SettingsError
 from scene.resources import shipped
 
@@ -86,12 +87,9 @@ def settings_from_yaml(path: Path, default: T) -> Preset[T]:
     Raises:
         SettingsError: the file cannot be read, has a key that the settings do not have, or a value of the wrong type.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError("there is no such preset", where=path) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"is not readable YAML ({error})", where=path) from error
+    if not os.path.lexists(path):
+        raise SettingsError("there is no such preset", where=path)
+    content = read_yaml(path, SettingsError)
     if not isinstance(content, dict):
         return Preset(_filled(default, {} if content is None else content, path, ""), ())
     own = _SECTIONS.get(type(default))
@@ -141,7 +139,7 @@ def _filled(default: Any, content: Any, path: Path, prefix: str) -> Any:
             changes[key] = TypeAdapter(hints[key], config=_FINITE).validate_json(json.dumps(value), strict=True)
         except (ValueError, TypeError) as error:  # pydantic's, or json's of values that JSON does not have
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise SettingsError(f"{full} has a wrong value {value!r} ({reason})", where=path) from error
+            raise SettingsError(f"{full} has a wrong value {shown(value)} ({reason})", where=path) from error
     try:
         return dataclasses.replace(default, **changes)
     except SettingsError as error:  # values that do not go together

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.jobs.runner import digest_of_file
+from scene.documents import read_object, shown
+from scene.errors import InputError, OutputError
 from scene.files import unwritable, write_bytes
 
 
@@ -22,10 +26,76 @@ def publish(stage: Path, names: Iterable[str], folder: Path) -> None:
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
-    for name in names:
+    for name in _plain(names):
         made, final = stage / name, folder / name
         if not final.is_file() or digest_of_file(final) != digest_of_file(made):
             write_bytes(final, made.read_bytes())
+
+
+class ForeignResultError(OutputError):
+    """The folder holds the result of another input."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a result is made of.
+
+    Args:
+        kind: of the input.
+        name: of the photo's file, or of the capture.
+        digest: of its content.
+    """
+
+    kind: Literal["photo", "capture"]
+    name: str
+    digest: str | None = None
+
+
+def claim_results(folder: Path, source: Source, *, overwrite: bool, note: Callable[[str], None]) -> None:
+    """Make sure that a job may replace what an item's folder holds, before it replaces anything.
+
+    Results of the same input are replaced, and those of an input of the same name whose content was another, which is
+    said. Results of an input of another name are only replaced when that is asked for.
+
+    Args:
+        folder: of the item.
+        source: of the new result.
+        overwrite: whether results of other inputs may go.
+        note: told what goes.
+
+    Raises:
+        ForeignResultError: the folder holds the result of another input.
+    """
+    earlier = _source_of(folder)
+    if earlier is None:
+        return
+    if not is_of(folder, source):
+        said = f"the result of another {earlier.kind}, {earlier.name}"
+        if not overwrite:
+            raise ForeignResultError(
+                f"holds {said}", where=folder, fix="Choose another output folder, or give --overwrite to replace it."
+            )
+        note(f"{folder} holds {said}: it is replaced.")
+    elif None not in (earlier.digest, source.digest) and earlier.digest != source.digest:
+        note(f"{folder} holds a result of other content of the name {earlier.name}: it is replaced.")
+
+
+def is_of(folder: Path, source: Source) -> bool:
+    """Whether what an item's folder holds, if anything, was made of an input of this kind and name."""
+    earlier = _source_of(folder)
+    return earlier is None or (earlier.kind, earlier.name) == (source.kind, source.name)
+
+
+def _source_of(folder: Path) -> Source | None:
+    """What the result in an item's folder was made of, as far as it is known."""
+    manifest = delivered_manifest(folder)
+    photo, capture = manifest.get("photo"), manifest.get("capture")
+    if isinstance(photo, dict) and isinstance(photo.get("name"), str):
+        return Source("photo", photo["name"], str(photo.get("sha256")))
+    if isinstance(capture, str):
+        digest = manifest.get("capture_sha256")
+        return Source("capture", capture, digest if isinstance(digest, str) else None)
+    return None
 
 
 def unpublish(folder: Path) -> None:
@@ -50,6 +120,24 @@ def unpublish(folder: Path) -> None:
         raise unwritable(error, folder, "an earlier result cannot be removed") from error
 
 
+_ASIDE = re.compile(r"\.(?P<stem>.+)\.\d+\.[0-9a-f]{8}(\.\w+)?")
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Remove files that killed jobs of an item left half written aside; only for whoever holds the folder.
+
+    Args:
+        folder: of the item.
+        name: of it, and of its files.
+    """
+    stems = {name, f"{name}_texture", "manifest", "report", ".surface-fit"}
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            match = _ASIDE.fullmatch(path.name)
+            if match is not None and match["stem"] in stems and path.is_file():
+                path.unlink()
+
+
 def unpublishing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
     """What a runner tells of its stages, passed on; before one is redone, the earlier results are withdrawn."""
 
@@ -64,16 +152,32 @@ def unpublishing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callabl
 def _delivered(stage: Path) -> list[Path]:
     """The files of an asset stage that are copied into the item's folder."""
     try:
-        facts = json.loads((stage / "asset.json").read_text(encoding="utf-8"))
-        return [stage / name for made in facts["files"] for name in made["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = read_object(stage / "asset.json")
+        return [stage / name for name in _plain(name for made in facts["files"] for name in made["files"])]
+    except (InputError, OutputError, KeyError, TypeError):
         return list(stage.glob("*.glb"))
+
+
+def _plain(names: Iterable[str]) -> list[str]:
+    """Names of files in a folder.
+
+    Raises:
+        OutputError: one leads elsewhere.
+    """
+    found = list(names)
+    for name in found:
+        if not isinstance(name, str) or not name.strip(". ") or set(name) & set("/\\:\0"):
+            raise OutputError(
+                f"the stored asset names a file {shown(name)}, which is no name of one",
+                fix="Remove the folder asset beside it, which is then made again.",
+            )
+    return found
 
 
 def delivered_manifest(folder: Path) -> dict[str, Any]:
     """The manifest that a job wrote into an item's folder; empty if there is none."""
     try:
-        content: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        content = read_object(folder / "manifest.json")
         return content if "viewloom" in content["versions"] else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError):
         return {}

@@ -11,10 +11,10 @@ from pipeline.jobs.item_names import item_name
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
-from pipeline.jobs.publishing import unpublish, unpublishing
+from pipeline.jobs.publishing import Source, claim_results, is_of, sweep, unpublish, unpublishing
 from pipeline.jobs.report import write_report
-from pipeline.jobs.runner import Runner, digest_of_file
-from pipeline.jobs.settings import CaptureSettings, ReconstructSettings, settings_as_dict
+from pipeline.jobs.runner import Runner, digest_of, digest_of_file
+from pipeline.jobs.settings import Busy, CaptureSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
 from pipeline.jobs.stages.capture_folder import COARSE_FILE
 from pipeline.jobs.stages.surface import fit_device
@@ -28,7 +28,13 @@ CAPTURE_SHARES = {"views": 0.1, "surface": 0.6, "asset": 0.3}
 
 
 def reconstruct(
-    capture: Path, out: Path, settings: ReconstructSettings = ReconstructSettings(), *, reporter: Heard = None
+    capture: Path,
+    out: Path,
+    settings: ReconstructSettings = ReconstructSettings(),
+    *,
+    reporter: Heard = None,
+    busy: Busy = "refuse",
+    overwrite: bool = False,
 ) -> ItemResult:
     """Fit a surface to a capture folder and export it to ``out/NAME.glb``, with a report beside it.
 
@@ -38,22 +44,27 @@ def reconstruct(
         settings: of the fit, mesh and asset.
         reporter: told of the progress: a reporter, or a function that is called with where the job stands; without,
             the ``viewloom`` logger is.
+        busy: whether the job gives up at once when another one writes into ``out``, or waits for it.
+        overwrite: whether the result of another capture in ``out`` may be replaced.
 
     Raises:
         InputError: the capture cannot be used, or it lies where the stages write; the message says which file and why.
+        OutputError: ``out`` cannot be written, is busy, or holds the result of another capture.
     """
     told = reporter_of(reporter)
     fit_device(settings.device)
-    with one_item(told, f"{capture} -> {out}", Work(shares=CAPTURE_SHARES)), only_job(out):
-        return _reconstruct(capture, out, settings, told)
+    with one_item(told, f"{capture} -> {out}", Work(shares=CAPTURE_SHARES)), only_job(out, busy, told.note):
+        return _reconstruct(capture, out, settings, told, overwrite)
 
 
-def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: Reporter) -> ItemResult:
+def _reconstruct(
+    capture: Path, out: Path, settings: ReconstructSettings, told: Reporter, overwrite: bool
+) -> ItemResult:
     folder, name = capture.parent if capture.is_file() else capture, capture_name(capture)
     try:
         views = load_capture(capture, kind=kind_of(settings.capture), up=settings.capture.up)
     except InputError:
-        if capture.exists():  # else its name is wrong, and what is there is of another
+        if capture.exists() and is_of(out, Source("capture", name)):  # else what is there is of another
             unpublish(out)  # of an earlier, better state of the capture
         raise
     files = [*_camera_files(capture, folder, out), *(path for view in views for path in view.files)]
@@ -63,9 +74,13 @@ def _reconstruct(capture: Path, out: Path, settings: ReconstructSettings, told: 
         digest = [[_name_of(p, folder), digest_of_file(p) if p.is_file() else None] for p in files]
     for note in views.metadata.get("notes", ()):
         told.note(str(note))
+    source = Source("capture", name, digest_of(digest))
+    claim_results(out, source, overwrite=overwrite, note=told.note)
+    sweep(out, name)
     runner = Runner(out, unpublishing(out, told.stage))
     prepared = runner.run(CaptureStage(views, folder, digest, settings.capture, told.note))
-    manifest = Manifest(settings_as_dict(settings), capture=name, warnings=prepared.result.warnings)
+    said = prepared.result.warnings
+    manifest = Manifest(settings_as_dict(settings), capture=name, capture_sha256=source.digest, warnings=said)
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)
     built = build_asset(runner, name, prepared, chosen, manifest, told)
     page = write_report(runner, name, built.files[0])

@@ -7,22 +7,27 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from scene.errors import OutputError
-from scene.files import file_of, unreadable, unwritable
+from pipeline.jobs.item_lock import is_alive, owner
+from scene.documents import read_object
+from scene.errors import InputError, OutputError
+from scene.files import file_of, require_regular, unreadable, unwritable
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
 _STAMP = "stage.json"
 _PIECE = 1 << 20
+_FORGOTTEN = 3600.0
+"""Seconds after which a half-written folder of another machine is nobody's: the lock would have kept us away."""
 _NO_ROOM = (errno.ENOSPC, errno.EROFS)
 """What the system says of files that were to be written, wherever they lie."""
 
@@ -35,6 +40,7 @@ def digest_of(*parts: Any) -> str:
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's content, which may be larger than memory."""
     digest = hashlib.sha256()
+    require_regular(path)
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
@@ -81,6 +87,7 @@ class StageRun(Generic[Result]):
         seconds: that it took; 0 if it was kept from before.
         cached: whether it was.
         load: reads the result.
+        kept: the result, where it has been read already.
     """
 
     name: str
@@ -89,11 +96,12 @@ class StageRun(Generic[Result]):
     seconds: float
     cached: bool
     load: Callable[[Path], Result]
+    kept: tuple[Result] | None = None
 
     @cached_property
     def result(self) -> Result:
         """What the stage made, read from its files when first asked for."""
-        return self.load(self.folder)
+        return self.load(self.folder) if self.kept is None else self.kept[0]
 
 
 @dataclass
@@ -101,9 +109,9 @@ class Runner:
     """Runs the stages of one item in a folder.
 
     Every stage writes into a folder of its own, under another name until it is complete. Its key names everything its
-    result depends on; a folder with the same key, whose files are as they were written, is kept. So a killed job
-    continues where it stopped, and a changed setting redoes only what depends on it. Folders that no stage wrote are
-    never replaced.
+    result depends on; a folder with the same key, whose files are as they were written and can be read, is kept. So a
+    killed job continues where it stopped, a changed setting redoes only what depends on it, and a folder that was
+    tampered with is made again. Folders that no stage wrote are never replaced.
 
     Args:
         folder: of the item.
@@ -123,11 +131,13 @@ class Runner:
         """
         name = stage.name
         key, target = digest_of(name, stage.key), self.folder / name
-        partial, old = self.folder / f".{name}.part", self.folder / f".{name}.old"
-        _remove(partial, old)  # of a killed run
-        if _is_intact(target, key):
+        # With the owner's name: whoever comes beside the lock, another version say, then has folders of its own.
+        partial, old = (self.folder / f".{name}.{owner()}.{end}" for end in ("part", "old"))
+        _remove(*_left_behind(self.folder, name))
+        kept = _kept(stage, target, key)
+        if kept is not None:
             self.on_stage(name, True)
-            run = StageRun(name, target, key, 0.0, True, stage.load)
+            run = StageRun(name, target, key, 0.0, True, stage.load, kept)
         else:
             self.on_stage(name, False)
             start = time.monotonic()
@@ -138,7 +148,7 @@ class Runner:
                 stamp = {"key": key, "files": _contents(partial)}
                 (partial / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
                 _sync(partial)
-                if target.exists():
+                if os.path.lexists(target):
                     target.replace(old)  # at once: half deleted, it could no longer be told from a foreign folder
                 partial.replace(target)
             except OSError as error:
@@ -160,13 +170,51 @@ def _contents(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): digest_of_file(p) for p in files}
 
 
+def _kept(stage: Stage[Result], folder: Path, key: str) -> tuple[Result] | None:
+    """What a folder holds that a stage of this key wrote, or None if it must be made again."""
+    if not _is_intact(folder, key):
+        return None
+    try:
+        return (stage.load(folder),)
+    except Exception:  # noqa: BLE001 - whatever a reader stumbles over, files and stamp were edited together
+        return None
+
+
 def _is_intact(folder: Path, key: str) -> bool:
     """Whether a stage with this key wrote the folder and all its files are as they were; more files do not matter."""
     try:
-        stamp = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
-        return stamp["key"] == key and all(digest_of_file(folder / name) == d for name, d in stamp["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        stamp = read_object(folder / _STAMP)
+        files = stamp["files"]
+        if stamp["key"] != key or not files or folder.is_symlink() or not all(map(_is_inside, files)):
+            return False
+        root = folder.resolve()
+        return all((folder / name).resolve().is_relative_to(root) for name in files) and all(
+            digest_of_file(folder / name) == digest for name, digest in files.items()
+        )
+    # Python before 3.13 raises RuntimeError for links that lead to themselves.
+    except (InputError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name of a stamp leads to a place below the stage's folder."""
+    pure = PurePosixPath(name)
+    return bool(pure.name) and not pure.is_absolute() and ".." not in pure.parts and not set(name) & set("\\:\0")
+
+
+def _left_behind(folder: Path, name: str) -> list[Path]:
+    """Half-written folders of this stage whose writers are gone."""
+    found = [folder / f".{name}.part", folder / f".{name}.old"]  # as they were called up to version 0.1
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            match = re.fullmatch(rf"\.{re.escape(name)}\.(?P<owner>\w+-\d+)\.(part|old)", path.name)
+            if match is None:
+                continue
+            alive = is_alive(match["owner"])
+            gone = time.time() - path.lstat().st_mtime > _FORGOTTEN if alive is None else not alive
+            if gone or match["owner"] == owner():
+                found.append(path)
+    return found
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -183,7 +231,11 @@ def _same_branch(path: Path, folder: Path) -> bool:
 
 def _remove(*folders: Path) -> None:
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_symlink() or not folder.is_dir():
+            with contextlib.suppress(OSError):
+                folder.unlink()
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

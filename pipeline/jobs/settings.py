@@ -13,6 +13,12 @@ from pipeline.diffusion.settings import Memory, PoseEntry, Precision, PrepareSet
 from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
+from scene.limits import require_length, require_ranges
+
+Busy = Literal["refuse", "wait"]
+"""What a job does whose folder is busy with another one."""
+_MOST_VIEWS = 256
+"""Of all rings."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class RingSettings:
             )
         if not all(math.isfinite(angle) for angle in self.offsets_deg):
             raise SettingsError(f"rings cannot be turned by {self.offsets_deg} degrees", fix="Give finite offsets.")
+        require_length(self, "views", 16)
+        require_ranges(self, {"views": (1, 128), "offsets_deg": (-3600, 3600)})
+        if sum(self.views) > _MOST_VIEWS:
+            raise SettingsError(f"{sum(self.views)} views are too many", fix=f"Give {_MOST_VIEWS} in all at most.")
 
 
 Symmetry = Literal["auto", "none"] | float
@@ -89,6 +99,7 @@ class ViewsSettings:
                 raise SettingsError(
                     f"{name} {getattr(self, name):g} is no weight", fix="Give 0 or more; 1 is full confidence."
                 )
+        require_ranges(self, dict.fromkeys(("photo_weight", "front_weight", "back_weight"), (0, 1e6)))
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,9 @@ class MeshSettings:
                 f"a turntable of {self.turntable[0]} pixels and {self.turntable[1]} frames shows nothing",
                 fix="Give 32 pixels and 2 frames at least.",
             )
+        require_ranges(
+            self, {"max_faces": (4, 5_000_000), "texture": (16, 8192), "smoothing": (0, 1000), "turntable": (2, 2048)}
+        )
 
     @property
     def limits(self) -> Profile:
@@ -202,6 +216,7 @@ class CaptureSettings:
             a < b and math.isfinite(b - a) for a, b in zip(self.bounds[:3], self.bounds[3:], strict=True)
         ):
             raise SettingsError("the bounds hold nothing", fix="Give the smaller corner first: X0 Y0 Z0 X1 Y1 Z1.")
+        require_ranges(self, {"bounds": (-1e9, 1e9)})
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def to_asset_frame(
     seen_from = (cameras or {}) if settings.with_camera else {}
     vertices = apply_transform(matrix, mesh.vertices).astype(np.float32)
     turned = mesh.normals @ gltf_from_world(np.radians(settings.front_azimuth_deg))[:3, :3].T
-    faces = mesh.faces[_has_area(vertices, mesh.faces)]
+    faces = mesh.faces[has_area(vertices, mesh.faces)]
     if not len(faces):
         raise InputError("a mesh without a triangle that has an area cannot be exported")
     length = np.linalg.norm(turned, axis=1, keepdims=True)
@@ -220,7 +220,7 @@ def _in_bytes(evidence: Float[np.ndarray, "v 4"]) -> UInt8[np.ndarray, "v 4"]:
     return np.diff(first, axis=1, prepend=0, append=255).astype(np.uint8)
 
 
-def _has_area(position: Float[np.ndarray, "v 3"], faces: Faces) -> np.ndarray:
+def has_area(position: Float[np.ndarray, "v 3"], faces: Faces) -> np.ndarray:
     """Faces that single precision still sees as triangles; collapsed ones are reported by validators."""
     return np.linalg.norm(area_normals(position.astype(np.float64), faces), axis=1) > 1e-14
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import struct
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+
+from scene.documents import is_number, is_whole, parse_json, shown
+from scene.errors import InputError
 
 Severity = Literal["error", "warning", "info", "hint"]
 
@@ -31,6 +33,10 @@ _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 # The Khronos validator's tolerance for unit vectors.
 _UNIT_TOLERANCE = 0.00674
 _TRIANGLES = 4
+_MOST = 1 << 40
+"""Bytes or elements that a document may speak of; the container itself ends at 4 GiB."""
+MAX_TEXTURE = 8192
+"""Pixels of a texture's side: twice what viewers on phones take."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class _Checker:
         """Whether ``index`` names an item of a top-level list; reported if not."""
         if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(self.listed(kind)):
             return True
-        self.error("UNRESOLVED_REFERENCE", where, f"{index!r} is no index into {kind}")
+        self.error("UNRESOLVED_REFERENCE", where, f"{shown(index)} is no index into {kind}")
         return False
 
 
@@ -140,7 +146,7 @@ def _check_document(check: _Checker) -> None:
         for index, item in enumerate(check.listed(kind)):
             try:
                 step(check, index, item, f"/{kind}/{index}")
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 check.error("TYPE_MISMATCH", f"/{kind}/{index}", f"has a missing or malformed property ({error})")
     _check_references(check)
 
@@ -176,9 +182,9 @@ def _read_container(check: _Checker, data: bytes) -> None:
         check.blob = chunks[1][1]
     try:
         # Python would read NaN and Infinity, which JSON does not have and other readers refuse.
-        content = json.loads(chunks[0][1].decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        check.fatal("INVALID_JSON", "@20", f"the document cannot be read ({error})")
+        content = parse_json(chunks[0][1], "the document", finite=True)
+    except InputError as error:
+        check.fatal("INVALID_JSON", "@20", f"the document {error.what}")
     if not isinstance(content, dict):
         check.fatal("TYPE_MISMATCH", "/", "the document is not an object")
     check.content = content
@@ -186,10 +192,6 @@ def _read_container(check: _Checker, data: bytes) -> None:
     if not isinstance(asset, dict) or not str(asset.get("version", "")).startswith("2."):
         check.error("UNKNOWN_ASSET_MAJOR_VERSION", "/asset/version", "is not 2.x")
     _check_buffers(check)
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
 
 
 def _check_buffers(check: _Checker) -> None:
@@ -214,12 +216,12 @@ def _in_file(check: _Checker, view: dict[str, Any]) -> bool:
 def _check_view(check: _Checker, index: int, item: dict[str, Any], where: str) -> None:
     if not check.refers("buffers", item.get("buffer"), f"{where}/buffer"):
         return
-    offset, length, stride = item.get("byteOffset", 0), item["byteLength"], item.get("byteStride")
+    offset, length, stride = _count(item, "byteOffset", 0), _count(item, "byteLength"), item.get("byteStride")
     total = check.listed("buffers")[item["buffer"]].get("byteLength", 0)
     if offset < 0 or length < 1 or offset + length > total:
         check.error("BUFFER_VIEW_TOO_LONG", where, f"bytes {offset} to {offset + length} of a buffer of {total}")
-    if stride is not None and (stride % 4 or not 4 <= stride <= 252):
-        check.error("VALUE_NOT_IN_RANGE", f"{where}/byteStride", f"{stride} is no multiple of 4 from 4 to 252")
+    if stride is not None and not (is_whole(stride, 4, 252) and stride % 4 == 0):
+        check.error("VALUE_NOT_IN_RANGE", f"{where}/byteStride", f"{shown(stride)} is no multiple of 4 from 4 to 252")
 
 
 def _check_accessor(check: _Checker, index: int, item: dict[str, Any], where: str) -> None:
@@ -227,19 +229,23 @@ def _check_accessor(check: _Checker, index: int, item: dict[str, Any], where: st
     if item.get("componentType") not in _COMPONENTS or item.get("type") not in _WIDTHS:
         check.error("VALUE_NOT_IN_LIST", where, "has an unknown componentType or type")
         return
-    dtype, width, count = np.dtype(_COMPONENTS[item["componentType"]]), _WIDTHS[item["type"]], item["count"]
+    dtype, width = np.dtype(_COMPONENTS[item["componentType"]]), _WIDTHS[item["type"]]
+    count = _count(item, "count")
     if count < 1:
         check.error("VALUE_NOT_IN_RANGE", f"{where}/count", f"{count} is not positive")
         return
     if "bufferView" not in item or "sparse" in item or not check.refers("bufferViews", item["bufferView"], where):
         return
     view = check.listed("bufferViews")[item["bufferView"]]
-    start, stride = item.get("byteOffset", 0), view.get("byteStride", dtype.itemsize * width)
-    offset = view.get("byteOffset", 0) + start
+    start, stride = _count(item, "byteOffset", 0), _count(view, "byteStride", dtype.itemsize * width)
+    offset = _count(view, "byteOffset", 0) + start
     if start % dtype.itemsize or offset % dtype.itemsize:
         check.error("ACCESSOR_TOTAL_OFFSET_ALIGNMENT", where, f"byte {offset} is no multiple of {dtype.itemsize}")
+    if stride < dtype.itemsize * width:  # the numbers would be counted more than once, without an end
+        check.error("ACCESSOR_VIEW_STRIDE", where, f"a stride of {stride} bytes is less than an element has")
+        return
     needed = start + stride * (count - 1) + dtype.itemsize * width
-    if start < 0 or needed > view["byteLength"]:
+    if needed > _count(view, "byteLength"):
         check.error("ACCESSOR_TOO_LONG", where, f"needs {needed} bytes of a view of {view['byteLength']}")
         return
     if not _in_file(check, view) or offset - start + needed > len(check.blob):
@@ -251,10 +257,28 @@ def _check_accessor(check: _Checker, index: int, item: dict[str, Any], where: st
         check.error("ACCESSOR_INVALID_FLOAT", where, f"element {row} is not finite")
         return
     for key, actual in (("min", array.min(axis=0)), ("max", array.max(axis=0))):
-        if key in item and not np.array_equal(np.asarray(item[key], np.float64).astype(dtype), actual):
+        if key in item and not _equal(item[key], actual):
             check.error(
-                f"ACCESSOR_{key.upper()}_MISMATCH", f"{where}/{key}", f"{item[key]}, the data say {actual.tolist()}"
+                f"ACCESSOR_{key.upper()}_MISMATCH",
+                f"{where}/{key}",
+                f"{shown(item[key])}, the data say {actual.tolist()}",
             )
+
+
+def _count(item: dict[str, Any], key: str, default: int | None = None) -> int:
+    """A number of bytes or elements."""
+    value = item.get(key, default) if default is not None else item[key]
+    if not is_whole(value, 0, _MOST):
+        raise ValueError(f"{key} is {shown(value)}")
+    return int(value)
+
+
+def _equal(stated: object, actual: np.ndarray) -> bool:
+    """Whether bounds that a document states are those of the data, in the precision of the data."""
+    if not isinstance(stated, list) or len(stated) != len(actual) or not all(map(is_number, stated)):
+        return False
+    with np.errstate(all="ignore"):
+        return np.array_equal(np.asarray(stated, np.float64).astype(actual.dtype), actual)
 
 
 def _check_image(check: _Checker, index: int, item: dict[str, Any], where: str) -> None:
@@ -268,11 +292,12 @@ def _check_image(check: _Checker, index: int, item: dict[str, Any], where: str) 
         if item.get("mimeType") is None:
             check.error("VALUE_NOT_IN_LIST", f"{where}/mimeType", "an embedded image must name its type")
         return
-    start = view.get("byteOffset", 0)
+    start, length = _count(view, "byteOffset", 0), _count(view, "byteLength")
     try:
-        with Image.open(
-            io.BytesIO(check.blob[start : start + view["byteLength"]]), formats=tuple(_FORMATS.values())
-        ) as image:
+        with Image.open(io.BytesIO(check.blob[start : start + length]), formats=tuple(_FORMATS.values())) as image:
+            if max(image.size) > MAX_TEXTURE:
+                check.error("IMAGE_DATA_INVALID", where, f"{image.size[0]} x {image.size[1]} pixels are too many")
+                return
             image.load()
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they stumble over
         check.error("IMAGE_DATA_INVALID", where, f"cannot be decoded ({error})")

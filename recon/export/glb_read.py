@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recon.export.asset import Asset, AssetCamera
+from recon.export.asset import Asset, AssetCamera, has_area
 from recon.export.glb_check import ExaminedGlb, examine_glb
 from scene.camera import Mat4
+from scene.documents import matrix4
 from scene.errors import InputError
+from scene.files import require_regular
 
 _FIX = "Give a file that viewloom wrote: one mesh with one texture, without transforms or animations."
 _EVIDENCE = "_EVIDENCE"
@@ -28,19 +30,24 @@ def read_glb(path: Path) -> Asset:
         InputError: the file cannot be read, is damaged, or holds something that would be lost.
     """
     try:
+        require_regular(path)
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"the asset cannot be read ({error.strerror or error})", where=path) from error
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"the asset cannot be read ({said})", where=str(path)) from error
     glb = examine_glb(data)
     wrong = [finding for finding in glb.findings if finding.severity == "error"]
     if wrong:
         raise InputError(f"is not a sound GLB ({wrong[0]})", where=path)
     try:
-        return _asset(glb)
+        asset = _asset(glb)
     except _OtherKindError as error:
         raise InputError(f"{error}, which is not read", where=path, fix=_FIX) from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
         raise InputError(f"is not laid out as viewloom does it ({error!r})", where=path, fix=_FIX) from error
+    if not has_area(asset.vertices, asset.faces).any():
+        raise InputError("has no triangle with an area", where=path)
+    return asset
 
 
 class _OtherKindError(Exception):
@@ -130,13 +137,15 @@ def _texture(glb: ExaminedGlb, material: dict[str, Any]) -> tuple[np.ndarray, by
     start = view.get("byteOffset", 0)
     jpeg = glb.blob[start : start + view["byteLength"]]
     with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
+        if picture.mode not in ("RGB", "L"):
+            raise _OtherKindError(f"has a texture of {picture.mode} colours")
         return np.array(picture.convert("RGB")), jpeg
 
 
 def _matrix(value: Any) -> Mat4 | None:
     if value is None:
         return None
-    matrix = np.array(value, np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+    rows = matrix4(value)
+    if rows is None:
         raise ValueError("world_from_asset is no 4 x 4 matrix")
-    return matrix
+    return np.array(rows, np.float64)

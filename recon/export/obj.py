@@ -43,7 +43,18 @@ def obj_files(asset: Asset, jpeg: bytes, name: str) -> dict[str, bytes]:
         "Pr 1",
         f"map_Kd {stem}_texture.jpg",
     ]
-    return {f"{name}.obj": _text(lines), f"{stem}.mtl": _text(material), f"{stem}_texture.jpg": jpeg}
+    material_name, texture_name = obj_side_files(name)
+    return {f"{name}.obj": _text(lines), material_name: _text(material), texture_name: jpeg}
+
+
+def obj_side_files(name: str) -> tuple[str, str]:
+    """Names of the material and the texture beside an OBJ.
+
+    Args:
+        name: of the OBJ, without ending.
+    """
+    stem = _one_word(name)
+    return f"{stem}.mtl", f"{stem}_texture.jpg"
 
 
 def _one_word(name: str) -> str:

@@ -5,25 +5,26 @@ Example: python -m recon.nerfstudio.export --config outputs/NAME/viewloom-surfac
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-import yaml
 
 from recon.export.glb import write_glb
 from recon.hash_sdf.field import HashField
 from recon.mesh.decimate import decimate
 from recon.mesh.marching_cubes import extract_mesh, taubin
 from recon.mesh.topology import remove_small_components
+from recon.nerfstudio.run_config import read_run_config
 from recon.settings import GlbSettings
 from recon.surface import Surface
 from recon.texture.bake import bake
 from scene.camera import Camera, Mat4
+from scene.documents import is_number, read_object, shown
 from scene.errors import CheckpointError, InputError
+from scene.metadata import affine
 from scene.view import View
 from scene.viewset import ViewSet
 
@@ -32,7 +33,7 @@ def load_pipeline(config: Path, device: torch.device = torch.device("cpu")) -> A
     """The pipeline of a finished run, with its newest checkpoint.
 
     Args:
-        config: ``config.yml`` of a run of one's own: nerfstudio's files of this name may run code when they are read.
+        config: ``config.yml`` that ``ns-train`` wrote; see :mod:`recon.nerfstudio.run_config`.
         device: where to compute.
 
     Raises:
@@ -40,7 +41,7 @@ def load_pipeline(config: Path, device: torch.device = torch.device("cpu")) -> A
     """
     if not config.is_file():
         raise InputError("there is no such run", where=config, fix="Give the config.yml that ns-train wrote.")
-    content = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    content = read_run_config(config)
     checkpoints = sorted((config.parent / content.relative_model_dir).glob("step-*.ckpt"))
     if not checkpoints:
         raise CheckpointError("the run has no checkpoint", where=config.parent, fix="Train it first.")
@@ -64,9 +65,12 @@ def training_from_original(transforms: Path) -> Mat4:
     Args:
         transforms: ``dataparser_transforms.json``: a rigid motion, after which everything is scaled.
     """
-    content = json.loads(transforms.read_text(encoding="utf-8"))
-    matrix = np.eye(4)
-    matrix[:3] = content["scale"] * np.asarray(content["transform"], np.float64)
+    content = read_object(transforms)
+    scale = content.get("scale")
+    if not is_number(scale, 1e-9, 1e9):
+        raise InputError(f"scale is {shown(scale)}, not a positive number", where=transforms)
+    matrix = affine(content.get("transform"), "transform", transforms)
+    matrix[:3] *= scale
     return matrix
 
 

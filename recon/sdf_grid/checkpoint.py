@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,9 @@ from jaxtyping import Float
 from recon.sdf_grid.narrow_band import NarrowBandSDF
 from recon.settings import FitSettings
 from recon.views.ray_set import RaySet
+from scene.archives import npz_archive
+from scene.documents import parse_json
+from scene.errors import InputError
 from scene.files import written_aside
 from scene.voxel_grid import VoxelGrid
 
@@ -48,16 +50,12 @@ def write_state(path: Path, plain: dict[str, Any], arrays: dict[str, np.ndarray]
 def read_state(path: Path, digest: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """Read what was written; None if there is nothing, if it is damaged, or if it belongs to another fit."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        with np.load(path, allow_pickle=False) as data:
-            plain = json.loads(str(data["text"]))
+        with npz_archive(path) as data:
+            plain = parse_json(data.text("text"), path)
             if plain["digest"] != digest:
                 return None
-            return plain, {name: data[name] for name in data.files if name != "text"}
-    # An archive whose headers are damaged may ask for a password or for an unknown compression.
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
+            return plain, {name: data.array(name) for name in data.names if name != "text"}
+    except (InputError, KeyError, TypeError):
         return None
 
 

@@ -132,6 +132,7 @@ def load_capture(path: Path, *, kind: str | None = None, up: Up = "auto") -> Vie
     """
     if not path.exists():
         raise InputError("there is no such file or folder", where=path)
+    _refuse_pipes(path)
     notes: list[str] = []
     if kind is not None:
         chosen = next((candidate for candidate in FORMATS if candidate.kind == kind), None)
@@ -183,6 +184,15 @@ def _within(file: Path, path: Path) -> str:
     if inner != ".":
         return inner
     return "the model in the folder itself" if file.is_dir() else file.name
+
+
+def _refuse_pipes(path: Path) -> None:
+    """Raise if what would be read as text is a pipe, which would be waited for without an end."""
+    beside = path if path.is_dir() else path.parent
+    for folder in (beside, beside / "sparse", beside / "sparse" / "0"):
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if file.suffix.lower() in (".txt", ".bin", ".out", ".json", ".npz", ".ply") and file.is_fifo():
+                raise InputError("is a pipe, not a file", where=file)
 
 
 def _nothing_found(path: Path) -> InputError:

@@ -6,7 +6,6 @@ axes, the world is z up, and the principal point counts pixels from the corner o
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from scene.camera import Mat4, c2w_from_colmap
 from scene.captures.folders import numbered, pictures_in
 from scene.captures.projections import factor_notes, fitting_factor, intrinsics_of
+from scene.documents import read_object
 from scene.errors import InputError
 from scene.frames import Frame, Sieve, pose
 from scene.maps import load_depth, picture_head
@@ -38,10 +38,10 @@ def read_cameras_json(path: Path) -> ViewSet:
     file = path / "cameras.json" if path.is_dir() else path
     folder = file.parent
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_object(file)
         k = np.asarray(content["K"], dtype=np.float64)
         poses = content["poses"]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"is not a camera file with K and poses ({error!r})", where=file) from error
     if k.shape != (3, 3) or not np.isfinite(k).all() or abs(k[2, 2] - 1) > 1e-6 or abs(k[0, 1]) >= 1:
         raise InputError("K is not a finite calibration matrix of 3 rows of 3 numbers", where=file)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from scene import documents
 from scene.errors import InputError
 from scene.named_files import PICTURE_ENDINGS
 
@@ -64,8 +64,8 @@ def numbered(pictures: Sequence[Path], count: int, where: Path, notes: list[str]
 def read_json(file: Path) -> Any:
     """What a JSON file holds; None if it cannot be read as one."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return documents.read_json(file)
+    except InputError:
         return None
 
 

@@ -7,15 +7,14 @@ are counted from the first one's centre, as NeuS casts its rays.
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from scene.archives import Archive, npz_archive
 from scene.camera import Mat4
 from scene.captures.folders import numbered, pictures_in, subfolder
 from scene.captures.projections import decomposed, factor_notes, fitting_factor, intrinsics_of
@@ -24,8 +23,6 @@ from scene.errors import InputError
 from scene.frames import Frame, Sieve
 from scene.maps import picture_head
 from scene.viewset import ViewSet
-
-_BROKEN = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def read_neus(path: Path) -> ViewSet:
@@ -101,16 +98,14 @@ class _Cameras(NamedTuple):
 
 def _cameras(file: Path, pictures: list[Path]) -> _Cameras:
     sieve, cameras = Sieve(file), list[_Camera]()
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            numbers = [int(found[1]) for key in content.files if (found := re.fullmatch(r"world_mat_(\d{1,9})", key))]
-            indices = numbered(pictures, max(numbers, default=-1) + 1, file, sieve.notes)
-            scale = _matrix(content, "scale_mat_0", file)
-            for index, picture in zip(indices, pictures):
-                camera = sieve.keep(partial(_camera, content, index, picture, file))
-                cameras += [] if camera is None else [camera]
-    except _BROKEN as error:
-        raise InputError(f"cannot be read as cameras ({error})", where=file) from error
+    with npz_archive(file, "cameras") as content:
+        names = (re.fullmatch(r"world_mat_(\d{1,9})", key) for key in content.names)
+        known = [int(found[1]) for found in names if found is not None]
+        indices = numbered(pictures, max(known, default=-1) + 1, file, sieve.notes)
+        scale = _matrix(content, "scale_mat_0", file)
+        for index, picture in zip(indices, pictures):
+            camera = sieve.keep(partial(_camera, content, index, picture, file))
+            cameras += [] if camera is None else [camera]
     sieve.settle(len(cameras))
     size = float(np.abs(np.diag(scale)[:3]).mean()) if scale.shape == (4, 4) else 0.0
     if size == 0 or np.abs(scale[:3, :3] / size - np.eye(3)).max() > 1e-3 or scale[0, 0] < 0:
@@ -118,16 +113,14 @@ def _cameras(file: Path, pictures: list[Path]) -> _Cameras:
     return _Cameras(cameras, scale, sieve)
 
 
-def _camera(content: Any, index: int, picture: Path, file: Path) -> _Camera:
+def _camera(content: Archive, index: int, picture: Path, file: Path) -> _Camera:
     where = f"{file}, world_mat_{index}"
     calibration, c2w = decomposed(_matrix(content, f"world_mat_{index}", file)[:3], where)
     return _Camera(picture, where, picture_head(picture).size, calibration, c2w)
 
 
-def _matrix(content: Any, key: str, file: Path) -> Float[np.ndarray, "_ 4"]:
-    if key not in content.files:
-        raise InputError(f"{key} is missing", where=file)
-    matrix = np.asarray(content[key], dtype=np.float64)
-    if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
+def _matrix(content: Archive, key: str, file: Path) -> Float[np.ndarray, "_ 4"]:
+    stored = content.array(key)
+    if stored.shape not in ((4, 4), (3, 4)) or stored.dtype.kind not in "fiu" or not np.isfinite(stored).all():
         raise InputError(f"{key} is not a finite 4x4 matrix", where=file)
-    return matrix
+    return stored.astype(np.float64)

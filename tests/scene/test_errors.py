@@ -57,3 +57,10 @@ def test_what_nobody_foresaw_is_our_fault_and_says_its_kind(error: Exception, te
     ours = unexpected(error, where=Path("a.png"))
     assert type(ours) is ViewloomError
     assert str(ours).startswith(text)
+
+
+def test_what_quotes_a_whole_file_is_cut() -> None:
+    error = InputError("x" * 100_000, where="a.txt", fix="Mend it.")
+    assert len(str(error)) < 1100
+    assert str(error).startswith("a.txt: xxx")
+    assert str(error).endswith("Mend it.")

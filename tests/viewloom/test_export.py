@@ -12,6 +12,7 @@ import trimesh
 from recon.export.glb import write_glb
 from recon.export.glb_read import read_glb
 from recon.texture.bake import TexturedMesh
+from scene.errors import OutputError
 from scene.mesh import vertex_normals
 from viewloom.cli import main
 
@@ -40,7 +41,8 @@ def test_a_glb_becomes_another_format(
     out = tmp_path / "new" / f"ball.{ending}"
     assert main(["export", str(glb), "-o", str(out)]) == 0
     said, told = capsys.readouterr()
-    assert said == f"{out}\n"
+    beside = [out.with_name("ball.mtl"), out.with_name("ball_texture.jpg")] if ending == "obj" else []
+    assert said.splitlines() == [str(path) for path in (out, *beside)]
     assert told.splitlines()[1] == f"{glb} -> {out}"
     assert f"note: ball.{ending}: 320 triangles, 1 piece, watertight, genus 0, 0.3 x 0.3 x 0.3 m" in told
     if ending != "usdz":
@@ -112,3 +114,22 @@ def test_mistakes_exit_with_2_and_one_message(
     assert out == ""
     assert err.splitlines()[-1].startswith(f"viewloom: {message}")
     assert sorted(glb.parent.iterdir()) == before
+
+
+def test_the_material_of_another_obj_is_not_replaced_unasked(glb: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_ball.mtl").write_text("of another")
+    with pytest.raises(OutputError, match=r"my_ball\.mtl: belongs to something else than my ball\.obj.*--overwrite"):
+        main(["export", str(glb), "-o", str(tmp_path / "my ball.obj"), "--debug"])
+    assert [path.name for path in tmp_path.iterdir() if path != glb] == ["my_ball.mtl"]
+    assert main(["export", str(glb), "-o", str(tmp_path / "my ball.obj"), "--overwrite"]) == 0
+    assert "newmtl" in (tmp_path / "my_ball.mtl").read_text()
+    assert main(["export", str(glb), "-o", str(tmp_path / "my ball.obj")]) == 0
+
+
+def test_an_output_without_a_name_is_not_the_folder_one_is_in(
+    glb: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["-o", ""], ["--out", " "], ["--out="]):
+        assert main(["reconstruct", str(glb), *words]) == 2
+        assert "the output has no name" in capsys.readouterr().err

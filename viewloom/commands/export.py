@@ -11,9 +11,9 @@ import tyro
 from recon.file_frame import PRINTING, AssetSize, FileFrame, Point, Unit, Up
 from recon.profiles import PROFILES, ProfileName
 from recon.settings import GlbSettings
-from scene.errors import InputError, SettingsError
+from scene.errors import InputError, OutputError, SettingsError
 from viewloom.commands.output import Shown, ShownFlags, started
-from viewloom.commands.parsing import Formats, OwnOut, with_formats
+from viewloom.commands.parsing import Formats, Overwrite, OwnOut, with_formats
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,41 @@ class Export:
         tuple[str, str, float] | None, tyro.conf.arg(metavar="X,Y,Z X,Y,Z METRES", help_behavior_hint="")
     ] = None
     """Two points in the capture's world and their true distance: gives it its true size."""
+    overwrite: Overwrite = False
+    """Replace a material or a texture that lies there and belongs to another OBJ."""
     shown: ShownFlags = Shown()
     """How much is said."""
 
     def run(self) -> int:
         """Write the file, and print where it is."""
-        targets = self.targets
+        targets, written = self.targets, list[Path]()
         size = AssetSize(self.longest_side, self.scale is not None, self.points)
         frames = {target: self.frame_of(target) for target in targets}
         with started("export", self.shown) as reporter:
             from recon.export.export_mesh import export_glb
+            from recon.export.obj import obj_side_files
+
+            for target in targets:
+                beside = obj_side_files(target.stem) if target.suffix.lower() == ".obj" else ()
+                taken = next((path for name in beside if (path := target.parent / name).exists()), None)
+                if taken is not None and not target.exists() and not self.overwrite:
+                    raise OutputError(
+                        f"belongs to something else than {target.name}, which would replace it",
+                        where=taken,
+                        fix="Choose another name, or give --overwrite.",
+                    )
 
             profile = None if self.profile is None else PROFILES[self.profile]
             for target in targets:
                 reporter.item(f"{self.mesh} -> {target}")
                 made = export_glb(self.mesh, target, profile=profile, frame=frames[target], size=size)
+                written += made.files
                 reporter.note(str(made))
                 for text in made.broken_limits:
                     reporter.note(f"Over the profile {self.profile}: {text}.")
-        for target in targets:
-            print(target)
+        # OBJ has a material and a texture beside it, which must stay there.
+        for path in written:
+            print(path)
         return 0
 
     def frame_of(self, target: Path) -> FileFrame | None:

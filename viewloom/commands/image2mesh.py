@@ -28,5 +28,14 @@ class Image2Mesh(PhotoCommand):
         with started("image2mesh", self.shown) as reporter:
             from pipeline.jobs.image2mesh import image2mesh
 
-            image2mesh(self.photos, self.out, settings, mask=self.mask, reporter=reporter, done=results.add)
+            image2mesh(
+                self.photos,
+                self.out,
+                settings,
+                mask=self.mask,
+                reporter=reporter,
+                busy=self.busy,
+                overwrite=self.overwrite,
+                done=results.add,
+            )
         return results.exit_code()

@@ -17,9 +17,10 @@ import tyro
 
 from pipeline.jobs.presets import load_preset
 from pipeline.jobs.renamed import renamed_flags
+from pipeline.jobs.settings import Busy
 from recon.profiles import FORMATS
 from recon.settings import GlbSettings
-from scene.errors import SettingsError
+from scene.errors import InputError, SettingsError
 from viewloom.commands import Command, command_class
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -30,8 +31,12 @@ Formats = Annotated[str | None, tyro.conf.arg(metavar="FORMAT,...", help_behavio
 GivenPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 GivenName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 GivenNumber = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+WhenBusy = Annotated[Busy, tyro.conf.arg(metavar="refuse|wait", help_behavior_hint="(default: refuse)")]
+Overwrite = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 GivenDegrees = Annotated[float | None, tyro.conf.arg(metavar="DEGREES", help_behavior_hint="")]
 """Flags that change nothing unless they are given."""
+_RARE = ("busy", "overwrite")
+"""Arguments that the short help leaves out, where there is a whole one; messages name them when they matter."""
 _HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 
 
@@ -68,6 +73,7 @@ def parse(name: str, argv: Sequence[str]) -> Command:
         InputError: the preset is.
     """
     kind = command_class(name)
+    _refuse_empty_output(argv)
     words, notices = renamed_flags(_with_axes(argv))
     default = None
     if "preset" in {field.name for field in dataclasses.fields(kind)}:  # type: ignore[arg-type]
@@ -96,6 +102,13 @@ def _with_axes(argv: Sequence[str]) -> list[str]:
         else:
             words.append(word)
     return words
+
+
+def _refuse_empty_output(argv: Sequence[str]) -> None:
+    """An output without a name, such as a variable that is not set, is not the folder that one is in."""
+    for word, following in zip(argv, [*argv[1:], None], strict=True):
+        if word == "--out=" or (word in ("-o", "--out") and following is not None and not following.strip()):
+            raise InputError("the output has no name", fix="Name a folder with -o; . is the one that you are in.")
 
 
 def _print_help(name: str, kind: type[Any], default: Any, *, whole: bool) -> None:
@@ -134,7 +147,8 @@ def _short(kind: type[Any]) -> type[Any]:
     if not groups:
         return kind
     flat = _twin(settings, {name: Annotated[hint, tyro.conf.Suppress] for name, hint in groups.items()})
-    return _twin(kind, {"settings": Annotated[flat, tyro.conf.arg(name="")]}, {"settings": flat()})
+    rare = {name: Annotated[hint, tyro.conf.Suppress] for name, hint in hints.items() if name in _RARE}
+    return _twin(kind, {"settings": Annotated[flat, tyro.conf.arg(name="")], **rare}, {"settings": flat()})
 
 
 def _copied(command: Any, twin: type[Any]) -> Any:

@@ -12,7 +12,16 @@ from pipeline.diffusion.settings import Filtering
 from pipeline.jobs.settings import Image2MeshSettings, Symmetry
 from scene.errors import SettingsError
 from viewloom.commands.output import ShownItems, ShownItemsFlags
-from viewloom.commands.parsing import DEFAULT_OUT, GivenDegrees, GivenName, GivenNumber, GivenPath, Out
+from viewloom.commands.parsing import (
+    DEFAULT_OUT,
+    GivenDegrees,
+    GivenName,
+    GivenNumber,
+    GivenPath,
+    Out,
+    Overwrite,
+    WhenBusy,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,10 @@ class PhotoCommand:
     """Seed of the generated views (--views.sampling.seed)."""
     filtering: Annotated[Filtering | None, tyro.conf.arg(metavar="WAY", help_behavior_hint="")] = None
     """Attention map filtering of the views: zero-to-hero, amf or none (--views.sampling.filtering)."""
+    busy: WhenBusy = "refuse"
+    """What to do when another job writes into the same folder."""
+    overwrite: Overwrite = False
+    """Replace the result of another photo in the output folder."""
     shown: ShownItemsFlags = ShownItems()
     """How much is said."""
 

@@ -10,7 +10,7 @@ import tyro
 
 from pipeline.jobs.posing.mapping import PoseSettings
 from viewloom.commands.output import Shown, ShownFlags, started
-from viewloom.commands.parsing import DEFAULT_OUT, OwnOut
+from viewloom.commands.parsing import DEFAULT_OUT, OwnOut, WhenBusy
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Pose:
     """Capture folder to write; viewloom-out/FOLDER by default, after the folder of the photos."""
     settings: Annotated[PoseSettings, tyro.conf.arg(name="")] = PoseSettings()
     """Settings of the search."""
+    busy: WhenBusy = "refuse"
+    """What to do when another job writes into the same folder."""
     shown: ShownFlags = Shown()
     """How much is said."""
 
@@ -38,6 +40,6 @@ class Pose:
         with started("pose", self.shown) as reporter:
             from pipeline.jobs.posing.pose import pose
 
-            result = pose(self.photos, out, self.settings, reporter=reporter)
+            result = pose(self.photos, out, self.settings, reporter=reporter, busy=self.busy)
         print(f"{result.folder}  ({result.summary})")
         return 0

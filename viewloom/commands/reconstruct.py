@@ -10,7 +10,7 @@ import tyro
 
 from pipeline.jobs.settings import Corners, MaskSource, ReconstructSettings, UpAxis
 from viewloom.commands.output import Results, ShownItems, ShownItemsFlags, started
-from viewloom.commands.parsing import DEFAULT_OUT, Formats, GivenName, OwnOut, with_formats
+from viewloom.commands.parsing import DEFAULT_OUT, Formats, GivenName, Overwrite, OwnOut, WhenBusy, with_formats
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Reconstruct:
     format: Formats = None
     """Files to write, such as glb,usdz (--glb.formats); the GLB always comes with them. What is read
     has a flag of its own (--capture.format)."""
+    busy: WhenBusy = "refuse"
+    """What to do when another job writes into the same folder."""
+    overwrite: Overwrite = False
+    """Replace the result of another capture in the output folder."""
     shown: ShownItemsFlags = ShownItems()
     """How much is said."""
 
@@ -61,7 +65,9 @@ class Reconstruct:
             from pipeline.jobs.reconstruct import capture_name, reconstruct
 
             out = DEFAULT_OUT / capture_name(self.capture) if self.out is None else self.out
-            result = reconstruct(self.capture, out, settings, reporter=reporter)
+            result = reconstruct(
+                self.capture, out, settings, reporter=reporter, busy=self.busy, overwrite=self.overwrite
+            )
         results = Results(self.shown)
         results.add(result)
         return results.exit_code()

@@ -21,5 +21,14 @@ class Views(PhotoCommand):
         with started("views", self.shown) as reporter:
             from pipeline.jobs.image2mesh import make_views
 
-            make_views(self.photos, self.out, self.chosen, mask=self.mask, reporter=reporter, done=results.add)
+            make_views(
+                self.photos,
+                self.out,
+                self.chosen,
+                mask=self.mask,
+                reporter=reporter,
+                busy=self.busy,
+                overwrite=self.overwrite,
+                done=results.add,
+            )
         return results.exit_code()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from torch import Tensor
 
 from pipeline.diffusion.checkpoints import ldm
 from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder, build_tower
+from pipeline.diffusion.checkpoints.configs import read_config
 from pipeline.diffusion.checkpoints.weight_files import PICKLES, entries, fill, part_files, read_part, read_state, some
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.conditioning import Conditioning, FourthEntry, PoseProjection
 from pipeline.diffusion.settings import PoseEntry
+from scene.documents import read_object
 from scene.errors import CheckpointError, InputError
 
 INDEX = "model_index.json"
@@ -117,13 +118,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable, or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read ({error})", where=path) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"cannot be read (it holds a {type(content).__name__}, not an object)", where=path)
-    return content
+    return read_object(path, CheckpointError, finite=True)
 
 
 def scheduler_config(root: Path) -> dict[str, object]:
@@ -160,6 +155,13 @@ def fourth_entry(found: Layout, pose: PoseEntry) -> FourthEntry:
     return "polar" if any(re.search(r"stable[-_ ]?zero[-_]?123", name, re.IGNORECASE) for name in names) else "radius"
 
 
+def licence_in(index: Mapping[str, Any]) -> str:
+    """The licence that viewloom's own index states, or ``unknown``."""
+    own = index.get("viewloom")
+    licence = own.get("licence") if isinstance(own, dict) else None
+    return licence if isinstance(licence, str) else "unknown"
+
+
 def licence_of(folder: Path) -> str:
     """The licence that the model card states in its head, or ``unknown``."""
     try:
@@ -185,7 +187,7 @@ def load_zero123_folder(found: Zero123Folder, dtype: torch.dtype, pose: PoseEntr
     encoder = root / "image_encoder"
     scheduler = scheduler_config(root)
     projection = projection_from(read_part(root / found.projection), root / found.projection)
-    tower = build_tower(read_json(part_config(encoder)), read_part(encoder), encoder, dtype)
+    tower = build_tower(read_config(part_config(encoder)), read_part(encoder), encoder, dtype)
     return _checked(
         Parts(
             load_unet(root / "unet", dtype),
@@ -242,13 +244,13 @@ def load_ldm_file(found: LdmFile, dtype: torch.dtype, pose: PoseEntry) -> Parts:
 
 def load_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     """The U-Net of a folder."""
-    config = read_json(part_config(folder))
+    config = read_config(part_config(folder))
     return fill(on_meta(UNet2DConditionModel, config, folder), read_part(folder), folder, dtype)
 
 
 def load_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
     """The VAE of a folder; old releases called its attention's layers otherwise."""
-    config = read_json(part_config(folder))
+    config = read_config(part_config(folder))
     weights = {_modern(key): value for key, value in read_part(folder).items()}
     return fill(on_meta(AutoencoderKL, config, folder), weights, folder, dtype)
 

@@ -12,8 +12,9 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import logging
 
-from pipeline.diffusion.checkpoints.layouts import part_config
-from pipeline.diffusion.checkpoints.weight_files import check_whole, part_files, some
+from pipeline.diffusion.checkpoints.configs import read_config
+from pipeline.diffusion.checkpoints.layouts import on_meta, part_config
+from pipeline.diffusion.checkpoints.weight_files import AGAIN, entries, part_files, some, unfilled_end
 from scene.errors import CheckpointError
 
 
@@ -37,14 +38,23 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
     Raises:
         CheckpointError: the folder is missing, a file is damaged, or keys are missing.
     """
-    part_config(folder)
+    config = read_config(part_config(folder))
     try:
-        for path in part_files(folder):
-            check_whole(path)
+        files = [entries(path) for path in part_files(folder)]
     except CheckpointError as error:
         raise CheckpointError(
             f"cannot be loaded ({error.what})", where=folder, fix="Copy the whole checkpoint folder again."
         ) from error
+    # A model of the config's sizes may be larger than memory: its shapes are compared before it is built.
+    described = on_meta(kind, config, folder).state_dict()
+    held = {key: entry for file in files for key, entry in file.items()}
+    for key, value in described.items():
+        if key in held and held[key].shape != tuple(value.shape):
+            raise CheckpointError(
+                f"cannot be loaded ({key} is {list(held[key].shape)}, the config makes it {list(value.shape)})",
+                where=folder,
+                fix="Copy the whole checkpoint folder again.",
+            )
     try:
         with quiet_diffusers():
             part, report = kind.from_pretrained(
@@ -70,6 +80,9 @@ def load_part(kind: type[ModelMixin], folder: Path) -> ModelMixin:
     broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(f"holds weights that are not finite: {broken[:3]}", where=folder)
+    empty = [name for file in files for name in unfilled_end(file, part.state_dict())]
+    if empty:
+        raise CheckpointError(f"holds nothing but zeros in {some(empty)}: it was not filled", where=folder, fix=AGAIN)
     with quiet_diffusers():
         return part.float().eval()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import struct
 import zipfile
@@ -15,12 +15,17 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from scene.documents import is_whole, parse_json
 from scene.errors import CheckpointError
 
 Module = TypeVar("Module", bound=nn.Module)
 
 AGAIN = "Download or copy it again."
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_LONGEST_HEADER = 100_000_000
+_MOST_SIDES = 16
+_MOST_BYTES = 1 << 50
+"""What a header may speak of; larger numbers would run over."""
 _NAME = re.compile(
     r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)(\.(?P<variant>\w+))?(?P<shard>-\d+-of-\d+)?"
     r"(?P<ending>\.safetensors|\.bin)"
@@ -31,15 +36,16 @@ _PREFERRED_VARIANTS = ("fp16_ema", "ema", None, "fp32", "fp16", "bf16")
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor as a file's header describes it."""
+    """A tensor as a file's header describes it; ``start`` is its place in the file, if the header tells."""
 
     shape: tuple[int, ...]
     bytes: int
+    start: int = -1
 
     @property
     def count(self) -> int:
         """Numbers in it."""
-        return int(torch.Size(self.shape).numel())
+        return math.prod(self.shape)
 
 
 def chosen_files(names: Iterable[str]) -> list[str]:
@@ -128,9 +134,10 @@ def entries(path: Path) -> dict[str, Entry]:
     if path.suffix == ".safetensors":
         header = _safetensors_header(path)
         return {
-            key: Entry(tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
+            key: Entry(tuple(entry["shape"]), end - start, start)
             for key, entry in header.items()
             if key != "__metadata__"
+            for start, end in [entry["data_offsets"]]
         }
     return {
         key: Entry(tuple(value.shape), value.numel() * value.element_size()) for key, value in read_state(path).items()
@@ -160,11 +167,7 @@ def fill(
     filled = {}
     for key in wanted:
         stored = weights.pop(key)
-        # Downloaders may reserve the whole file at once; where they broke off, it has its full size and zeros to its
-        # end. The end alone does not tell: numbers may well be zero there, and biases all zero. But a whole matrix
-        # of zeros is in no trained model, not even where training began with it; and since the last one of a file
-        # is small beside a file, few of such ends have none.
-        if stored.ndim > 1 and stored.numel() > 1 and not stored.any():
+        if is_unfilled(stored):
             raise CheckpointError(f"holds nothing but zeros in {key}: it was not filled", where=where, fix=AGAIN)
         kept = stored.to(dtype) if stored.is_floating_point() else stored
         if not torch.isfinite(kept).all():
@@ -178,6 +181,35 @@ def fill(
         filled[key] = kept
     module.load_state_dict(filled, assign=True)
     return module.eval().requires_grad_(False)
+
+
+def is_unfilled(stored: Tensor) -> bool:
+    """Whether a tensor is one that a broken-off download left without its numbers.
+
+    Downloaders may reserve the whole file at once; where they broke off, it has its full size and zeros to its end. The
+    end alone does not tell: numbers may well be zero there, and biases all zero. But a whole matrix of zeros is in no
+    trained model, not even where training began with it; and since the last one of a file is small beside a file, few
+    of such ends have none.
+    """
+    return stored.ndim > 1 and stored.numel() > 1 and not bool(stored.any())
+
+
+def unfilled_end(held: Mapping[str, Entry], state: Mapping[str, Tensor]) -> list[str]:
+    """Matrices of nothing but zeros at the end of a file.
+
+    Unlike :func:`is_unfilled` this passes models whose training has only begun, where some layers start at zero.
+
+    Args:
+        held: the file's tensors.
+        state: their numbers.
+    """
+    found: list[str] = []
+    for name in sorted(held, key=lambda key: held[key].start, reverse=True):
+        if name not in state or state[name].any():
+            break
+        if is_unfilled(state[name]):
+            found.append(name)
+    return found
 
 
 def some(names: Iterable[str]) -> str:
@@ -234,19 +266,40 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            text = file.read(length) if length < 100_000_000 else b""
-        if len(start) < 8 or (length > 0 and len(text) < length < 100_000_000):
-            raise CheckpointError(f"is half-downloaded: its header ends after {size:,} bytes", where=path, fix=AGAIN)
-        header = json.loads(text)
-        end = 8 + length + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+            text = file.read(length) if length < _LONGEST_HEADER else b""
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror or error})", where=path) from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    if len(start) < 8 or (length > 0 and len(text) < length < _LONGEST_HEADER):
+        raise CheckpointError(f"is half-downloaded: its header ends after {size:,} bytes", where=path, fix=AGAIN)
+    try:
+        header = parse_json(text, path, CheckpointError, finite=True)
+    except CheckpointError as error:
         raise CheckpointError("is no safetensors file", where=path, fix=AGAIN) from error
+    if not isinstance(header, dict):
+        raise CheckpointError("is no safetensors file", where=path, fix=AGAIN)
+    tensors = {key: value for key, value in header.items() if key != "__metadata__"}
+    odd = next((key for key, value in tensors.items() if not _is_entry(value)), None)
+    if odd is not None:
+        raise CheckpointError(f"is no safetensors file: its header does not describe {odd[:80]}", where=path, fix=AGAIN)
+    end = 8 + length + max((value["data_offsets"][1] for value in tensors.values()), default=0)
     if size != end:
         kind = "half-downloaded" if size < end else "damaged"
         raise CheckpointError(f"is {kind}: {size:,} bytes of {end:,}", where=path, fix=AGAIN)
     return header
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether a header's entry is one: a type, sides, and as many bytes as these need."""
+    if not isinstance(entry, dict):
+        return False
+    shape, place, kind = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
+    if not isinstance(shape, list) or not isinstance(place, list) or not isinstance(kind, str) or len(place) != 2:
+        return False
+    if len(shape) > _MOST_SIDES or not all(is_whole(number, 0, _MOST_BYTES) for number in (*shape, *place)):
+        return False
+    bits = re.search(r"\d+", kind)
+    needed = None if bits is None else math.prod(shape) * int(bits[0]) // 8
+    return place[0] <= place[1] and needed in (None, place[1] - place[0])
 
 
 def _refuse_cut_pickle(path: Path) -> None:

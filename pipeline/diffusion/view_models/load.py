@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from pipeline.diffusion.checkpoints.configs import conditioning_of, read_config
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.layouts import (
+    INDEX,
     LdmFile,
     NanoFolder,
     Zero123PlusFolder,
@@ -16,7 +18,9 @@ from pipeline.diffusion.checkpoints.layouts import (
     folder_parameters,
     fourth_entry,
     ldm_parameters,
+    licence_in,
     licence_of,
+    part_config,
     scheduler_config,
 )
 from pipeline.diffusion.settings import Memory, PoseEntry, Precision
@@ -88,14 +92,14 @@ def checkpoint_info(path: Path, pose: PoseEntry = "auto") -> CheckpointInfo:
     if not isinstance(found, LdmFile):
         scheduler_config(found.path)
     if isinstance(found, NanoFolder):
-        own = found.index.get("viewloom", {})
-        metadata = own if isinstance(own, dict) else {}
-        licence, conditioning = str(metadata.get("licence", "unknown")), metadata.get("conditioning")
-        coarse = isinstance(conditioning, dict) and bool(conditioning.get("coarse"))
-        more = [name for name in ("coarse", "symmetry") if (path / name).is_dir() or (coarse and name == "coarse")]
+        conditioning = conditioning_of(found.index, path / INDEX)
+        needed = ("coarse",) if conditioning.coarse else ()
+        more = [name for name in ("coarse", "symmetry") if (path / name).is_dir() or name in needed]
         parts = (*_NANO_PARTS, *more)
+        for part in parts:
+            read_config(part_config(path / part))
         parameters = folder_parameters(path, parts)
-        return CheckpointInfo("viewloom", licence, parameters, (), 0.02, 0.02, (16, 16, 16))
+        return CheckpointInfo("viewloom", licence_in(found.index), parameters, (), 0.02, 0.02, (16, 16, 16))
     if isinstance(found, Zero123PlusFolder):
         version = "1.1" if float(ramp_of(found)[0]) == 0 else "1.2"
         return CheckpointInfo(

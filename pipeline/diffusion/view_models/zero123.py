@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -13,13 +12,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder
+from pipeline.diffusion.checkpoints.configs import conditioning_of
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.layouts import (
+    INDEX,
     Layout,
     LdmFile,
     NanoFolder,
     Zero123PlusFolder,
     find_layout,
+    licence_in,
     load_ldm_file,
     load_zero123_folder,
     scheduler_config,
@@ -46,6 +48,8 @@ _PARTS = {
 _OPTIONAL = ("coarse", "coarse_map", "symmetry")
 _ALWAYS_SINGLE = ("cc_projection", "coarse", "coarse_map", "symmetry")
 """Small, and poses and coordinates need the digits."""
+_LARGEST = 4096
+"""Pixels of a generated picture's side."""
 
 
 @dataclass(eq=False)
@@ -94,6 +98,8 @@ class ViewDiffusion:
             raise CheckpointError(
                 "the U-Net was trained with renders of a coarse volume, but the checkpoint has no coarse volume"
             )
+        if not 16 <= self.image_size <= _LARGEST:
+            raise CheckpointError(f"its pictures would be {self.image_size} pixels wide", fix="Copy its configs again.")
         self.schedule = NoiseSchedule.of_config(self.scheduler)
         use_one_token_attention(self.unet)
 
@@ -181,20 +187,16 @@ class ViewDiffusion:
     def _of_nano(cls, found: NanoFolder) -> ViewDiffusion:
         folder = found.path
         try:
-            own = found.index.get("viewloom", {})
-            fields: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in own.get("conditioning", {}).items()
-            }
-            conditioning = Conditioning(**fields)
-            scheduler = scheduler_config(folder)
-        except (TypeError, AttributeError) as error:
-            raise CheckpointError(f"cannot be read ({error})", where=folder / "model_index.json") from error
+            conditioning = conditioning_of(found.index, folder / INDEX)
+        except CheckpointError as error:
+            raise CheckpointError(f"cannot be read ({error.what})", where=folder / INDEX) from error
+        scheduler = scheduler_config(folder)
         parts = {
             name: load_part(kind, folder / name)
             for name, kind in _PARTS.items()
             if name not in _OPTIONAL or (folder / name).is_dir()
         }
-        return cls(conditioning=conditioning, scheduler=scheduler, licence=own.get("licence", "unknown"), **parts)
+        return cls(conditioning=conditioning, scheduler=scheduler, licence=licence_in(found.index), **parts)
 
     def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
         """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture.

@@ -25,6 +25,7 @@ from pipeline.diffusion.checkpoints.clip_encoder import (
     transformers,
     with_positions,
 )
+from pipeline.diffusion.checkpoints.configs import read_config
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.layouts import (
     Zero123PlusFolder,
@@ -33,7 +34,6 @@ from pipeline.diffusion.checkpoints.layouts import (
     load_unet,
     load_vae,
     part_config,
-    read_json,
     scheduler_config,
 )
 from pipeline.diffusion.checkpoints.weight_files import fill, read_part
@@ -184,7 +184,7 @@ class SixViewDiffusion:
         scheduler = scheduler_config(root)
         encoder = root / "vision_encoder"
         # Its processor reduces images with a filter, unlike Zero-1-to-3's.
-        config = read_json(part_config(encoder))
+        config = read_config(part_config(encoder))
         tower = build_tower(config, read_part(encoder), encoder, dtype, antialias=True)
         return cls(
             load_unet(root / "unet", dtype),
@@ -257,7 +257,7 @@ def empty_prompt(root: Path, tokens: int) -> Float[Tensor, "n d"]:
         CheckpointError: the text encoder or the tokenizer is missing or damaged.
     """
     library, folder = transformers(), root / "text_encoder"
-    config = library.CLIPTextConfig.from_dict(read_json(part_config(folder)))
+    config = library.CLIPTextConfig.from_dict(read_config(part_config(folder)))
     encoder = meta_built(library.CLIPTextModel, config)
     weights = read_part(folder)
     if not any(key.startswith("text_model.") for key in encoder.state_dict()):

@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from scene.backends import BACKENDS, import_failure, optional_module
 from scene.camera import Mat4, c2w_from_colmap
 from scene.errors import MissingBackendError, SettingsError, ViewloomError
+from scene.limits import require_ranges
 
 Progress = Callable[[int, int], None]
 Effort = Literal["standard", "thorough"]
@@ -47,6 +48,15 @@ class PoseSettings:
             raise SettingsError(f"photos of {self.max_side} pixels have few features", fix="Give 200 pixels at least.")
         if self.max_features < 100:
             raise SettingsError(f"{self.max_features} features are too few", fix="Give 100 at least; 8192 is usual.")
+        require_ranges(
+            self,
+            {
+                "max_side": (200, 16_384),
+                "max_features": (100, 1_000_000),
+                "all_pairs_up_to": (0, 10_000),
+                "seed": (0, 2**31 - 1),
+            },
+        )
 
 
 @dataclass(frozen=True)

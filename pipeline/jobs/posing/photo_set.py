@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 from pipeline.jobs.photos import by_name, listed_photos
 from pipeline.jobs.posing.mapping import Photo
 from pipeline.jobs.runner import digest_of_file
+from scene.documents import read_object
 from scene.errors import InputError
 from scene.exif import PhotoMetadata, photo_metadata
 from scene.files import NAME_BYTES, shortened, write_bytes, written_aside
@@ -126,7 +127,7 @@ def save_photo_set(
 
 def load_photo_set(folder: Path, files: Sequence[Path]) -> PhotoSet:
     """Read what :func:`save_photo_set` wrote about the same files."""
-    content = json.loads((folder / "photos.json").read_text(encoding="utf-8"))
+    content = read_object(folder / "photos.json", finite=True)
     shots = tuple(Photo(row["file"], row["lens"], tuple(row["size"]), row["focal"]) for row in content["shots"])
     return PhotoSet(
         shots, tuple(files[k] for k in content["kept"]), content["skipped"], content["cut_out"], content["notes"]

@@ -17,8 +17,10 @@ from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
 from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
+from pipeline.jobs.settings import Busy
 from recon.views.upright import upright_transform
 from scene.camera import Mat4, apply_transform
+from scene.documents import read_object
 from scene.errors import InputError, OutputError
 from scene.files import reading, write_bytes, write_text
 from scene.ply import encode_ply
@@ -74,7 +76,12 @@ class PoseResult:
 
 
 def pose(
-    photos: Sequence[Path], out: Path, settings: PoseSettings = PoseSettings(), *, reporter: Heard = None
+    photos: Sequence[Path],
+    out: Path,
+    settings: PoseSettings = PoseSettings(),
+    *,
+    reporter: Heard = None,
+    busy: Busy = "refuse",
 ) -> PoseResult:
     """Find the cameras of photos of one object or scene and write a capture folder.
 
@@ -88,6 +95,7 @@ def pose(
         out: the capture folder to write.
         settings: of the search.
         reporter: told of the progress.
+        busy: whether the job gives up at once when another one writes into ``out``, or waits for it.
 
     Raises:
         MissingBackendError: pycolmap is not installed.
@@ -99,7 +107,7 @@ def pose(
     files = gather(photos)
     _refuse_own_results(files, out)
     _refuse_foreign(out)
-    with one_item(told, f"{len(files)} photos -> {out}"), only_job(out):
+    with one_item(told, f"{len(files)} photos -> {out}"), only_job(out, busy, told.note):
         return _pose(files, out, settings, told)
 
 
@@ -243,10 +251,10 @@ def points_ply(points: np.ndarray, colours: np.ndarray) -> bytes:
 def _own_capture(out: Path) -> dict[str, Any] | None:
     """The capture file that an earlier run of this job wrote into the folder, if there is one."""
     try:
-        content = json.loads((out / "transforms.json").read_text(encoding="utf-8"))
+        content = read_object(out / "transforms.json")
         own = isinstance(content["viewloom"]["pose"], dict) and isinstance(content["ply_file_path"], str)
         names = [frame["file_path"] for frame in content["frames"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError):
         return None
     return content if own and all(re.fullmatch(r"images/[^/\\]+", str(name)) for name in names) else None
 

@@ -23,6 +23,8 @@ from pipeline.jobs.posing.mapping import (
 )
 from pipeline.jobs.posing.photo_set import PhotoSet, load_photo_set, save_photo_set
 from pipeline.jobs.runner import StageRun
+from scene.archives import npz_archive
+from scene.documents import read_object
 
 Progress = Callable[[int, int], None]
 
@@ -175,12 +177,13 @@ class CameraStage:
 
     def load(self, folder: Path) -> SparseModel:
         """Cameras and points; none at all where no two photos fit together."""
-        content = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))
+        content = read_object(folder / "cameras.json", finite=True)
         cameras = {
             name: RegisteredImage(**{**row, "c2w": np.array(row["c2w"])}) for name, row in content["cameras"].items()
         }
-        with np.load(folder / "points.npz") as data:
-            return SparseModel(cameras, data["points"], data["colours"], float(content["error"]))
+        with npz_archive(folder / "points.npz", "points") as data:
+            points, colours = data.numbers("points", (None, 3)), data.numbers("colours", (None, 3), "u")
+        return SparseModel(cameras, points, colours, float(content["error"]))
 
 
 def _write_model(folder: Path, model: SparseModel | None) -> None:

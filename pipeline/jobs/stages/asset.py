@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import MeshSettings, settings_as_dict
@@ -21,20 +22,34 @@ from recon.checks.asset import AssetMeasures, measure_asset
 from recon.checks.verdict import Verdict, judge
 from recon.export.asset import to_asset_frame
 from recon.export.export_mesh import Exported, export_mesh
+from recon.export.obj import obj_side_files
 from recon.export.usdz import has_usd
 from recon.export.validate import find_khronos_validator
 from recon.mesh.health import MeshHealth
 from recon.mesh.marching_cubes import asset_mesh
+from recon.profiles import FORMATS
 from recon.settings import GlbSettings
 from recon.surface import Surface
 from recon.surface_report import SurfaceReport
 from recon.texture.bake import TexturedMesh, bake
 from recon.texture.evidence import EvidenceShares, evidence_colours
 from scene.camera import orbit_camera
-from scene.errors import ViewloomError
+from scene.documents import read_object, shown
+from scene.errors import InputError, ViewloomError
 from scene.mesh import ColouredMesh
 from scene.raycast import mesh_caster
 from scene.render import UNLIT, MeshRenderer, over_white
+
+
+@dataclass(frozen=True)
+class _StoredFile:
+    """What is read of a file's entry."""
+
+    file: str
+    files: list[str]
+    bytes: int
+    jpeg_quality: int | None
+    texture: int | None
 
 
 @dataclass(frozen=True)
@@ -96,8 +111,14 @@ class AssetReport:
 
     @classmethod
     def read(cls, path: Path) -> AssetReport:
-        """From ``asset.json``."""
-        content = json.loads(path.read_text(encoding="utf-8"))
+        """From ``asset.json``.
+
+        Raises:
+            InputError, KeyError, ValueError, TypeError: it is something else.
+        """
+        content = read_object(path)
+        for name, kind in _TYPES.items():
+            TypeAdapter(kind).validate_python(content[name])
         health = content.pop("health")
         files, broken = tuple(content.pop("files")), tuple(content.pop("broken_limits"))
         health = MeshHealth(**{**health, "size": tuple(health["size"])})
@@ -134,6 +155,23 @@ class AssetReport:
             said.append(f"The fit was not better than its start: the {self.surface.kept} was kept.")
         said.append(f"Verdict: {self.verdict.line}")
         return said
+
+
+_TYPES: Mapping[str, Any] = {
+    "summary": str,
+    "health": MeshHealth,
+    "profile": str,
+    "bytes": int,
+    "validator": str,
+    "validator_errors": int,
+    "validator_warnings": int,
+    "files": list[_StoredFile],
+    "broken_limits": list[str],
+    "measures": AssetMeasures,
+    "verdict": Verdict,
+    "evidence": EvidenceShares,
+}
+"""Of what ``asset.json`` holds; the surface's report has a reader of its own."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +239,19 @@ class AssetStage:
         (folder / "asset.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> AssetReport:
-        """The report."""
-        return AssetReport.read(folder / "asset.json")
+        """The report.
+
+        Raises:
+            InputError: it speaks of files that are not there, or that this stage does not write.
+        """
+        report = AssetReport.read(folder / "asset.json")
+        mine = {f"{self.item}.{ending}" for ending in FORMATS} | set(obj_side_files(self.item))
+        needed = [*report.published, "turntable.webp", "evidence.webp"]
+        odd = next((name for name in report.published if name not in mine), None)
+        odd = odd or next((name for name in needed if not (folder / name).is_file()), None)
+        if odd is not None or report.files[0]["file"] != f"{self.item}.glb":
+            raise InputError(f"speaks of {shown(odd)}, which is no file of this asset", where=folder / "asset.json")
+        return report
 
 
 def turntable_frames(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from pipeline.jobs.settings import CaptureSettings, MaskSource, settings_as_dict
-from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
+from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder, read_coarse_volume
 from recon.checks.capture import CaptureReport, Issue, check_capture
 from recon.checks.depths import with_fitting_depths
 from recon.checks.orientation import turned
+from recon.views.claim import normalised_doubt
 from recon.views.normalise import NormalisedCapture, normalise_capture, normalise_scene
 from scene.captures import threshold_beside_ignored, threshold_masks, world_from_original
 from scene.captures.mask_meaning import ignoring, outlining
@@ -45,8 +47,18 @@ class CaptureStage:
     @property
     def key(self) -> list[Any]:
         """The files, and the settings where they have an effect."""
-        settings = {} if self.views.metadata.get("normalised") else settings_as_dict(self.settings)
+        settings = {} if self.taken_as_it_is else settings_as_dict(self.settings)
         return [self.version, self.digest, settings]
+
+    @cached_property
+    def doubt(self) -> str | None:
+        """What speaks against the capture's saying that it is normalised, if it says so."""
+        return normalised_doubt(self.views) if self.views.metadata.get("normalised") else None
+
+    @property
+    def taken_as_it_is(self) -> bool:
+        """Whether the capture is normalised."""
+        return bool(self.views.metadata.get("normalised")) and self.doubt is None
 
     def run(self, folder: Path) -> None:
         """Write the capture folder.
@@ -54,17 +66,20 @@ class CaptureStage:
         Raises:
             InputError: the check found the capture to be of no use, or its object is not found.
         """
-        if self.views.metadata.get("normalised"):
+        if self.taken_as_it_is:
             if self.settings != CaptureSettings() and self.on_issue is not None:
                 self.on_issue(
                     "This capture is normalised already: it is taken as it is, without masks, bounds or checks."
                 )
             self.views.save(folder)
             if (self.folder / COARSE_FILE).is_file():
+                read_coarse_volume(self.folder / COARSE_FILE)
                 (folder / COARSE_FILE).write_bytes((self.folder / COARSE_FILE).read_bytes())
             return
         masked = with_masks(self.views, self.settings.masks)
         views, warnings = with_fitting_depths(masked)
+        if self.doubt is not None:
+            warnings.insert(0, f"The capture says that it is normalised, but {self.doubt}: it is read like any other.")
         known = self.views.metadata.get("notes", [])
         for text in [*(note for note in masked.metadata.get("notes", []) if note not in known), *warnings]:
             self._say(text)
@@ -84,7 +99,7 @@ class CaptureStage:
 
     def load(self, folder: Path) -> CaptureFolder:
         """The capture folder."""
-        return CaptureFolder(folder)
+        return CaptureFolder(folder).looked_at()
 
     def _say(self, text: str) -> None:
         if self.on_issue is not None:

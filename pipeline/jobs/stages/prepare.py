@@ -9,12 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.diffusion.preparation.cutout import finder_files
 from pipeline.diffusion.preparation.prepare import PreparedPhoto, prepare_photo
 from pipeline.diffusion.settings import PrepareSettings
 from pipeline.jobs.runner import digest_of_file
 from pipeline.jobs.settings import settings_as_dict
+from scene.documents import read_object
+from scene.errors import InputError
+from scene.files import require_regular
 from scene.framing import Framing
 
 
@@ -64,15 +68,37 @@ class PrepareStage:
 
     def load(self, folder: Path) -> PreparedPhoto:
         """The cut-out as it was written."""
-        content = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+        content = read_object(folder / "prepare.json", finite=True)
+        TypeAdapter(_Stored).validate_python(content)
+        cutout, framed, _ = (_stored(folder / f"{name}.png") for name in ("cutout", "framed", "mask"))
+        if cutout.shape[-1] != 4 or framed.shape != (content["side"], content["side"], 4):
+            raise InputError("its pictures are of other sizes", where=folder)
         return PreparedPhoto(
-            np.array(Image.open(folder / "cutout.png")),
-            np.array(Image.open(folder / "framed.png")),
+            cutout,
+            framed,
             Framing(content["scale"], tuple(content["offset"]), content["side"]),
             tuple(content["warnings"]),
             content["confidence"],
             content["came_cut_out"],
         )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What ``prepare.json`` holds."""
+
+    warnings: list[str]
+    confidence: float
+    came_cut_out: bool
+    scale: float
+    offset: tuple[float, float]
+    side: int
+
+
+def _stored(path: Path) -> np.ndarray:
+    require_regular(path)
+    with Image.open(path, formats=["PNG"]) as image:
+        return np.array(image)
 
 
 def _finder_key(settings: PrepareSettings) -> list[str | None]:

@@ -61,7 +61,7 @@ class ViewsStage:
 
     def load(self, folder: Path) -> CaptureFolder:
         """The capture."""
-        return CaptureFolder(folder)
+        return CaptureFolder(folder).looked_at()
 
 
 def draw_views(

@@ -20,6 +20,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.jobs.item_lock import owner
 from pipeline.jobs.runner import Runner, digest_of, digest_of_file, digest_of_folder
 from pipeline.jobs.settings import Image2MeshSettings, settings_as_dict
 from scene.errors import InputError, OutputError
@@ -161,14 +162,14 @@ def test_a_file_elsewhere_that_cannot_be_read_is_not_the_output_folders_fault(tm
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("name", [".one.part/deep/a.txt", ".one.part", "one/a.txt", ".one.old", ""])
+@pytest.mark.parametrize("name", [".one.ME.part/deep/a.txt", ".one.ME.part", "one/a.txt", ".one.ME.old", ""])
 def test_a_file_of_the_stage_that_cannot_be_written_is(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
     def fail(folder: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out" / name))
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out" / name.replace("ME", owner())))
 
     with pytest.raises(OutputError, match=r"one: cannot be written \(Permission denied\)"):
         Runner(Path("out")).run(Made("one", [1], fail))
@@ -199,6 +200,94 @@ def test_a_folder_that_no_stage_wrote_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "views" / "mine.txt").read_text() == "precious"
     (tmp_path / "empty").mkdir()
     assert Runner(tmp_path).run(Made("empty", [1], write("x"))).folder == tmp_path / "empty"
+
+
+# --- tampered with ----------------------------------------------------------------------------------------------------
+
+
+def stamped(folder: Path, files: dict[str, str]) -> None:
+    """The stamp with other files."""
+    stamp = json.loads((folder / "stage.json").read_text())
+    (folder / "stage.json").write_text(json.dumps({**stamp, "files": files}))
+
+
+def replaced_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def replaced_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replaced_by_a_link(path: Path) -> None:
+    target = path.parent.parent / "elsewhere.txt"
+    path.rename(target)
+    path.symlink_to(target)
+
+
+DIGEST = hashlib.sha256(b"old").hexdigest()
+TAMPERED: dict[str, Callable[[Path], None]] = {
+    "no files in the stamp": lambda folder: stamped(folder, {}),
+    "a list of files": lambda folder: stamped(folder, ["a.txt"]),  # type: ignore[arg-type]
+    "a file that leads outside": lambda folder: stamped(folder, {"../one/a.txt": DIGEST}),
+    "a file of the root": lambda folder: stamped(folder, {str(folder / "a.txt"): DIGEST}),
+    "a deep stamp": lambda folder: (folder / "stage.json").write_text("[" * 100_000) and None,
+    "a folder for a file": lambda folder: replaced_by_a_folder(folder / "a.txt"),
+    "a folder for the stamp": lambda folder: replaced_by_a_folder(folder / "stage.json"),
+    "a pipe for a file": lambda folder: replaced_by_a_pipe(folder / "a.txt"),
+    "a pipe for the stamp": lambda folder: replaced_by_a_pipe(folder / "stage.json"),
+    "a link to elsewhere": lambda folder: replaced_by_a_link(folder / "a.txt"),
+    "exchanged files": lambda folder: (folder / "a.txt").write_text("oldold") and None,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+@pytest.mark.parametrize("damage", TAMPERED.values(), ids=TAMPERED)
+def test_a_folder_that_was_tampered_with_is_made_again_or_refused(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    Runner(tmp_path).run(Made("one", [1], write("old")))
+    damage(tmp_path / "one")
+    try:
+        run = Runner(tmp_path).run(Made("one", [1], write("old")))
+    except OutputError as error:
+        assert "holds files of another origin" in str(error)  # noqa: PT017 - only a stamp that is gone ends so
+        assert not (tmp_path / "one" / "stage.json").is_file()
+    else:
+        assert not run.cached
+        assert (tmp_path / "one" / "a.txt").read_text() == "old"
+        assert not (tmp_path / "one" / "a.txt").is_symlink()
+
+
+def test_a_result_that_cannot_be_read_is_made_again(tmp_path: Path) -> None:
+    class Read(Made):
+        def load(self, folder: Path) -> str:
+            if (folder / "a.txt").read_text() == "old":
+                raise AttributeError("what a file of an odd kind ends in")
+            return "new"
+
+    Runner(tmp_path).run(Made("one", [1], write("old")))
+    assert Runner(tmp_path).run(Read("one", [1], write("new"))).result == "new"
+    kept = Runner(tmp_path).run(Read("one", [1], must_not_run))
+    assert (kept.cached, kept.result) == (True, "new")
+
+
+def test_half_written_folders_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    host, me = owner().rpartition("-")[0], os.getpid()
+    dead = [f".one.{host}-{ended.pid}.part", f".one.{host}-{ended.pid}.old", ".one.part", f".one.{owner()}.part"]
+    living = [f".one.{host}-{os.getppid()}.part", ".one.elsewhere-7.part", f".two.{host}-{ended.pid}.part"]
+    for name in dead + living:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text("x")
+    (tmp_path / ".one.forgotten-7.part").mkdir()
+    os.utime(tmp_path / ".one.forgotten-7.part", (1, 1))
+    Runner(tmp_path).run(Made("one", [1], write("old")))
+    assert me > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"one", *living}
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diffusion.settings import PrepareSettings, SamplingSettings, ZeroToHeroSettings
+from pipeline.diffusion.settings import FILTER_RANGES, PrepareSettings, SamplingSettings, ZeroToHeroSettings
 from pipeline.jobs.presets import settings_from_yaml
 from pipeline.jobs.settings import (
     Image2MeshSettings,
@@ -25,7 +25,7 @@ from pipeline.jobs.settings import (
     ViewsSettings,
     settings_as_dict,
 )
-from recon.settings import FitSettings, GlbSettings
+from recon.settings import FIT_RANGES, FitSettings, GlbSettings
 from scene.errors import SettingsError
 from scene.resources import shipped
 
@@ -163,7 +163,7 @@ def test_sections_are_read_as_strictly(read: Read, text: str, message: str) -> N
         ("fit: {sdf_lr: -.inf}", r"fit\.sdf_lr has a wrong value -inf"),
         ("fit: {sdf_lr: null}", r"fit\.sdf_lr has a wrong value None"),
         ("fit: {sdf_lr: 2026-01-01}", r"fit\.sdf_lr has a wrong value"),
-        ("fit: {levels: &a [*a]}", r"fit\.levels has a wrong value"),
+        ("fit: {levels: &a [*a]}", "within itself"),
         ("views: {sampling: {joint: 1}}", r"views\.sampling\.joint has a wrong value 1"),
         ("views: {sampling: {joint: 'yes'}}", r"views\.sampling\.joint has a wrong value 'yes'"),
         ("views: {weights: 3}", r"views\.weights has a wrong value 3"),
@@ -202,10 +202,10 @@ def test_sections_are_read_as_strictly(read: Read, text: str, message: str) -> N
         ("fit:", "fit must hold keys and values, not NoneType"),
         ("views: {rings: {elevations_deg: [10, 40, -91]}}", r"rings cannot stand at \(10\.0, 40\.0, -91\.0\) degrees"),
         ("views: {rings: [1]}", r"views\.rings must hold keys and values, not list"),
-        ("fit: [", "is not readable YAML"),
-        ("fit: !!python/object:os.system {}", "is not readable YAML"),
-        ("? [a]\n: 1", "is not readable YAML"),
-        ("a: 1\n\x00", "is not readable YAML"),
+        ("fit: [", "cannot be read"),
+        ("fit: !!python/object:os.system {}", "cannot be read"),
+        ("? [a]\n: 1", "cannot be read"),
+        ("a: 1\n\x00", "cannot be read"),
     ],
 )
 def test_wrong_presets_name_the_file_and_the_key(read: Read, text: str, message: str) -> None:
@@ -218,10 +218,10 @@ def test_wrong_presets_name_the_file_and_the_key(read: Read, text: str, message:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml: there is no such preset"):
         settings_from_yaml(tmp_path / "none.yaml", Image2MeshSettings())
-    with pytest.raises(SettingsError, match="is not readable YAML"):
+    with pytest.raises(SettingsError, match="cannot be read"):
         settings_from_yaml(tmp_path, Image2MeshSettings())
     (tmp_path / "latin.yaml").write_bytes(b"device: \xfcber")
-    with pytest.raises(SettingsError, match=r"latin\.yaml: is not readable YAML"):
+    with pytest.raises(SettingsError, match=r"latin\.yaml: cannot be read"):
         settings_from_yaml(tmp_path / "latin.yaml", Image2MeshSettings())
 
 
@@ -305,6 +305,54 @@ def test_unknown_profiles_and_formats_are_refused(read: Read) -> None:
 # --- there and back ---------------------------------------------------------------------------------------------------
 
 
+RANGES: dict[type, Any] = {
+    FitSettings: FIT_RANGES,
+    ZeroToHeroSettings: {**FILTER_RANGES, "msa_levels": (0, 16)},
+    GlbSettings: {"longest_side": (1e-3, 1e6), "front_azimuth_deg": (-3600, 3600), "jpeg_quality": (1, 100)},
+    MeshSettings: {"max_faces": (4, 5_000_000), "smoothing": (0, 1000)},
+    PrepareSettings: {"side": (16, 4096)},
+    SamplingSettings: {"steps": (1, 1000), "guidance": (0, 1000), "seed": (-(2**63), 2**63 - 1)},
+    ViewsSettings: dict.fromkeys(("photo_weight", "front_weight", "back_weight"), (0, 1e6)),
+}
+"""What numbers may be."""
+
+
+def within(hint: Any, least: float, most: float) -> st.SearchStrategy[Any]:
+    """Values of a setting's type within a range."""
+    if hint is int:
+        return st.integers(math.ceil(least), math.floor(most))
+    if hint is float:
+        return st.floats(least, most)
+    if hint is type(None):
+        return st.none()
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        one = within(parts[0], least, most)
+        return st.lists(one).map(tuple) if parts[1] is ... else st.tuples(*[one] * len(parts))
+    return st.one_of(*[within(part, least, most) for part in parts])
+
+
+def beyond() -> list[tuple[type, str, Any]]:
+    """Values just beyond each end, and those that are no numbers."""
+    found: list[tuple[type, str, Any]] = []
+    for kind, ranges in RANGES.items():
+        for name, (least, most) in ranges.items():
+            usual = () if name == "amf_sides" else getattr(kind(), name)
+            values: list[Any] = [math.nextafter(least, -math.inf), most * 1.01, math.nan, math.inf, -math.inf]
+            if "int" in str(typing.get_type_hints(kind)[name]):
+                values = [math.ceil(least) - 1, math.floor(most) + 1, 10**400]
+            found += [(kind, name, (v,) * max(len(usual), 1) if isinstance(usual, tuple) else v) for v in values]
+    return found
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), beyond(), ids=lambda v: str(v)[:30])
+def test_numbers_beyond_their_ends_are_refused_from_python_and_the_command_line(
+    kind: type, name: str, value: Any
+) -> None:
+    with pytest.raises(SettingsError):
+        kind(**{name: value})
+
+
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Values of a setting's type."""
     plain: dict[Any, st.SearchStrategy[Any]] = {
@@ -330,42 +378,35 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     """Any values of the right types for settings, not yet made into them."""
     values = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
+    ranges = RANGES.get(kind, {})
+    for name, (least, most) in ranges.items():
+        hint = typing.get_type_hints(kind)[name]
+        values[name] = within(hint, least, most)
     if kind is ViewsSettings:
         values["symmetry"] = st.sampled_from(["auto", "none"]) | st.floats(0, 179)
+        values["elevation_deg"] = st.none() | st.floats(-90, 90)
     if kind is FitSettings:
-        values["levels"] = values["iterations"] = st.tuples(st.integers(8), st.integers(8))
-        values |= {"rays": st.integers(16), "loss_trim_fraction": st.floats(0, 1, exclude_min=True)}
-        values |= dict.fromkeys(("depth_weight", "normal_weight"), st.floats(0, allow_infinity=False))
-        share = st.floats(0, allow_infinity=False)
-        values["photo_view_weights"] = st.tuples(st.floats(0, exclude_min=True, allow_infinity=False), share)
-    if kind is GlbSettings:
-        values["longest_side"] = st.floats(0, exclude_min=True, allow_infinity=False)
-        values["jpeg_quality"] = st.integers(1, 100)
+        values["levels"] = st.tuples(st.integers(8, 512), st.integers(8, 512))
+        values["iterations"] = st.tuples(st.integers(0, 1000), st.integers(0, 1000))
+        values["loss_trim_fraction"] = st.floats(0, 1, exclude_min=True)
+        values["photo_view_weights"] = st.tuples(st.floats(0, 1e6, exclude_min=True), st.floats(0, 1e6))
     if kind is MeshSettings:
-        values |= {"max_faces": st.none() | st.integers(4), "smoothing": st.integers(0)}
         values["texture"] = st.none() | st.integers(4, 13).map(lambda power: 2**power)
-        values["turntable"] = st.tuples(st.integers(32), st.integers(2))
+        values["turntable"] = st.tuples(st.integers(32, 2048), st.integers(2, 2048))
     if kind is PrepareSettings:
-        values |= {"fill": st.floats(0, 1, exclude_min=True), "side": st.integers(16)}
+        values["fill"] = st.floats(0, 1, exclude_min=True)
     if kind is SamplingSettings:
-        values |= {"steps": st.integers(1), "guidance": st.floats(0, allow_infinity=False), "eta": st.floats(0, 1)}
+        values["eta"] = st.floats(0, 1)
         values["strength"] = st.none() | st.floats(0, 1, exclude_min=True)
     if kind is ZeroToHeroSettings:
-        span, share = st.tuples(st.integers(0), st.integers(0)).map(sorted).map(tuple), st.floats(0, 1)
+        span = st.tuples(*[st.integers(0, 100_000)] * 2).map(sorted).map(tuple)
         values |= dict.fromkeys(("resample", "in_step", "cross_step", "msa_range"), span)
-        values |= dict.fromkeys(("alpha_current", "alpha_history", "alpha_pool"), share)
-        values["bounds"] = st.sets(st.integers(0), min_size=4, max_size=4).map(sorted).map(tuple)
-        values["counts"] = st.tuples(*[st.integers(1)] * 3)
+        values["bounds"] = st.sets(st.integers(0, 100_000), min_size=4, max_size=4).map(sorted).map(tuple)
+        values["counts"] = st.tuples(*[st.integers(1, 1000)] * 3)
         values["timesteps"] = st.none() | st.sets(st.integers(), min_size=1).map(lambda t: tuple(sorted(t)[::-1]))
-        values |= {"passes": st.integers(1), "msa_levels": st.integers(0)}
-        values["heads_at_once"] = st.none() | st.integers(1)
-    if kind is ViewsSettings:
-        values["elevation_deg"] = st.none() | st.floats(-90, 90)
-        weights = st.floats(0, allow_infinity=False)
-        values |= dict.fromkeys(("photo_weight", "front_weight", "back_weight"), weights)
     if kind is RingSettings:
-        angles, turns = st.floats(-90, 90), st.floats(allow_nan=False, allow_infinity=False)
-        values = {"views": st.tuples(*[st.integers(1)] * 2)}
+        angles, turns = st.floats(-90, 90), st.floats(-3600, 3600)
+        values = {"views": st.tuples(*[st.integers(1, 128)] * 2)}
         values |= {"elevations_deg": st.tuples(angles, angles), "offsets_deg": st.tuples(turns, turns)}
     return st.fixed_dictionaries(values)
 

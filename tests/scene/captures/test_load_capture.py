@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -289,4 +290,15 @@ def test_sides_of_different_heights_are_noted(sides: Path) -> None:
 def test_one_side_is_no_capture(tmp_path: Path, draw: Draw) -> None:
     draw(tmp_path, ["front.png"], mode="RGBA")
     with pytest.raises(InputError, match="photos without poses"):
+        load_capture(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+@pytest.mark.timeout(20)
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    draw(tmp_path, NAMES)
+    write_matrices(tmp_path, scene_cameras)
+    (tmp_path / "003_P.txt").unlink()
+    os.mkfifo(tmp_path / "003_P.txt")
+    with pytest.raises(InputError, match=r"003_P\.txt: is a pipe"):
         load_capture(tmp_path)

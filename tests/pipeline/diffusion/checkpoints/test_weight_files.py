@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -231,3 +234,40 @@ def test_matrices_of_zeros_are_refused_and_biases_of_zeros_are_not() -> None:
     nearly[0, 1] = 1e-7
     layer = fill(meta_linear(), {"weight": nearly, "bias": torch.zeros(2)}, Path("here"), torch.float32)
     assert not layer.bias.any()
+
+
+HEADERS: dict[str, Any] = {
+    "a text for a shape": {"shape": "ab"},
+    "no shape": {"shape": None},
+    "a number for a shape": {"shape": 5},
+    "texts in it": {"shape": ["x"]},
+    "halves": {"shape": [1.5]},
+    "a shape in a shape": {"shape": [[1]]},
+    "beyond 64 bits": {"shape": [10**400]},
+    "a product beyond 64 bits": {"shape": [2**40, 2**40]},
+    "many sides": {"shape": [1] * 1000},
+    "no start": {"data_offsets": [None, 4]},
+    "a text for a start": {"data_offsets": ["0", 8]},
+    "backwards": {"data_offsets": [8, 4]},
+    "negative": {"data_offsets": [-4, 4]},
+    "one place": {"data_offsets": [4]},
+    "fewer bytes than numbers": {"shape": [3]},
+    "no type": {"dtype": None},
+}
+
+
+@pytest.mark.parametrize("change", HEADERS.values(), ids=HEADERS)
+def test_headers_that_describe_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **change}
+    head = json.dumps({"a": entry}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    for read in (entries, read_weights, check_whole):
+        with pytest.raises(CheckpointError, match="is no safetensors file"):
+            read(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("head", [b"[" * 100_000, b"[]", b"7", b'{"a": 7}', b'{"a": {}}', b"\xff" * 8])
+def test_headers_that_are_none(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    with pytest.raises(CheckpointError, match="is no safetensors file"):
+        entries(tmp_path / "a.safetensors")

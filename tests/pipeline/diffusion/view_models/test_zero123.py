@@ -178,7 +178,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit_json(f / INDEX, viewloom={"conditioning": {"depth": True}}),
         "cannot be read.*depth",
     ),
-    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "cannot be read.*scheduler_config"),
+    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), r"scheduler_config\.json: cannot be read"),
     "no U-Net": (lambda f: shutil.rmtree(f / "unet"), "unet: a part of the checkpoint is missing"),
     "no VAE": (lambda f: shutil.rmtree(f / "vae"), "vae: a part of the checkpoint is missing"),
     "no photo encoder": (lambda f: shutil.rmtree(f / "image_encoder"), "image_encoder: a part of the checkpoint"),
@@ -186,7 +186,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no coarse volume": (lambda f: shutil.rmtree(f / "coarse"), "renders of a coarse volume.*no coarse volume"),
     "no weights": (lambda f: (f / "coarse" / WEIGHTS).unlink(), "coarse: cannot be loaded"),
     "half a file": (lambda f: cut(f / "unet" / WEIGHTS), "unet: cannot be loaded"),
-    "config no JSON": (lambda f: (f / "vae" / "config.json").write_text("{"), "vae: cannot be loaded"),
+    "config no JSON": (lambda f: (f / "vae" / "config.json").write_text("{"), r"config\.json: cannot be read"),
     "a key too few": (
         lambda f: edit_weights(f / "cc_projection", lambda w: w.pop("projection.bias")),
         r"cc_projection: lacks 1 weights, among them \['projection.bias'\]",
