@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from scene.errors import InputError
+from scene.files import NAME_BYTES
 
 PICTURE_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 _LEFT_OUT = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 """Endings that NeRF-synthetic files leave out."""
+_LONGEST_PATH = 4096
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 
 
@@ -41,7 +43,7 @@ class NamedFiles:
         pictures: bool = True,
     ) -> None:
         self.folder, self.tops, self.what, self.pictures = folder, [folder / top for top in tops], what, pictures
-        given = {_parts(name) for name in names if isinstance(name, str)}
+        given = {_parts(name) for name in names if isinstance(name, str) and not _too_long(name)}
         ends = (parts[-1 - n :] for parts in given for n in range(len(parts)))
         self._meant = Counter(tuple(part.lower() for part in end) for end in ends)
         self._found: dict[str, Path] = {}
@@ -77,6 +79,8 @@ class NamedFiles:
         """
         if not isinstance(name, str) or not PurePosixPath(name.replace("\\", "/")).name or "\0" in name:
             raise InputError(f"{key} is missing or names no file", where=where)
+        if _too_long(name):
+            raise InputError(f"{key} is a name of {len(name)} letters, which no file has", where=where)
         if name not in self._found:
             self._found[name] = self._sought(name, where)
         return self._found[name]
@@ -156,6 +160,13 @@ def picture_of(path: Path) -> Path:
 def _parts(name: str) -> tuple[str, ...]:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return tuple(part for part in parts if part not in ("/", "..") and not part.endswith(":"))
+
+
+def _too_long(name: str) -> bool:
+    """Whether no system has such a path; to ask for it would be an error of the system."""
+    if len(name) > _LONGEST_PATH:
+        return True
+    return any(len(part.encode("utf-8", "surrogatepass")) > NAME_BYTES for part in re.split(r"[/\\]", name))
 
 
 def _folders(top: Path) -> list[Path]:

@@ -107,7 +107,7 @@ def _nodes(content: dict[str, Any]) -> tuple[dict[str, Any], tuple[AssetCamera, 
     for number, (node, camera) in enumerate(zip(nodes[1:], cameras, strict=True)):
         if set(node) != {"camera", "name", "matrix"} or node["camera"] != number or "perspective" not in camera:
             raise _OtherKindError("has a node that is neither the mesh nor a photo's camera")
-        pose = _matrix(np.array(node["matrix"], np.float64).reshape(4, 4).T)
+        pose = _matrix(np.array(node["matrix"], np.float64).reshape(4, 4).T.tolist())
         lens = camera["perspective"]
         assert pose is not None
         found.append(AssetCamera(str(node["name"]), pose, float(lens["yfov"]), float(lens["aspectRatio"])))

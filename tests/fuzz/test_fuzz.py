@@ -25,7 +25,8 @@ def test_spoiled_inputs_are_read_or_refused_in_a_sentence(
     subject.read(tmp_path)
     outcomes = [tried(subject, tmp_path, seed) for seed in range(COUNTS.get(subject.name, USUAL))]
     assert [outcome for outcome in outcomes if not outcome.good] == []
-    assert any(outcome.kind == "refused" for outcome in outcomes) or subject.name == "stages"
+    # Stages are made again, and of cameras in files of their own a spoiled one is left out.
+    assert any(outcome.kind == "refused" for outcome in outcomes) or subject.name in ("stages", "projections")
 
 
 def test_a_reader_that_stumbles_is_found(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_what_was_parsed_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_pa
     calls = []
 
     def remember(name: str) -> Callable[..., list[ItemResult]]:
-        return lambda photos, out, settings, *, mask, reporter, done: (
+        return lambda photos, out, settings, *, mask, reporter, done, busy, overwrite: (
             calls.append((name, photos, out, settings.device, mask)) or [ItemResult("a", tmp_path)]
         )
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -106,7 +107,7 @@ def _with_axes(argv: Sequence[str]) -> list[str]:
 
 def _refuse_empty_output(argv: Sequence[str]) -> None:
     """An output without a name, such as a variable that is not set, is not the folder that one is in."""
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
+    for word, following in zip_longest(argv, argv[1:]):
         if word == "--out=" or (word in ("-o", "--out") and following is not None and not following.strip()):
             raise InputError("the output has no name", fix="Name a folder with -o; . is the one that you are in.")
 

@@ -84,7 +84,7 @@ def test_cameras_of_gaussian_splatting(
         ('{"v2 unknown 192 brown": {"projection_type": "brown"}}', "cameras.json is of a kind that is not known here"),
         ("gaussians", r"was read, and cameras.json \(gaussians\) was not"),
         ('{"K": 1}', r"cameras.json could not be used \(is not a camera file with K and poses"),
-        ("[1, 2", r"cameras.json could not be used \(is not a camera file"),
+        ("[1, 2", r"cameras.json could not be used \(cannot be read as JSON"),
     ],
 )
 def test_a_cameras_json_of_another_program_is_told_and_not_believed(

@@ -124,6 +124,7 @@ CAMERA_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "not finite": ({"world_mat_2": np.full((4, 4), np.inf)}, "world_mat_2 is not a finite"),
     "singular": ({"world_mat_2": np.zeros((4, 4))}, "world_mat_2: the projection matrix is singular"),
     "of another shape": ({"world_mat_2": np.eye(3)}, "world_mat_2 is not a finite 4x4"),
+    "an object": ({"world_mat_1": np.array([None])}, "cannot be read as cameras"),
 }
 
 
@@ -141,7 +142,6 @@ def test_a_faulty_camera_is_left_out_and_named(
 NEUS_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "no scale": ({"scale_mat_0": None}, "scale_mat_0 is missing"),
     "skewed scale": ({"scale_mat_0": np.diag([1.0, 2, 1, 1])}, "scale_mat_0 is not a scale"),
-    "an object": ({"world_mat_1": np.array([None])}, "cannot be read as cameras"),
 }
 
 
