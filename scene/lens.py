@@ -150,10 +150,19 @@ class Undistortion:
     _kept: dict[str, tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]] = field(
         default_factory=dict, repr=False
     )
+    _smaller: dict[tuple[int, int], Undistortion] = field(default_factory=dict, repr=False)
 
     def picture(self, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """An undistorted picture, with bilinear interpolation."""
         return self._remapped(image, cv2.INTER_LINEAR)
+
+    def reduced(self, width: int, height: int) -> Undistortion:
+        """The same for pictures that were reduced to a size; it is made once for each size."""
+        found = self._smaller.get((width, height))
+        if found is None:
+            raw, pinhole = self.raw.resized(width, height), self.pinhole.resized(width, height)
+            found = self._smaller[width, height] = Undistortion(self.lens, raw, pinhole, self.keeps_maps)
+        return found
 
     def values(self, image: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """An undistorted map of what must not be mixed, such as depth: the nearest value."""

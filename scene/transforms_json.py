@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from scene.camera import c2w_from_opencv
 from scene.documents import read_object
 from scene.errors import InputError
-from scene.files import write_text, written_aside
+from scene.files import reading, write_text, written_aside
 from scene.frames import DEPTH_UNIT, Contents, Frame, Sieve, assemble, pose, with_files
 from scene.maps import picture_head, save_array
 from scene.metadata import affine, checked_metadata
@@ -25,6 +28,11 @@ from scene.transforms_values import intrinsics_in, lens_in, number, positive, re
 from scene.view import Origin, View
 
 _HEAVIEST = 1e6
+_COPIED = (".jpg", ".jpeg", ".png", ".webp")
+"""Endings of pictures that every reader of captures knows."""
+_LOSSY = (".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif")
+_LARGE = 4_000_000
+"""Pixels from which photos are not written as PNG."""
 _MAPS = (("depth_file_path", "depth maps"), ("viewloom_normal_path", "normal maps"))
 
 
@@ -80,12 +88,12 @@ def write_transforms(folder: Path, contents: Contents) -> None:
     """
     views = contents.views
     depths, normals = _all_or_none(views, "depth", "depth_source"), _all_or_none(views, "normals", "normal_source")
-    frames = []
-    for view in views:
-        rgba = view.rgba()
+
+    def frame_of(view: View) -> dict[str, Any]:
         camera = view.camera
+        rgba = None
         frame: dict[str, Any] = {
-            "file_path": f"images/{view.name}.png",
+            "file_path": _copied(folder, view, contents.has_masks),
             "fl_x": camera.fx,
             "fl_y": camera.fy,
             "cx": camera.cx,
@@ -97,9 +105,11 @@ def write_transforms(folder: Path, contents: Contents) -> None:
         }
         if view.origin != "photo":
             frame["viewloom_origin"] = view.origin
-        with written_aside(folder / frame["file_path"]) as path:
-            Image.fromarray(rgba if contents.has_masks else rgba[..., :3]).save(path)
-        if contents.has_masks:
+        if contents.has_masks or frame["file_path"] is None:
+            rgba = view.rgba()
+        if rgba is not None and frame["file_path"] is None:
+            frame["file_path"] = _written(folder, view, rgba if contents.has_masks else rgba[..., :3])
+        if rgba is not None and contents.has_masks:
             frame["mask_path"] = f"masks/{view.name}.png"
             with written_aside(folder / frame["mask_path"]) as path:
                 Image.fromarray(rgba[..., 3]).save(path)
@@ -111,12 +121,39 @@ def write_transforms(folder: Path, contents: Contents) -> None:
         if vectors is not None:
             frame["viewloom_normal_path"] = f"normals/{view.name}.npy"
             save_array(folder / frame["viewloom_normal_path"], vectors)
-        frames.append(frame)
+        return frame
+
+    # Codecs leave the interpreter's lock alone. Few at a time: a large picture takes 50 MB.
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        frames = list(pool.map(frame_of, views))
     content: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames, "viewloom": contents.metadata}
     if contents.points is not None:
         content["ply_file_path"] = "points.ply"
         write_points(folder / "points.ply", contents.points)
     write_text(folder / "transforms.json", json.dumps(content, indent=1) + "\n")
+
+
+def _copied(folder: Path, view: View, has_masks: bool) -> str | None:
+    """The name of the picture's own file, copied as it is; None if it is not the picture, or would pass for a mask."""
+    file = view.plain_file
+    if file is None or file.suffix.lower() not in _COPIED or (not has_masks and picture_head(file).has_alpha):
+        return None
+    name = f"images/{view.name}{file.suffix.lower()}"
+    with reading(file), written_aside(folder / name) as path:
+        shutil.copyfile(file, path)
+    return name
+
+
+def _written(folder: Path, view: View, pixels: UInt8[np.ndarray, "h w c"]) -> str:
+    """The name of a file that the picture was written to: large photos as JPEG, since PNG takes seconds for each."""
+    lossy = view.image_path is not None and view.image_path.suffix.lower() in _LOSSY and pixels.size > 3 * _LARGE
+    name = f"images/{view.name}{'.jpg' if lossy else '.png'}"
+    with written_aside(folder / name) as path:
+        if lossy:
+            Image.fromarray(pixels[..., :3]).save(path, quality=95, subsampling=0)
+        else:
+            Image.fromarray(pixels).save(path)
+    return name
 
 
 def _points(file: Path, name: object, notes: list[str]) -> Float[np.ndarray, "n 3"] | None:

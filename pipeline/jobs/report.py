@@ -73,7 +73,7 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
     if "prepare" in stages:
         sections.append(_Section("Photo and cut-out", _cutout(stages["prepare"])))
     views = ViewSet.load(stages["views"])
-    shown = [_Picture(_encode(Image.fromarray(v.rgba()), side=128), v.name) for v in list(views)[:_MOST_VIEWS]]
+    shown = [_Picture(_encode(Image.fromarray(v.reduced(256)), side=128), v.name) for v in list(views)[:_MOST_VIEWS]]
     sections.append(_Section(f"{len(views)} views", shown))
     others = [made["file"] for made in manifest.get("asset", {}).get("files", [])[1:]]
     page = (

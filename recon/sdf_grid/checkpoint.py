@@ -21,6 +21,8 @@ from scene.errors import InputError
 from scene.files import written_aside
 from scene.voxel_grid import VoxelGrid
 
+_MEMBERS = "arrays"
+"""Key of the arrays' names among the numbers."""
 _VERSION = 2
 """Of the states; raised when a fit goes on differently from the same state."""
 
@@ -43,8 +45,9 @@ def fit_digest(
 
 def write_state(path: Path, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write numbers and arrays aside and rename; ``plain["digest"]`` names the fit."""
+    text = json.dumps({**plain, _MEMBERS: sorted(arrays)})
     with written_aside(path) as partial, partial.open("wb") as file:
-        np.savez(file, text=np.array(json.dumps(plain)), **arrays)  # type: ignore[arg-type]
+        np.savez(file, text=np.array(text), **arrays)  # type: ignore[arg-type]
 
 
 def read_state(path: Path, digest: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -54,7 +57,11 @@ def read_state(path: Path, digest: str) -> tuple[dict[str, Any], dict[str, np.nd
             plain = parse_json(data.text("text"), path)
             if plain["digest"] != digest:
                 return None
-            return plain, {name: data.array(name) for name in data.names if name != "text"}
+            members = plain.pop(_MEMBERS)
+            # A name that is damaged would be a member that is missing.
+            if set(members) != data.names - {"text"}:
+                return None
+            return plain, {name: data.array(name) for name in members}
     except (InputError, KeyError, TypeError):
         return None
 

@@ -48,12 +48,11 @@ class RaySet:
             raise InputError("a surface fit needs masks", fix="Give RGBA pictures, or mask files beside them.")
         cameras, colours, alphas = [], [], []
         for view in views:
-            rgba = view.rgba()
+            rgba = view.rgba() if masked or views.has_ignored else view.reduced(2 * max_side)
             camera = view.camera
             size = working_size(camera, max_side)
-            if size != (camera.width, camera.height):
-                camera = camera.resized(*size)
-                rgba = _reduced(rgba, *size)
+            camera = camera if size == (camera.width, camera.height) else camera.resized(*size)
+            rgba = rgba if size == rgba.shape[1::-1] else _reduced(rgba, *size)
             values = torch.from_numpy(rgba.astype(np.float32) / 255)
             if not masked:
                 values[..., 3] = (values[..., 3] > _WHOLE).float() if views.has_ignored else 1.0

@@ -62,6 +62,7 @@ class ViewLoss:
         shift: how far noise levels are drawn towards high noise, in -logSNR. Latents of 16 pixels a side keep their
             large shapes visible at noise that hides those of 32.
         camera_jitter: deviation of the claimed source camera, in typical deviations of the predicted one.
+        by_sensitivity: weigh latent channels by what an error in them does to pictures (:func:`channel_weights`).
     """
 
     views: int = 4
@@ -70,6 +71,7 @@ class ViewLoss:
     joint_share: float = 0.5
     shift: float = 1.4
     camera_jitter: float = 0.2
+    by_sensitivity: bool = True
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,40 @@ def fitted_coarse_map(
     return found.requires_grad_(False)
 
 
+_PROBED = 24
+"""Views that channels are weighed on."""
+
+
+@torch.no_grad()
+def channel_weights(codec: LatentCodec, latents: Float[Tensor, "n c h w"], *, size: float = 0.3) -> Float[Tensor, "c"]:
+    """How much an error of each normalised channel changes pictures, as weights whose mean is 1.
+
+    A VAE uses some channels hardly at all, and normalised they look like the others: a U-Net would spend as much on
+    what nobody sees. What counts is the squared change of colours on white and of alpha.
+
+    Args:
+        codec: whose decoder is asked.
+        latents: normalised, of some views.
+        size: deviation of the noise that is added to one channel at a time.
+    """
+    shown = _on_white(codec.decode(latents).float())
+    noise = size * torch.randn(latents[:, 0].shape, generator=torch.Generator().manual_seed(0)).to(latents)
+    change = []
+    for channel in range(latents.shape[1]):
+        moved = latents.clone()
+        moved[:, channel] += noise
+        change.append((_on_white(codec.decode(moved).float()) - shown).square().mean())
+    weights = torch.stack(change) / torch.stack(change).mean().clamp(min=1e-12)
+    # None is left without any: its noise would have no end.
+    weights = weights.clamp(min=0.02)
+    return weights / weights.mean()
+
+
+def _on_white(rgba: Float[Tensor, "n s s 4"]) -> Float[Tensor, "n s s 4"]:
+    alpha = rgba[..., 3:]
+    return torch.cat([rgba[..., :3] * alpha + 1 - alpha, alpha], -1)
+
+
 class ViewModules(nn.Module):
     """The trained parts of a view model, as one module."""
 
@@ -223,6 +259,9 @@ class ViewTask(Task[EncodedBatch]):
         self.sampling, self.held_out, self.held_views = sampling, held_out, held_views
         self._rng = np.random.default_rng(seed)
         self._levels = shifted_timesteps(model, weights.shift)
+        few = draw(np.random.default_rng([seed, 2])).targets[:, 0][:_PROBED].to(device)
+        uniform = torch.ones(model.codec.latents, device=device)
+        self._channels = channel_weights(model.codec, few) if weights.by_sensitivity else uniform
 
     def batches(self) -> Iterator[EncodedBatch]:
         """Endless random batches."""
@@ -260,7 +299,8 @@ class ViewTask(Task[EncodedBatch]):
         joint = bool(torch.rand(()) < w.joint_share)
         sharing = model.shared_views(w.views, joint=joint)
         with hooked(model.unet, [] if sharing is None else [sharing], size):
-            error = (model.predict(noisy, times, given) - target).square().mean(dim=(2, 3, 4))
+            squares = (model.predict(noisy, times, given) - target).square()
+            error = (squares * self._channels[:, None, None]).mean(dim=(2, 3, 4))
         high = error.detach()[t > 600].mean() if bool((t > 600).any()) else error.new_tensor(float("nan"))
         numbers = {} if bool(high.isnan()) else {"loss_high_noise": float(high)}
         return error.mean(), objects * w.views, numbers

@@ -28,6 +28,7 @@ from pipeline.training.tasks.views import (
     ViewModules,
     ViewNetwork,
     ViewTask,
+    channel_weights,
     fitted_coarse_map,
     fresh_view_model,
     nano_parts,
@@ -295,6 +296,35 @@ def test_nano_parts_of_the_shipped_size(latents: int) -> None:
         "decoder",
     }
     assert (everywhere.conv_in.weight[:, latents:] == 0).all()
+
+
+def test_channels_that_nobody_sees_count_little() -> None:
+    """The decoder reads the first channel ten times as strongly as the second, and the last not at all."""
+    model = small_model(FULL)
+    with torch.no_grad():
+        kernel = model.vae.post_quant_conv
+        kernel.weight.zero_()
+        kernel.weight[0, 0], kernel.weight[1, 1], kernel.weight[2, 2] = 1.0, 0.1, 1.0
+        kernel.bias.zero_()
+    weights = channel_weights(model.codec, torch.randn(6, 4, 16, 16, generator=torch.Generator().manual_seed(1)))
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
+    assert weights.argmin() == 3
+    assert 0 < weights[3] < 0.05 * weights.max()
+    assert weights[1] < 0.3 * weights[0]
+
+
+def test_the_loss_weighs_channels(small_store: SampleStore) -> None:
+    batch = small_store.batch_all()
+    model = small_model(FULL)
+    encoded = encode_samples(model, batch, exact(batch))
+    tasks = [
+        ViewTask(model, lambda rng: encoded, batch, CPU, ViewLoss(views=2, by_sensitivity=on)) for on in (True, False)
+    ]
+    losses = []
+    for task in tasks:
+        torch.manual_seed(0)
+        losses.append(float(task.loss(encoded)[0].detach()))
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 
 
 # --- the linear map ---------------------------------------------------------------------------------------------------
