@@ -25,14 +25,12 @@ from scene.metadata import affine, checked_metadata
 from scene.named_files import NamedFiles
 from scene.ply import read_points, write_points
 from scene.transforms_values import intrinsics_in, lens_in, number, positive, region_in, whole
-from scene.view import Origin, View
+from scene.view import LARGE, Origin, View
 
 _HEAVIEST = 1e6
 _COPIED = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of pictures that every reader of captures knows."""
 _LOSSY = (".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif")
-_LARGE = 4_000_000
-"""Pixels from which photos are not written as PNG."""
 _MAPS = (("depth_file_path", "depth maps"), ("viewloom_normal_path", "normal maps"))
 
 
@@ -146,7 +144,11 @@ def _copied(folder: Path, view: View, has_masks: bool) -> str | None:
 
 def _written(folder: Path, view: View, pixels: UInt8[np.ndarray, "h w c"]) -> str:
     """The name of a file that the picture was written to: large photos as JPEG, since PNG takes seconds for each."""
-    lossy = view.image_path is not None and view.image_path.suffix.lower() in _LOSSY and pixels.size > 3 * _LARGE
+    lossy = (
+        view.image_path is not None
+        and view.image_path.suffix.lower() in _LOSSY
+        and pixels.shape[0] * pixels.shape[1] >= LARGE
+    )
     name = f"images/{view.name}{'.jpg' if lossy else '.png'}"
     with written_aside(folder / name) as path:
         if lossy:

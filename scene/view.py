@@ -19,6 +19,9 @@ from scene.pictures.turns import as_stored
 Origin = Literal["photo", "generated", "mirrored"]
 """Where a picture comes from: a camera, a model that drew it, or a photo that was mirrored in a symmetry plane."""
 
+LARGE = 4_000_000
+"""Pixels from which a picture is worth sparing: phones take 12 million, renders and old captures have fewer than 4."""
+
 RGBA = UInt8[np.ndarray, "h w 4"]
 Mask = UInt8[np.ndarray, "h w"]
 
@@ -70,16 +73,18 @@ class View:
         return rgba if self.mask is None else np.dstack([rgba[..., :3], self.mask])
 
     def reduced(self, max_side: int) -> RGBA:
-        """The picture with a longest side of ``max_side`` pixels if it has more than twice as many, else as it is.
+        """The picture with a longest side of ``max_side`` pixels if it is large and has more than twice as many.
 
-        JPEG files are decoded at a fraction of their size, in a tenth of the time. Masks are not reduced alike: where
-        something else than the picture's own file decides on alpha, the whole picture is given.
+        JPEG files are then decoded at a fraction of their size, in a tenth of the time. Of pictures that are not large
+        (:data:`LARGE`) it is not worth that the last digits differ: these are given as they are. So is, whole, a
+        picture of whose alpha something else than its own file decides: masks are not reduced alike.
 
         Raises:
             InputError: as :meth:`rgba`.
         """
         given = (self.pixels, self.mask, self.mask_path, self.ignore_path)
-        if any(one is not None for one in given) or max(self._file_size) <= 2 * max_side:
+        width, height = self._file_size
+        if any(one is not None for one in given) or width * height < LARGE or max(width, height) <= 2 * max_side:
             return self.rgba()
         rgba, _ = self._stored(max_side)
         height, width = rgba.shape[:2]

@@ -35,9 +35,17 @@ def photo(path: Path, **options: object) -> View:
     return View(path.stem, camera, image_path=path)
 
 
+@pytest.fixture
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These pictures count as large."""
+    for module in ("view", "transforms_json"):
+        monkeypatch.setattr(f"scene.{module}.LARGE", math.prod(SIZE))
+
+
 # --- reduced ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("small_is_large")
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 def test_reduced_pictures_show_the_same(ending: str, tmp_path: Path) -> None:
     view = photo(tmp_path / f"a.{ending}")
@@ -48,6 +56,7 @@ def test_reduced_pictures_show_the_same(ending: str, tmp_path: Path) -> None:
     assert np.array_equal(view.reduced(80), view.rgba())  # half as many are not worth it
 
 
+@pytest.mark.usefixtures("small_is_large")
 def test_reduced_pictures_of_a_lens_are_undistorted(tmp_path: Path) -> None:
     view = photo(tmp_path / "a.png")
     (undone,) = undistort([(Lens(k1=0.2), Intrinsics(150.0, 150.0, 80.0, 48.0, *SIZE))])
@@ -61,6 +70,7 @@ def test_reduced_pictures_of_a_lens_are_undistorted(tmp_path: Path) -> None:
     assert undone.reduced(40, 24) is undone.reduced(40, 24)  # with its look-up maps
 
 
+@pytest.mark.usefixtures("small_is_large")
 def test_masks_are_never_reduced(tmp_path: Path) -> None:
     view = photo(tmp_path / "a.jpg")
     Image.new("L", SIZE, 255).save(tmp_path / "m.png")
@@ -69,6 +79,7 @@ def test_masks_are_never_reduced(tmp_path: Path) -> None:
         assert masked.reduced(20).shape == (*SIZE[::-1], 4)
 
 
+@pytest.mark.usefixtures("small_is_large")
 def test_pictures_of_another_size_are_found_in_either_way(tmp_path: Path) -> None:
     view = photo(tmp_path / "a.jpg")
     wrong = replace(view, camera=replace(view.camera, width=320, height=192))
@@ -77,6 +88,7 @@ def test_pictures_of_another_size_are_found_in_either_way(tmp_path: Path) -> Non
             read()
 
 
+@pytest.mark.usefixtures("small_is_large")
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 @pytest.mark.parametrize("stored", [True, False])
 def test_turned_pictures_are_reduced_the_right_way_up(orientation: int, stored: bool, tmp_path: Path) -> None:
@@ -88,6 +100,11 @@ def test_turned_pictures_are_reduced_the_right_way_up(orientation: int, stored: 
     whole, small = view.rgba()[..., :3], view.reduced(40)[..., :3]
     wanted = np.asarray(Image.fromarray(whole).resize(small.shape[1::-1], Image.Resampling.BOX))
     assert np.abs(small.astype(int) - wanted).max() < 12
+
+
+def test_small_pictures_are_read_as_they_are(tmp_path: Path) -> None:
+    view = photo(tmp_path / "a.jpg")
+    assert np.array_equal(view.reduced(40), view.rgba())
 
 
 # --- saved ------------------------------------------------------------------------------------------------------------
@@ -138,8 +155,8 @@ def test_what_is_not_the_picture_is_not_copied(tmp_path: Path) -> None:
         assert (again.rgba()[..., 3] == 255).all()
 
 
-def test_large_photos_that_must_be_written_are_jpegs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scene.transforms_json._LARGE", math.prod(SIZE) - 1)
+@pytest.mark.usefixtures("small_is_large")
+def test_large_photos_that_must_be_written_are_jpegs(tmp_path: Path) -> None:
     (undone,) = undistort([(Lens(k1=0.2), Intrinsics(150.0, 150.0, 80.0, 48.0, *SIZE))])
     view = replace(photo(tmp_path / "a.jpg"), undistortion=undone)
     file, again = saved(tmp_path, view)
