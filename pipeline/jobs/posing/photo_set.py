@@ -69,16 +69,19 @@ class Picture:
 
 
 def gather(photos: Sequence[Path]) -> list[Path]:
-    """Files among the given ones and in given folders, by name as people count, each once.
+    """Files among the given ones and in given folders, or else in the folders there, each once.
+
+    They are in order of their names as people count, those of one folder together.
 
     Raises:
         InputError: something is not there, or a folder has no pictures.
     """
-    found = listed_photos(photos)
+    found = listed_photos(photos, deep=True)
     for path in found:
         if not path.is_file():
             raise InputError("there is no such photo", where=path)
-    return by_name(found)
+    parents = {parent: place for place, parent in enumerate(by_name({path.parent for path in found}))}
+    return sorted(by_name(found), key=lambda path: parents[path.parent])
 
 
 def save_photo_set(

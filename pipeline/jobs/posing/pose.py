@@ -15,6 +15,7 @@ from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.posing.mapping import Effort, Photo, PoseSettings, RegisteredImage, SparseModel, require_pycolmap
 from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
 from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
+from pipeline.jobs.posing.turntable import background_stands_still
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from pipeline.jobs.settings import Busy
@@ -32,6 +33,11 @@ _FEW = 0.6
 _ADVICE = (
     "Add photos where views are missing: neighbours should share 60 to 80 % of what they show, be sharp, and be taken "
     "without changing the zoom; a textured background, or a newspaper under the object, helps."
+)
+
+_TURNTABLE = (
+    "The background stands still while the object turns: what is found in it says that no camera moved. Give cut-outs "
+    "with alpha, or take the photos before a plain backdrop."
 )
 
 
@@ -123,6 +129,8 @@ def _pose(files: Sequence[Path], out: Path, settings: PoseSettings, told: Report
         told.note(f"{name} was skipped: {reason}.")
     for sentence in chosen.sentences:
         told.note(sentence)
+    if not chosen.cut_out and background_stands_still([photo_set.folder / shot.file for shot in chosen.shots]):
+        told.note(_TURNTABLE)
     if len(chosen.shots) < 3:
         raise InputError(
             f"{len(chosen.shots)} usable photos are too few", where=files[0].parent, fix="Give three at least."

@@ -49,6 +49,20 @@ def test_folders_and_files_are_gathered_once_in_the_order_people_count(tmp_path:
     assert [p.name for p in found] == ["a.webp", "img_2.png", "IMG_9.JPG", "IMG_10.jpg"]
 
 
+def test_photos_in_folders_of_a_folder_are_found(tmp_path: Path) -> None:
+    """As cameras fill their cards: one folder after the other, whatever the photos are called."""
+    for name in ("DCIM/100CANON/IMG_2.JPG", "DCIM/100CANON/IMG_10.JPG", "DCIM/101CANON/IMG_1.JPG", ".trash/x.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "made" / "images").mkdir(parents=True)
+    (tmp_path / "made" / "transforms.json").write_text("{}")  # a capture, such as an earlier run's
+    (tmp_path / "made" / "images" / "a.jpg").write_bytes(b"x")
+    found = [str(path.relative_to(tmp_path / "DCIM")) for path in gather([tmp_path])]
+    assert found == ["100CANON/IMG_2.JPG", "100CANON/IMG_10.JPG", "101CANON/IMG_1.JPG"]
+    (tmp_path / "own.jpg").write_bytes(b"x")
+    assert [path.name for path in gather([tmp_path])] == ["own.jpg"]  # those below may be anything then
+
+
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such photo"):
         gather([tmp_path / "none.jpg"])
