@@ -121,9 +121,12 @@ def write_transforms(folder: Path, contents: Contents) -> None:
             save_array(folder / frame["viewloom_normal_path"], vectors)
         return frame
 
-    # Codecs leave the interpreter's lock alone. Few at a time: a large picture takes 50 MB.
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        frames = list(pool.map(frame_of, views))
+    if any(view.camera.width * view.camera.height >= LARGE for view in views):
+        # Codecs leave the interpreter's lock alone. Few at a time: a large picture takes 50 MB.
+        with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+            frames = list(pool.map(frame_of, views))
+    else:
+        frames = [frame_of(view) for view in views]
     content: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames, "viewloom": contents.metadata}
     if contents.points is not None:
         content["ply_file_path"] = "points.ply"

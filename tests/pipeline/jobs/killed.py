@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -100,7 +101,8 @@ class Dying:
 
     def hook(self, event: str, arguments: Any) -> None:
         if event == "os.rename":
-            self.event("rename " + "/".join(Path(arguments[1]).parts[-2:]))
+            # Scratch names carry the process, which is another one each time.
+            self.event("rename " + re.sub(r"-\d+\.(part|old)", r".\1", "/".join(Path(arguments[1]).parts[-2:])))
 
     def item(self, name: str, work: Any = None) -> None:
         pass
