@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from scene.errors import InputError
 from scene.files import NAME_BYTES
+from scene.pictures.opening import picture_endings
 
-PICTURE_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 _LEFT_OUT = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 """Endings that NeRF-synthetic files leave out."""
 _LONGEST_PATH = 4096
@@ -98,7 +98,7 @@ class NamedFiles:
             own = Path(os.path.normpath(self.folder))
             if path.is_relative_to(own) and path.is_file():
                 return path
-            if self.pictures and path.suffix.lower() in PICTURE_ENDINGS and path.is_file():
+            if self.pictures and path.suffix.lower() in picture_endings() and path.is_file():
                 self._outside.append(name)
                 return path
         else:
@@ -142,7 +142,7 @@ class NamedFiles:
             near |= {top / "images" for top in near if self.pictures and (top / "images").is_dir()}
             near |= {sub for top in near for sub in _folders(top) if top != self.folder or not self.pictures}
             for path in sorted(path for folder in near for path in folder.iterdir()):
-                if path.suffix.lower() in PICTURE_ENDINGS or not self.pictures:
+                if path.suffix.lower() in picture_endings() or not self.pictures:
                     below = path.relative_to(self.folder).parts if path.is_relative_to(self.folder) else path.parts[-2:]
                     for n in range(len(below)):
                         end = tuple(part.lower() for part in below[-1 - n :])

@@ -76,8 +76,11 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
 
 
 def write_transforms(folder: Path, contents: Contents) -> None:
-    """Write a capture folder: ``transforms.json``, ``images/`` (RGBA if there are masks), ``masks/``, and, if every
-    view has them, ``depths/`` and ``normals/``.
+    """Write a capture folder: ``transforms.json``, ``images/``, ``masks/``, and, if every view has them, ``depths/``
+    and ``normals/``.
+
+    Pictures that are files already, and nothing changes, are copied as they are; others are PNG (RGBA if there are
+    masks), or JPEG if they are large photos.
 
     The JSON is written last, so that a folder with one is complete.
 

@@ -87,11 +87,15 @@ def main(arguments: Arguments) -> None:
                 return encode_samples(model, batch, jitter * torch.randn(len(batch), 4))
 
         model = with_fitted_map(model, draw, seed=seed)
-        train(
-            ViewModules(model),
-            lambda device: ViewTask(model, draw, held_out.batch_all(), device, arguments.loss, seed),
-            settings,
-        )
+
+        def task(device: torch.device) -> ViewTask:
+            made = ViewTask(model, draw, held_out.batch_all(), device, arguments.loss, seed)
+            print(
+                "weights of latent channels:", " ".join(f"{float(weight):.3g}" for weight in made.channels), flush=True
+            )
+            return made
+
+        train(ViewModules(model), task, settings)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Whatever the format, the set that comes back has a z-up world, OpenGL camera axe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,11 @@ from scene.captures.realitycapture import find_csv, find_xmp, read_csv, read_xmp
 from scene.captures.research import find_llff, find_mvsnet, find_sdfstudio, read_llff, read_mvsnet, read_sdfstudio
 from scene.captures.worlds import Up, turned_up, with_notes, world_from_original
 from scene.errors import InputError
+from scene.pictures.opening import picture_endings
 from scene.viewset import ViewSet
+
+_DEEPEST = 2
+"""Folders below that of the capture in which descriptions lie: ``sparse/0``, ``keyframes/cameras``."""
 
 __all__ = ["FORMATS", "Format", "load_capture", "threshold_beside_ignored", "threshold_masks", "world_from_original"]
 
@@ -187,11 +192,19 @@ def _within(file: Path, path: Path) -> str:
 
 
 def _refuse_pipes(path: Path) -> None:
-    """Raise if what would be read as text is a pipe, which would be waited for without an end."""
-    beside = path if path.is_dir() else path.parent
-    for folder in (beside, beside / "sparse", beside / "sparse" / "0"):
-        for file in folder.iterdir() if folder.is_dir() else ():
-            if file.suffix.lower() in (".txt", ".bin", ".out", ".json", ".npz", ".ply") and file.is_fifo():
+    """Raise if what would be read as a description is a pipe, which would be waited for without an end.
+
+    Pictures that are pipes are refused, each by itself, where they are opened.
+    """
+    if path.is_fifo():
+        raise InputError("is a pipe, not a file", where=path)
+    top = path if path.is_dir() else path.parent
+    for folder, folders, names in os.walk(top):
+        deep = len(Path(folder).relative_to(top).parts)
+        folders[:] = [name for name in folders if name[0] != "." and deep < _DEEPEST]
+        for name in names:
+            file = Path(folder, name)
+            if file.suffix.lower() not in picture_endings() and file.is_fifo():
                 raise InputError("is a pipe, not a file", where=file)
 
 

@@ -6,6 +6,7 @@ OpenMVG as a list of rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,19 @@ def read_meshroom(path: Path) -> ViewSet:
     if file is None:
         raise InputError("no cameras.sfm of Meshroom here", where=path)
     content, where = mapping(read_json(file), str(file), "the file"), str(file)
-    poses = {one.get("poseId"): one for one in items(content["poses"], where, "poses") if isinstance(one, dict)}
-    known = items(content["intrinsics"], where, "intrinsics")
-    lenses = {one.get("intrinsicId"): one for one in known if isinstance(one, dict)}
+    poses = _by_key(items(content["poses"], where, "poses"), "poseId")
+    lenses = _by_key(items(content["intrinsics"], where, "intrinsics"), "intrinsicId")
     views = [one for one in items(content["views"], where, "views") if isinstance(one, dict)]
-    posed = [one for one in views if one.get("poseId", one.get("viewId")) in poses]
+    posed = [one for one in views if _pose_key(one) in poses]
     notes = _left_out(len(views), len(posed), file)
 
     def frame(one: Listed, said: list[str]) -> Frame:
-        held = poses[one.entry.get("poseId", one.entry.get("viewId"))]
+        held = poses[_pose_key(one.entry)]
         transform = mapping(mapping(held.get("pose"), one.where, "pose").get("transform"), one.where, "transform")
         rotation = numbers(transform.get("rotation"), 9, one.where, "rotation").reshape(3, 3).T
         centre = numbers(transform.get("center"), 3, one.where, "center")
         intrinsics, lens = _meshroom_lens(
-            mapping(lenses.get(one.entry.get("intrinsicId")), one.where, "its intrinsics")
+            mapping(lenses.get(str(one.entry.get("intrinsicId"))), one.where, "its intrinsics")
         )
         return Frame(one.image, one.where, _pose(rotation, centre, one.where, said), intrinsics, lens)
 
@@ -111,6 +111,10 @@ def _lens_of(kind: str, k: Float[np.ndarray, "n"], where: str) -> Lens:
     )
 
 
+def _pose_key(view: dict[str, Any]) -> str:
+    return str(view.get("poseId", view.get("viewId")))
+
+
 def _is_meshroom(content: Any) -> bool:
     return isinstance(content, dict) and {"views", "intrinsics", "poses"} <= content.keys()
 
@@ -134,17 +138,17 @@ def read_openmvg(path: Path) -> ViewSet:
         raise InputError("no sfm_data.json of OpenMVG here", where=path)
     content, where = mapping(read_json(file), str(file), "the file"), str(file)
     views = [_data(one) for one in items(content["views"], where, "views")]
-    lenses = {one.get("key"): one for one in items(content["intrinsics"], where, "intrinsics") if isinstance(one, dict)}
+    lenses = _by_key(items(content["intrinsics"], where, "intrinsics"), "key")
     kinds = _kinds(lenses.values())
-    poses = {one.get("key"): one.get("value") for one in content.get("extrinsics") or [] if isinstance(one, dict)}
-    posed = [one for one in views if one.get("id_pose") in poses]
+    poses = _by_key(items(content.get("extrinsics"), where, "extrinsics"), "key")
+    posed = [one for one in views if str(one.get("id_pose")) in poses]
     notes = _left_out(len(views), len(posed), file)
 
     def frame(one: Listed, said: list[str]) -> Frame:
-        held = mapping(poses[one.entry["id_pose"]], one.where, "its pose")
+        held = mapping(poses[str(one.entry["id_pose"])].get("value"), one.where, "its pose")
         rotation = numbers(held.get("rotation"), 9, one.where, "rotation").reshape(3, 3)
         centre = numbers(held.get("center"), 3, one.where, "center")
-        key = one.entry.get("id_intrinsic")
+        key = str(one.entry.get("id_intrinsic"))
         data = _data(lenses.get(key))
         width, height = picture_size(data.get("width"), data.get("height"), one.where)
         focal = number(data.get("focal_length"), one.where, "focal_length")
@@ -174,10 +178,10 @@ def _disto(data: dict[str, Any], kind: str) -> Lens:
     return Lens()
 
 
-def _kinds(lenses: Any) -> dict[Any, str]:
+def _kinds(lenses: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Kind of each lens. A name is written out where it first occurs, with a number that later ones repeat."""
     names: dict[int, str] = {}
-    kinds: dict[Any, str] = {}
+    kinds: dict[str, str] = {}
     for lens in lenses:
         value = lens.get("value")
         value = value if isinstance(value, dict) else {}
@@ -185,7 +189,7 @@ def _kinds(lenses: Any) -> dict[Any, str]:
         tag = tag & 0x7FFFFFFF if isinstance(tag, int) else -1
         if isinstance(value.get("polymorphic_name"), str):
             names[tag] = value["polymorphic_name"]
-        kinds[lens.get("key")] = names.get(tag, "pinhole")
+        kinds[str(lens.get("key"))] = names.get(tag, "pinhole")
     return kinds
 
 
@@ -205,6 +209,11 @@ def _is_openmvg(content: Any) -> bool:
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _by_key(entries: list[Any], key: str) -> dict[str, dict[str, Any]]:
+    """Objects by a value of theirs, which is a number in some files and a text in others."""
+    return {str(one.get(key)): one for one in entries if isinstance(one, dict)}
 
 
 def _pose(rotation: np.ndarray, centre: np.ndarray, where: str, notes: list[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scene import documents
 from scene.errors import InputError
-from scene.named_files import PICTURE_ENDINGS
+from scene.pictures.opening import picture_endings
 
 _NO_PICTURE = re.compile(r"depth|normal|mask|alpha|albedo|thumb", re.IGNORECASE)
 """In names of pictures that are something else beside a picture."""
@@ -19,13 +19,18 @@ def pictures_in(folder: Path) -> list[Path]:
     """The pictures directly in a folder, in order of their names; hidden files do not count."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in picture_endings() and path.is_file()]
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
     """The first of some folders that is there."""
     return next((path for name in names if (path := folder / name).is_dir()), None)
+
+
+def by_number(pictures: Sequence[Path]) -> dict[int, Path]:
+    """Pictures whose name is a number, by it."""
+    return {int(path.stem): path for path in pictures if re.fullmatch(r"[0-9]{1,9}", path.stem)}
 
 
 def numbered(pictures: Sequence[Path], count: int, where: Path, notes: list[str]) -> list[int]:

@@ -19,7 +19,7 @@ from scene.captures.worlds import align_up
 from scene.errors import InputError
 from scene.frames import Frame, pose
 from scene.lens import Intrinsics, Lens
-from scene.named_files import PICTURE_ENDINGS
+from scene.pictures.opening import picture_endings
 from scene.viewset import ViewSet
 
 
@@ -93,7 +93,7 @@ def _file_name(label: str, file: Path) -> str:
         return label
     for folder in (file.parent, file.parent / "images"):
         found = sorted(folder.glob(f"{_literal(label)}.*")) if folder.is_dir() else []
-        pictures = [path for path in found if path.suffix.lower() in PICTURE_ENDINGS]
+        pictures = [path for path in found if path.suffix.lower() in picture_endings()]
         if pictures:
             return pictures[0].name
     return label

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from scene.captures.listed import Listed, numbers, views_of
+from scene.documents import shown
 from scene.errors import InputError
 from scene.frames import Frame, pose_from_w2c
 from scene.lens import Intrinsics, Lens
@@ -77,9 +78,10 @@ def read_nvm(path: Path) -> ViewSet:
 
 
 def _count(line: str, file: Path) -> int:
-    if not line.strip().isdigit() or int(line) > 10_000_000:
-        raise InputError(f"says {line.strip()[:40]!r} where a count should be", where=file)
-    return int(line)
+    text = line.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 8):
+        raise InputError(f"says {shown(text)} where a count should be", where=file)
+    return int(text)
 
 
 def _camera(line: str, file: Path) -> _Camera:

@@ -62,7 +62,9 @@ def read_opensfm(path: Path) -> ViewSet:
         shot = mapping(one.entry[1], one.where, "the shot")
         turn = Rotation.from_rotvec(numbers(shot.get("rotation"), 3, one.where, "its rotation")).as_matrix()
         c2w = pose_from_w2c(turn, numbers(shot.get("translation"), 3, one.where, "its translation"), one.where, said)
-        intrinsics, lens = _camera(mapping(best["cameras"].get(shot.get("camera")), one.where, "its camera"), one.where)
+        intrinsics, lens = _camera(
+            mapping(best["cameras"].get(str(shot.get("camera"))), one.where, "its camera"), one.where
+        )
         return Frame(one.image, one.where, c2w, intrinsics, lens)
 
     points = best.get("points")

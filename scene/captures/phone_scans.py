@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from scene.captures.folders import pictures_in, read_json, subfolder
+from scene.captures.folders import by_number, pictures_in, read_json, subfolder
 from scene.captures.listed import Listed, items, mapping, number, numbers, picture_size, views_of
 from scene.errors import InputError
 from scene.frames import Frame, pose
@@ -94,10 +94,10 @@ def read_record3d(path: Path) -> ViewSet:
     k = numbers(content.get("K"), 9, str(file), "K").reshape(3, 3).T
     size = picture_size(content.get("w"), content.get("h"), str(file))
     folder = subfolder(file.parent, ["EXR_RGBD/rgb", "rgbd", "rgb", "images"]) or file.parent
-    pictures = {int(p.stem): p.name for p in pictures_in(folder) if p.stem.isdigit()}
+    pictures = by_number(pictures_in(folder))
     if not pictures:
         raise InputError("no pictures 0.png, 1.png, ... beside it", where=file, fix="Export with colour pictures.")
-    entries = [(number, name) for number, name in sorted(pictures.items()) if number < len(poses)]
+    entries = [(number, path.name) for number, path in sorted(pictures.items()) if number < len(poses)]
     notes = []
     if len(entries) < len(poses):
         notes.append(f"{len(poses) - len(entries)} of {len(poses)} cameras have no picture and were not used")

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from scene.camera import c2w_from_opencv
-from scene.captures.folders import first_json, pictures_in, read_json
+from scene.captures.folders import by_number, first_json, pictures_in, read_json
 from scene.captures.listed import Listed, items, mapping, numbers, views_of
 from scene.captures.projections import factor_notes, fitting_factor, intrinsics_of
 from scene.errors import InputError
 from scene.frames import Frame, pose, pose_from_w2c
 from scene.lens import Intrinsics
 from scene.maps import picture_head
+from scene.named_files import NamedFiles
 from scene.viewset import ViewSet
 
 _BROKEN = (EOFError, MemoryError, OSError, OverflowError, SyntaxError, TokenError, TypeError, ValueError)
@@ -94,18 +95,20 @@ def read_sdfstudio(path: Path) -> ViewSet:
         raise InputError("no meta_data.json of sdfstudio here", where=path)
     content, where = mapping(read_json(file), str(file), "the file"), str(file)
     frames = [mapping(one, where, "a frame") for one in items(content["frames"], where, "frames")]
+    masks = NamedFiles(file.parent, [one.get("foreground_mask") for one in frames], what="masks", pictures=False)
 
     def frame(one: Listed, said: list[str]) -> Frame:
         matrix = numbers(one.entry.get("camtoworld"), 16, one.where, "camtoworld").reshape(4, 4)
         k = numbers(one.entry.get("intrinsics"), 16, one.where, "intrinsics").reshape(4, 4)
         size = picture_head(one.image).size
         mask = one.entry.get("foreground_mask")
+        found = None if mask is None else masks.find(mask, "foreground_mask", one.where)
         return Frame(
             one.image,
             one.where,
             c2w_from_opencv(pose(matrix, one.where, "camtoworld", said)),
             intrinsics_of(k[:3, :3], size),
-            mask=file.parent / mask if isinstance(mask, str) else None,
+            mask=found,
         )
 
     views = views_of(file, "sdfstudio", frames, lambda one: one.get("rgb_path"), frame, up="cameras")
@@ -151,7 +154,7 @@ def read_mvsnet(path: Path) -> ViewSet:
     if folder is None:
         raise InputError("no cams/ with 00000000_cam.txt here", where=path)
     images = next((f for name in ("images", "blended_images", "") if pictures_in(f := folder.parent / name)), None)
-    pictures = {int(p.stem): p for p in pictures_in(images or folder.parent) if p.stem.isdigit()}
+    pictures = by_number(pictures_in(images or folder.parent))
     named = [(re.fullmatch(r"(\d{1,9})_cam\.txt", file.name), file) for file in sorted(folder.glob("*_cam.txt"))]
     files = [(int(match[1]), file) for match, file in named if match is not None]
     entries = [(f, pictures[n]) for n, f in files if n in pictures]

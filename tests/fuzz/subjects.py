@@ -31,7 +31,7 @@ from scene.camera import Camera, colmap_from_c2w, orbit_camera
 from scene.captures import load_capture, world_from_original
 from scene.view import View
 from scene.viewset import ViewSet
-from tests.scene.captures import test_colmap, test_load_capture, test_neus, test_projections
+from tests.scene.captures import test_colmap, test_load_capture, test_neus, test_program_formats, test_projections
 
 Read = Callable[[Path], object]
 NAMES = [f"{k:03d}.png" for k in range(7)]
@@ -129,6 +129,15 @@ def write_named(folder: Path) -> None:
     draw(folder, ["front.png", "left.png", "back.png", "right.png"])
 
 
+def of_a_program(name: str) -> Callable[[Path], None]:
+    def go(folder: Path) -> None:
+        for k, picture in enumerate(test_program_formats.cameras()):
+            test_program_formats.picture(folder / "images" / f"{picture}.jpg", 40 * k)
+        test_program_formats.WRITERS[name][0](folder)
+
+    return go
+
+
 CAPTURES: dict[str, Callable[[Path], None]] = {
     "own": write_own,
     "nerfstudio": write_nerfstudio,
@@ -141,6 +150,7 @@ CAPTURES: dict[str, Callable[[Path], None]] = {
     "colmap_text": colmap(test_colmap.write_text, "PINHOLE"),
     "colmap_binary": colmap(test_colmap.write_binary, 1),
     "named": write_named,
+    **{name: of_a_program(name) for name in test_program_formats.WRITERS},
 }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from viewloom.commands.output import Results, started
 from viewloom.commands.parsing import Formats, with_formats
 from viewloom.commands.photos import PhotoCommand
 
@@ -23,19 +23,10 @@ class Image2Mesh(PhotoCommand):
     def run(self) -> int:
         """Run the job and print a line for each photo."""
         settings = self.chosen
-        settings = replace(settings, glb=with_formats(settings.glb, self.format))
-        results = Results(self.shown)
-        with started("image2mesh", self.shown) as reporter:
-            from pipeline.jobs.image2mesh import image2mesh
+        return self.told("image2mesh", replace(settings, glb=with_formats(settings.glb, self.format)), _job)
 
-            image2mesh(
-                self.photos,
-                self.out,
-                settings,
-                mask=self.mask,
-                reporter=reporter,
-                busy=self.busy,
-                overwrite=self.overwrite,
-                done=results.add,
-            )
-        return results.exit_code()
+
+def _job() -> Callable[..., object]:
+    from pipeline.jobs.image2mesh import image2mesh
+
+    return image2mesh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import tyro
 from pipeline.diffusion.settings import Filtering
 from pipeline.jobs.settings import Image2MeshSettings, Symmetry
 from scene.errors import SettingsError
-from viewloom.commands.output import ShownItems, ShownItemsFlags
+from viewloom.commands.output import Results, ShownItems, ShownItemsFlags, started
 from viewloom.commands.parsing import (
     DEFAULT_OUT,
     GivenDegrees,
@@ -52,6 +53,28 @@ class PhotoCommand:
     """Replace the result of another photo in the output folder."""
     shown: ShownItemsFlags = ShownItems()
     """How much is said."""
+
+    def told(self, name: str, settings: Image2MeshSettings, find: Callable[[], Callable[..., object]]) -> int:
+        """Run a job on the photos and print a line for each; returns the exit code.
+
+        Args:
+            name: of the command.
+            settings: of the job.
+            find: gives the job, which is imported when the first line is out.
+        """
+        results = Results(self.shown)
+        with started(name, self.shown) as reporter:
+            find()(
+                self.photos,
+                self.out,
+                settings,
+                mask=self.mask,
+                reporter=reporter,
+                done=results.add,
+                busy=self.busy,
+                overwrite=self.overwrite,
+            )
+        return results.exit_code()
 
     @property
     def chosen(self) -> Image2MeshSettings:

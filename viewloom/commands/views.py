@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from viewloom.commands.output import Results, started
 from viewloom.commands.photos import PhotoCommand
 
 
@@ -17,18 +17,10 @@ class Views(PhotoCommand):
 
     def run(self) -> int:
         """Run the job and print a line for each photo."""
-        results = Results(self.shown)
-        with started("views", self.shown) as reporter:
-            from pipeline.jobs.image2mesh import make_views
+        return self.told("views", self.chosen, _job)
 
-            make_views(
-                self.photos,
-                self.out,
-                self.chosen,
-                mask=self.mask,
-                reporter=reporter,
-                busy=self.busy,
-                overwrite=self.overwrite,
-                done=results.add,
-            )
-        return results.exit_code()
+
+def _job() -> Callable[..., object]:
+    from pipeline.jobs.image2mesh import make_views
+
+    return make_views

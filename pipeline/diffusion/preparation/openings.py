@@ -55,7 +55,8 @@ def closed_openings(solid: Solid, rgb: UInt8[np.ndarray, "h w 3"]) -> tuple[Soli
         if size[k] < _LEAST * solid.size:
             continue
         region = small_label == k
-        core = _inner(region, 2) if _inner(region, 2).any() else region
+        core = _inner(region, 2)
+        core = core if core.any() else region
         if not core.any():
             continue
         alike = float((_distance(lab[core], shades) < max(_ALIKE, 1.2 * spread)).mean())

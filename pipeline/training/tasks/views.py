@@ -261,7 +261,7 @@ class ViewTask(Task[EncodedBatch]):
         self._levels = shifted_timesteps(model, weights.shift)
         few = draw(np.random.default_rng([seed, 2])).targets[:, 0][:_PROBED].to(device)
         uniform = torch.ones(model.codec.latents, device=device)
-        self._channels = channel_weights(model.codec, few) if weights.by_sensitivity else uniform
+        self.channels = channel_weights(model.codec, few) if weights.by_sensitivity else uniform
 
     def batches(self) -> Iterator[EncodedBatch]:
         """Endless random batches."""
@@ -300,7 +300,7 @@ class ViewTask(Task[EncodedBatch]):
         sharing = model.shared_views(w.views, joint=joint)
         with hooked(model.unet, [] if sharing is None else [sharing], size):
             squares = (model.predict(noisy, times, given) - target).square()
-            error = (squares * self._channels[:, None, None]).mean(dim=(2, 3, 4))
+            error = (squares * self.channels[:, None, None]).mean(dim=(2, 3, 4))
         high = error.detach()[t > 600].mean() if bool((t > 600).any()) else error.new_tensor(float("nan"))
         numbers = {} if bool(high.isnan()) else {"loss_high_noise": float(high)}
         return error.mean(), objects * w.views, numbers

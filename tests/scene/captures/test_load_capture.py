@@ -302,3 +302,14 @@ def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path, scene_cameras:
     os.mkfifo(tmp_path / "003_P.txt")
     with pytest.raises(InputError, match=r"003_P\.txt: is a pipe"):
         load_capture(tmp_path)
+    with pytest.raises(InputError, match=r"003_P\.txt: is a pipe"):
+        load_capture(tmp_path / "003_P.txt")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+@pytest.mark.parametrize("name", ["model.nvm", "cameras.xml", "keyframes/cameras/0.json", "images/0.xmp"])
+def test_pipes_are_found_wherever_descriptions_lie(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is a pipe"):
+        load_capture(tmp_path)

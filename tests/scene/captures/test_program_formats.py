@@ -414,6 +414,48 @@ def test_the_box_of_sdfstudio_is_the_region(capture: Path) -> None:
     assert region["radius"] == pytest.approx(0.4 * math.sqrt(3))
 
 
+def test_masks_of_sdfstudio_lie_in_the_capture(capture: Path) -> None:
+    sdfstudio(capture)
+    content = json.loads((capture / "meta_data.json").read_text())
+    for k, frame in enumerate(content["frames"]):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[8:24, 10:38] = 255
+        Image.fromarray(mask).save(capture / f"mask{k}.png")
+        frame["foreground_mask"] = f"mask{k}.png"
+    (capture / "meta_data.json").write_text(json.dumps(content))
+    views = load_capture(capture)
+    assert views.has_masks
+    assert np.array_equal(views.views[0].rgba()[..., 3] == 255, mask == 255)
+    picture(capture.parent / "secret.png", 9)
+    content["frames"][0]["foreground_mask"] = "../secret.png"
+    (capture / "meta_data.json").write_text(json.dumps(content))
+    views = load_capture(capture)
+    assert len(views) == 4
+    assert any("leaves the capture folder" in note for note in views.metadata["notes"])
+
+
+@pytest.mark.parametrize("kind", ["meshroom", "openmvg", "opensfm"])
+def test_keys_of_any_type_are_no_errors_of_ours(kind: str, capture: Path) -> None:
+    """JSON has lists where these files have numbers."""
+    WRITERS[kind][0](capture)
+    (file,) = [path for path in capture.iterdir() if path.is_file()]
+    text = file.read_text()
+    changed = {"meshroom": '"poseId": "1"', "openmvg": '"id_pose": 1', "opensfm": '"camera": "c"'}[kind]
+    file.write_text(text.replace(changed, changed.split(":")[0] + ": [1]", 1))
+    views = load_capture(capture, kind=kind)
+    assert len(views) == 4
+    assert any("1 of 5" in note for note in views.metadata["notes"])
+
+
+def test_counts_that_are_none_are_refused(capture: Path) -> None:
+    nvm(capture)
+    text = (capture / "model.nvm").read_text()
+    for count in ("9" * 5000, "\u00b2", "-1", "x"):
+        (capture / "model.nvm").write_text(text.replace("\n5\n", f"\n{count}\n"), encoding="utf-8")
+        with pytest.raises(InputError, match="where a count should be"):
+            load_capture(capture, kind="nvm")
+
+
 def test_visualsfm_undoes_lenses_by_the_other_sign(capture: Path) -> None:
     nvm(capture, bend=0.04)
     views = load_capture(capture)
