@@ -114,6 +114,14 @@ class NoiseSchedule:
             return (z - sigma * prediction) / signal, prediction
         return signal * z - sigma * prediction, sigma * z + signal * prediction
 
+    def predict_x0(
+        self, prediction: Float[Tensor, "b *s"], z: Float[Tensor, "b *s"], t: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b *s"]:
+        """The clean estimate of predictions at a timestep per row."""
+        alphas_cumprod = self._rows(t, z)
+        signal, sigma = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
+        return (z - sigma * prediction) / signal if self.prediction == "epsilon" else signal * z - sigma * prediction
+
     def eps_from_x0(self, z: Float[Tensor, "b *s"], clean: Float[Tensor, "b *s"], t: int) -> Float[Tensor, "b *s"]:
         """The noise that makes ``z`` of a clean estimate at timestep ``t``."""
         a = self.at(t)

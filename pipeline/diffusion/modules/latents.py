@@ -113,8 +113,16 @@ class LatentCodec:
         Raises:
             ViewloomError: the pictures are not finite.
         """
+        return rgba_from_images(self.decode_images(latents))
+
+    def decode_images(self, latents: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b c H W"]:
+        """Diffusion latents to pictures as the VAE makes them: on white, then alpha if it has it, unclamped about [-1, 1].
+
+        Raises:
+            ViewloomError: the pictures are not finite.
+        """
         raw = latents * self._std.to(latents.device) + self._mean.to(latents.device)
-        return rgba_from_images(checked_finite(decode_latents(self.vae, raw)))
+        return checked_finite(decode_latents(self.vae, raw))
 
 
 def save_decoder_memory(vae: AutoencoderKL, memory: Memory) -> None:

@@ -63,6 +63,10 @@ class ViewLoss:
             large shapes visible at noise that hides those of 32.
         camera_jitter: deviation of the claimed source camera, in typical deviations of the predicted one.
         by_sensitivity: weigh latent channels by what an error in them does to pictures (:func:`channel_weights`).
+        pictures: weight of the error of decoded clean estimates, squared on white and in alpha, beside that of v. What
+            is best in the mean of latents decodes to something paler and smaller than what is best in that of pictures.
+        foreground: how much more a pixel of the true object counts there than one of the background.
+        decoded: views of a step that are decoded for it, drawn at random; decoding costs about as much as the U-Net.
     """
 
     views: int = 4
@@ -72,6 +76,9 @@ class ViewLoss:
     shift: float = 1.4
     camera_jitter: float = 0.2
     by_sensitivity: bool = True
+    pictures: float = 0.0
+    foreground: float = 1.0
+    decoded: int = 24
 
 
 @dataclass(frozen=True)
@@ -299,11 +306,31 @@ class ViewTask(Task[EncodedBatch]):
         joint = bool(torch.rand(()) < w.joint_share)
         sharing = model.shared_views(w.views, joint=joint)
         with hooked(model.unet, [] if sharing is None else [sharing], size):
-            squares = (model.predict(noisy, times, given) - target).square()
-            error = (squares * self.channels[:, None, None]).mean(dim=(2, 3, 4))
+            predicted = model.predict(noisy, times, given)
+        error = ((predicted - target).square() * self.channels[:, None, None]).mean(dim=(2, 3, 4))
         high = error.detach()[t > 600].mean() if bool((t > 600).any()) else error.new_tensor(float("nan"))
         numbers = {} if bool(high.isnan()) else {"loss_high_noise": float(high)}
-        return error.mean(), objects * w.views, numbers
+        loss = error.mean()
+        if w.pictures:
+            some = torch.randperm(objects * w.views)[: w.decoded].to(self.device)
+            z, v, at = (x.flatten(0, 1)[some] for x in (noisy, predicted, times))
+            shown = self.picture_error(model.schedule.predict_x0(v, z, at), clean.flatten(0, 1)[some])
+            loss, numbers = loss + w.pictures * shown, {**numbers, "loss_pictures": float(shown.detach())}
+        return loss, objects * w.views, numbers
+
+    def picture_error(
+        self, estimate: Float[Tensor, "n c h w"], clean: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, ""]:
+        """Squared error of decoded latents on white, and in alpha; the VAE's own errors are no part of it."""
+        # A CPU without bf16 matrix units decodes faster in fp32, and the last bits of colours matter here.
+        with torch.autocast(estimate.device.type, enabled=False):
+            with torch.no_grad():
+                true = self.model.codec.decode_images(clean.float()).clamp(-1, 1)
+            # Not clamped: an estimate that is emptier than empty still has to be pulled back.
+            squares = (self.model.codec.decode_images(estimate.float()) - true).square() / 4
+        inside = (true[:, 3:] > 0).to(squares) if true.shape[1] == 4 else (true.amin(1, keepdim=True) < 0.9).to(squares)
+        error = (squares[:, :3] * (1 + self.weights.foreground * inside)).mean()
+        return error + squares[:, 3:].mean() if true.shape[1] == 4 else error
 
     def evaluate(self) -> dict[str, float]:
         """Scores of views of the held-out objects, with the true source camera.

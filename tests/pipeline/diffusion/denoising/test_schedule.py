@@ -143,6 +143,7 @@ def test_splitting_the_target_gives_clean_and_noise_back(config: dict[str, Any],
     tolerance = 2e-4 / math.sqrt(schedule.at(t)) if schedule.prediction == "epsilon" else 1e-4
     assert torch.allclose(got_clean, clean, atol=tolerance)
     assert torch.allclose(got_noise, noise, atol=1e-4)
+    assert torch.allclose(schedule.predict_x0(schedule.target(clean, noise, times), z, times), clean, atol=tolerance)
     assert torch.allclose(schedule.eps_from_x0(z, clean, t), noise, atol=2e-3)
 
 

@@ -327,6 +327,57 @@ def test_the_loss_weighs_channels(small_store: SampleStore) -> None:
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 
 
+def picture_loss(model: ViewDiffusion, encoded: EncodedBatch, batch: SampleBatch, weights: ViewLoss) -> ViewTask:
+    """A task with the VAE fixed, as the trainer has it."""
+    model.vae.requires_grad_(False)
+    return ViewTask(model, lambda rng: encoded, batch, CPU, weights)
+
+
+def test_decoded_estimates_are_part_of_the_loss(small_store: SampleStore) -> None:
+    batch, model = small_store.batch_all(), small_model(FULL)
+    encoded = encode_samples(model, batch, exact(batch))
+    values = []
+    for weight in (0.0, 2.0):
+        task = picture_loss(model, encoded, batch, ViewLoss(views=2, pictures=weight, decoded=3))
+        torch.manual_seed(0)
+        loss, _, numbers = task.loss(encoded)
+        values.append(float(loss.detach()) - weight * numbers.get("loss_pictures", 0.0))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert numbers["loss_pictures"] > 0
+    loss.backward()
+    assert all(p.grad is None for p in model.vae.parameters())
+
+
+def test_the_true_view_has_no_picture_error_and_the_object_counts_more(small_store: SampleStore) -> None:
+    batch, model = small_store.batch_all(), small_model(FULL)
+    encoded = encode_samples(model, batch, exact(batch))
+    with torch.no_grad():
+        model.vae.decoder.conv_out.weight.mul_(0.1)  # nothing lies beyond the range of pictures
+    clean = encoded.targets[:, 0]
+    errors = []
+    for foreground in (0.0, 3.0):
+        task = picture_loss(model, encoded, batch, ViewLoss(pictures=1.0, foreground=foreground))
+        with torch.no_grad():
+            assert float(task.picture_error(clean, clean)) == 0
+            errors.append(float(task.picture_error(torch.zeros_like(clean), clean)))
+    assert 1.05 * errors[0] < errors[1] <= 4 * errors[0]
+
+
+def test_an_estimate_beyond_the_range_of_pictures_is_pulled_back(small_store: SampleStore) -> None:
+    """Clamped to [-1, 1] it would look right, and have no gradient."""
+    batch, model = small_store.batch_all(), small_model(FULL)
+    encoded = encode_samples(model, batch, exact(batch))
+    task = picture_loss(model, encoded, batch, ViewLoss(pictures=1.0))
+    with torch.no_grad():
+        model.vae.decoder.conv_out.bias.fill_(3.0)  # everything is whiter than white
+    far = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    error = task.picture_error(far, encoded.targets[:4, 0])
+    error.backward()
+    assert float(error.detach()) > 0.1
+    assert far.grad is not None
+    assert float(far.grad.abs().sum()) > 0
+
+
 # --- the linear map ---------------------------------------------------------------------------------------------------
 
 
