@@ -33,6 +33,7 @@ from scene.captures.neus import read_neus
 from scene.captures.nvm import find_nvm, read_nvm
 from scene.captures.opensfm import find_opensfm, read_opensfm
 from scene.captures.phone_scans import find_polycam, find_record3d, read_polycam, read_record3d
+from scene.captures.predictions import find_predictions, read_predictions
 from scene.captures.projections import read_projections
 from scene.captures.realitycapture import find_csv, find_xmp, read_csv, read_xmp
 from scene.captures.research import find_llff, find_mvsnet, find_sdfstudio, read_llff, read_mvsnet, read_sdfstudio
@@ -116,6 +117,7 @@ FORMATS = (
     Format("nvm", "*.nvm of VisualSFM", find_nvm, read_nvm),
     Format("mvsnet", "cams/*_cam.txt with images/", find_mvsnet, read_mvsnet),
     Format("llff", "poses_bounds.npy", find_llff, read_llff),
+    Format("predictions", "predictions.npz of VGGT or MapAnything with images/", find_predictions, read_predictions),
     Format("named", "front.png with left.png, back.png or right.png", _named, read_named),
 )
 """In the order in which they are tried: what was made for a capture before what it was made from."""
