@@ -23,7 +23,7 @@ from scene.captures.alicevision import find_meshroom, find_openmvg, read_meshroo
 from scene.captures.bundler import find_bundle, is_bundle, read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.colmap import find_model, read_colmap
-from scene.captures.folders import first_json, pictures_in, read_json, unknown_json, unused_pictures
+from scene.captures.folders import first_json, picture_notes, pictures_in, read_json, unknown_json, unused_pictures
 from scene.captures.gaussians import is_gaussians, read_gaussians
 from scene.captures.masks import threshold_beside_ignored, threshold_masks, with_sound_masks
 from scene.captures.metashape import find_metashape, read_metashape
@@ -152,6 +152,7 @@ def load_capture(path: Path, *, kind: str | None = None, up: Up = "auto") -> Vie
         views = _first_read(path, notes)
     used = [view.image_path for view in views if view.image_path is not None]
     notes += unused_pictures(used, {source for view in views for source in view.files})
+    notes += [] if _is_ours(path) else picture_notes(used)
     # Our own captures, and views with names, are as they say.
     trusted = views.metadata.get("format") == "named" or _is_ours(path)
     return turned_up(with_sound_masks(with_notes(views, notes), trusted=trusted), up, trusted=trusted)

@@ -36,7 +36,7 @@ class CaptureStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     views: ViewSet
     folder: Path
