@@ -275,7 +275,7 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         raise InputError("transform_matrix is missing", where=where)
     # A frame's own values win over those at the top.
     values = {**content, **{key: value for key, value in entry.items() if value is not None}}
-    depth = depth_in(values, entry, where)
+    depth = depth_in(values, entry, DEPTH_UNIT, where)
     named = {"mask": ("mask_path", entry.get("mask_path")), "depth": (depth.key, depth.name)}
     named["normals"] = ("viewloom_normal_path", entry.get("viewloom_normal_path"))
     others = {

@@ -9,7 +9,6 @@ import numpy as np
 
 from scene.documents import shown
 from scene.errors import InputError
-from scene.frames import DEPTH_UNIT
 from scene.lens import Intrinsics, Lens
 
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
@@ -73,23 +72,29 @@ def region_in(content: dict[str, Any], notes: list[str]) -> Region | None:
     return found
 
 
-def depth_in(values: dict[str, Any], entry: dict[str, Any], where: str) -> NamedDepth:
+def depth_in(values: dict[str, Any], entry: dict[str, Any], usual: float, where: str) -> NamedDepth:
     """A frame's depth map, in the words of nerfstudio or instant-ngp; without a name if there is none of use.
 
     instant-ngp reads ``depth_path`` where ``integer_depth_scale`` says what a count is, unless ``enable_depth_loading``
     is false.
 
+    Args:
+        values: what the file says of the frame, in it or for all.
+        entry: the frame's own part of it.
+        usual: world units of a count where nerfstudio's file does not say.
+        where: what errors name.
+
     Raises:
         InputError: a scale is no positive number.
     """
     if entry.get("depth_file_path"):
-        unit = positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT)
+        unit = positive(values, "depth_unit_scale_factor", where, usual)
         return NamedDepth(entry["depth_file_path"], "depth_file_path", unit)
     wanted = entry.get("depth_path") and values.get("enable_depth_loading") is not False
     scale = number(values, "integer_depth_scale", where, 0.0) if wanted else 0.0
     if wanted and scale > 0:
         return NamedDepth(entry["depth_path"], "depth_path", scale)
-    return NamedDepth(None, "depth_file_path", positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT))
+    return NamedDepth(None, "depth_file_path", positive(values, "depth_unit_scale_factor", where, usual))
 
 
 def depth_notes(content: dict[str, Any]) -> list[str]:
