@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -46,6 +46,14 @@ _BROKEN = (
 """What zipfile's and numpy's readers raise when a file is not what its head promises."""
 
 
+class _Head(NamedTuple):
+    """What the head of an array says."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+
+
 class Archive:
     """The arrays of an open ``.npz``, read when they are asked for.
 
@@ -65,13 +73,8 @@ class Archive:
         Raises:
             InputError: it is not there, is not meant for numpy, damaged, of Python objects, or larger than the file.
         """
-        if name not in self.names:
-            raise InputError(f"{name} is missing", where=self._where)
-        try:
-            return self._array(self._file.getinfo(f"{name}.npy"))
-        except _BROKEN as error:
-            said = f"cannot be read as {self._what} ({name}: {_said(error)})"
-            raise InputError(said, where=self._where) from error
+        with self._said_of(name) as info:
+            return self._array(info)
 
     def text(self, name: str) -> str:
         """A text that was stored as an array of one.
@@ -106,7 +109,60 @@ class Archive:
             raise InputError(f"its {name} holds numbers that are not finite", where=self._where)
         return array
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape that an array's head says, read without its numbers.
+
+        Raises:
+            InputError: as :meth:`array`.
+        """
+        with self._said_of(name) as info, self._opened(info) as (_, head):
+            return head.shape
+
+    def parts(self, name: str) -> Iterator[Shaped[np.ndarray, "..."]]:
+        """The items of an array along its first axis, one after another: for arrays that are large as a whole.
+
+        Raises:
+            InputError: as :meth:`array`, or it is a single number or empty.
+        """
+        with self._said_of(name) as info, self._opened(info) as (stream, head):
+            if 0 in head.shape or not head.shape:
+                raise ValueError(f"its shape is {head.shape}, which has no parts")
+            if head.fortran:
+                yield from self._array(info)
+                return
+            size = head.dtype.itemsize * math.prod(head.shape[1:])
+            if size > _MOST_BYTES:
+                raise ValueError(f"one of its parts is larger than {_MOST_BYTES / 1e9:g} GB")
+            for _ in range(head.shape[0]):
+                yield _filled(stream, size).view(head.dtype).reshape(head.shape[1:])
+            stream.read(1)  # the checksum is compared at the end
+
     def _array(self, info: zipfile.ZipInfo) -> Shaped[np.ndarray, "..."]:
+        with self._opened(info) as (stream, head):
+            dtype, shape = head.dtype, head.shape
+            size = dtype.itemsize * math.prod(shape)
+            self._read += size
+            if self._read > _MOST_BYTES:
+                raise ValueError(f"the arrays are larger than {_MOST_BYTES / 1e9:g} GB")
+            data = _filled(stream, size)
+            stream.read(1)  # the checksum is compared at the end
+        values = data.view(dtype) if dtype.itemsize else np.zeros(math.prod(shape), dtype)
+        return values.reshape(shape[::-1]).transpose() if head.fortran else values.reshape(shape)
+
+    @contextlib.contextmanager
+    def _said_of(self, name: str) -> Iterator[zipfile.ZipInfo]:
+        """A block in which an array is read, whose errors become ours."""
+        if name not in self.names:
+            raise InputError(f"{name} is missing", where=self._where)
+        try:
+            yield self._file.getinfo(f"{name}.npy")
+        except _BROKEN as error:
+            said = f"cannot be read as {self._what} ({name}: {_said(error)})"
+            raise InputError(said, where=self._where) from error
+
+    @contextlib.contextmanager
+    def _opened(self, info: zipfile.ZipInfo) -> Iterator[tuple[Any, _Head]]:
+        """An array's bytes after its head, which says no more than the file holds."""
         if info.flag_bits & _ENCRYPTED:
             raise ValueError("it is encrypted")
         if info.compress_type not in _COMPRESSIONS:
@@ -115,7 +171,7 @@ class Archive:
         if info.compress_size > self._size or info.file_size > factor * info.compress_size:
             raise ValueError("it promises more than the file holds")
         with self._file.open(info) as stream:
-            dtype, shape, fortran, head = _header(stream)
+            dtype, shape, fortran, length = _header(stream)
             if dtype.hasobject:
                 raise ValueError("it holds Python objects")
             if any(side < 0 for side in shape):
@@ -124,20 +180,9 @@ class Archive:
             size = dtype.itemsize * math.prod(shape)
             if not dtype.itemsize and shape:
                 raise ValueError(f"it holds {dtype}, which is nothing")
-            if head + size != info.file_size:
-                raise ValueError(f"its head promises {size:,} bytes, there are {info.file_size - head:,}")
-            self._read += size
-            if self._read > _MOST_BYTES:
-                raise ValueError(f"the arrays are larger than {_MOST_BYTES / 1e9:g} GB")
-            data = np.empty(size, np.uint8)
-            got = 0
-            while got < size and (read := _into(stream, data[got : got + _PIECE])):
-                got += read
-            stream.read(1)  # the checksum is compared at the end
-        if got != size:
-            raise ValueError("it is cut off")
-        values = data.view(dtype) if dtype.itemsize else np.zeros(math.prod(shape), dtype)
-        return values.reshape(shape[::-1]).transpose() if fortran else values.reshape(shape)
+            if length + size != info.file_size:
+                raise ValueError(f"its head promises {size:,} bytes, there are {info.file_size - length:,}")
+            yield stream, _Head(dtype, shape, fortran)
 
 
 @contextlib.contextmanager
@@ -168,6 +213,17 @@ def read_npz(path: Path, what: str = "an archive of arrays") -> dict[str, Shaped
     """
     with npz_archive(path, what) as archive:
         return {name: archive.array(name) for name in sorted(archive.names)}
+
+
+def _filled(stream: Any, size: int) -> Shaped[np.ndarray, "n"]:
+    """So many bytes of a stream."""
+    data = np.empty(size, np.uint8)
+    got = 0
+    while got < size and (read := _into(stream, data[got : got + _PIECE])):
+        got += read
+    if got != size:
+        raise ValueError("it is cut off")
+    return data
 
 
 def _into(stream: Any, place: Shaped[np.ndarray, "n"]) -> int:

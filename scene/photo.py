@@ -184,7 +184,7 @@ def _read(path: Path, reduced: Callable[[Size], Size | None], *, keep_shape: boo
         if target is not None and keep_shape:
             image.draft(None, target)  # JPEG: decode at a fraction of the size
         image.load()
-        facts, left = colour_facts(image), orientation_of(image)
+        facts, left = colour_facts(image, path), orientation_of(image)
         done = 1 if left == orientation else orientation  # Pillow turns TIFF files itself
         depth = depth_of(path, head, image.format, tags)
         made = to_eight_bit(image, path, depth, facts.curve, facts.profile is not None, done)

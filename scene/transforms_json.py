@@ -24,7 +24,7 @@ from scene.maps import picture_head, save_array
 from scene.metadata import affine, checked_metadata
 from scene.named_files import NamedFiles
 from scene.ply import read_points, write_points
-from scene.transforms_values import intrinsics_in, lens_in, number, positive, region_in, whole
+from scene.transforms_values import depth_in, depth_notes, intrinsics_in, lens_in, number, positive, region_in, whole
 from scene.view import LARGE, Origin, View
 
 _HEAVIEST = 1e6
@@ -59,7 +59,7 @@ def read_transforms(path: Path, *, splits: Sequence[str] = ("train",)) -> Conten
     for file, content in zip(files, contents):
         sieve = Sieve(file)
         frames += _frames(file, content, sieve)
-        notes += sieve.notes
+        notes += [*sieve.notes, *depth_notes(content)]
     first = contents[0]
     points = _points(files[0], first["ply_file_path"], notes) if first.get("ply_file_path") else None
     metadata = first.get("viewloom")
@@ -257,7 +257,8 @@ class _Files(NamedTuple):
     @classmethod
     def of(cls, folder: Path, entries: list[dict[str, Any]]) -> _Files:
         def others(key: str, what: str) -> NamedFiles:
-            return NamedFiles(folder, [e.get(key) for e in entries], tops=("", "masks"), what=what, pictures=False)
+            names = [e.get(key) or (e.get("depth_path") if key == "depth_file_path" else None) for e in entries]
+            return NamedFiles(folder, names, tops=("", "masks"), what=what, pictures=False)
 
         images = NamedFiles(folder, [entry.get("file_path") for entry in entries])
         return cls(images, others("mask_path", "masks"), *(others(*pair) for pair in _MAPS))
@@ -274,8 +275,12 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         raise InputError("transform_matrix is missing", where=where)
     # A frame's own values win over those at the top.
     values = {**content, **{key: value for key, value in entry.items() if value is not None}}
-    keys = (("mask", "mask_path"), ("depth", "depth_file_path"), ("normals", "viewloom_normal_path"))
-    others = {name: getattr(files, name).find(entry[key], key, where) if entry.get(key) else None for name, key in keys}
+    depth = depth_in(values, entry, DEPTH_UNIT, where)
+    named = {"mask": ("mask_path", entry.get("mask_path")), "depth": (depth.key, depth.name)}
+    named["normals"] = ("viewloom_normal_path", entry.get("viewloom_normal_path"))
+    others = {
+        part: getattr(files, part).find(name, key, where) if name else None for part, (key, name) in named.items()
+    }
     if values.get("w") is None or values.get("h") is None:
         size = picture_head(image).size
     else:
@@ -287,8 +292,10 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         c2w_from_opencv(c2w) if values.get("from_na") in (True, 1) else c2w,
         intrinsics_in(values, entry, size, where, notes),
         lens_in(values, where, notes),
-        **others,
-        depth_scale=positive(values, "depth_unit_scale_factor", where, DEPTH_UNIT),
+        mask=others["mask"],
+        depth=others["depth"],
+        normals=others["normals"],
+        depth_scale=depth.scale,
         weight=_weight(values, where),
         origin=_origin(values, where),
         ignore=_dynamic_mask(image),

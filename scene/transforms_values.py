@@ -17,11 +17,19 @@ _OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular")
 """Keys with which instant-ngp names lenses that are none of these."""
 _PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
 """Order of nerfstudio's ``distortion_params``."""
-_NOT_USED = ("render_aabb", "depth_path", "sk_x", "sk_y", "rolling_shutter")
+_NOT_USED = ("render_aabb", "sk_x", "sk_y", "rolling_shutter")
 """What other programs say of what is rendered or seen, and has no meaning here."""
 
 _LARGEST = 1_000_000
 """Pixels along a side: no picture that can be decoded has more."""
+
+
+class NamedDepth(NamedTuple):
+    """A frame's depth map: its name, the key that says it, and the world units of one count."""
+
+    name: object
+    key: str
+    scale: float
 
 
 class Region(NamedTuple):
@@ -62,6 +70,42 @@ def region_in(content: dict[str, Any], notes: list[str]) -> Region | None:
     if unused:
         notes.append(f"{', '.join(unused)} {'was' if len(unused) == 1 else 'were'} not used")
     return found
+
+
+def depth_in(values: dict[str, Any], entry: dict[str, Any], usual: float, where: str) -> NamedDepth:
+    """A frame's depth map, in the words of nerfstudio or instant-ngp; without a name if there is none of use.
+
+    instant-ngp reads ``depth_path`` where ``integer_depth_scale`` says what a count is, unless ``enable_depth_loading``
+    is false.
+
+    Args:
+        values: what the file says of the frame, in it or for all.
+        entry: the frame's own part of it.
+        usual: world units of a count where nerfstudio's file does not say.
+        where: what errors name.
+
+    Raises:
+        InputError: a scale is no positive number.
+    """
+    if entry.get("depth_file_path"):
+        unit = positive(values, "depth_unit_scale_factor", where, usual)
+        return NamedDepth(entry["depth_file_path"], "depth_file_path", unit)
+    wanted = entry.get("depth_path") and values.get("enable_depth_loading") is not False
+    scale = number(values, "integer_depth_scale", where, 0.0) if wanted else 0.0
+    if wanted and scale > 0:
+        return NamedDepth(entry["depth_path"], "depth_path", scale)
+    return NamedDepth(None, "depth_file_path", positive(values, "depth_unit_scale_factor", where, usual))
+
+
+def depth_notes(content: dict[str, Any]) -> list[str]:
+    """Why depth maps that instant-ngp's files name are not used, if they are not."""
+    frames = [frame for frame in content["frames"] if isinstance(frame, dict) and frame.get("depth_path")]
+    if not frames or any(frame.get("depth_file_path") for frame in frames):
+        return []
+    if content.get("enable_depth_loading") is False:
+        return ["depth_path was not used: enable_depth_loading is false"]
+    given = any(values.get("integer_depth_scale") for values in (content, *frames))
+    return [] if given else ["depth_path was not used: no integer_depth_scale says what a count is"]
 
 
 def intrinsics_in(

@@ -176,6 +176,7 @@ CaptureFormat = Literal[
     "nvm",
     "mvsnet",
     "llff",
+    "predictions",
     "named",
 ]
 

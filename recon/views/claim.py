@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from recon.views.normalise import WORKING_SIDE, look_at_point
-from scene.camera import OBJECT_RADIUS
+from scene.camera import OBJECT_RADIUS, Camera
 from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
@@ -14,6 +16,24 @@ _REACH = (0.3, 1.6)
 """Of the masks' outlines from the origin, in radii of the bounding sphere, in the median of all views."""
 _SHOWN = (0.25, 7.0)
 """What pictures without masks show at the origin, in the same unit; a region of interest may be a small part."""
+_MUCH = 2.5
+"""Of the same, from which on it is worth a sentence."""
+
+
+def normalised_remark(views: ViewSet) -> str | None:
+    """What is to be said of a claim that cannot be told from a wrong one: pictures without masks that show much.
+
+    A region of interest may be a small part of what pictures show; a world that is several times too large looks alike.
+    """
+    if views.has_masks or len(views) < 2:
+        return None
+    shown = _shown([view.camera for view in views])
+    if shown <= _MUCH:
+        return None
+    return (
+        f"This capture says that it is normalised, and its pictures show {shown:.2g} times the size of a normalised "
+        "object. If the object fills them, its world is too large: take `normalised` out of its transforms.json."
+    )
 
 
 def normalised_doubt(views: ViewSet) -> str | None:
@@ -35,18 +55,22 @@ def normalised_doubt(views: ViewSet) -> str | None:
             return None
         return f"its masks reach {reach:.2g} times as far from the origin as a normalised object does"
     cameras = [view.camera for view in views]
-    shown = [
-        float(np.linalg.norm(c.centre)) * min(c.width / c.fx, c.height / c.fy) / 2 / OBJECT_RADIUS for c in cameras
-    ]
+    shown = _shown(cameras)
     low, high = _SHOWN
-    if not low <= float(np.median(shown)) <= high:
-        return f"its pictures show {np.median(shown):.2g} times the size of a normalised object"
+    if not low <= shown <= high:
+        return f"its pictures show {shown:.2g} times the size of a normalised object"
     try:
         off = float(np.linalg.norm(look_at_point(cameras))) / OBJECT_RADIUS
     except InputError:
         return None
     around = float(np.median([np.linalg.norm(c.centre) for c in cameras])) / OBJECT_RADIUS
     return None if off <= max(1.0, 0.5 * around) else f"its cameras look {off:.2g} radii past the origin"
+
+
+def _shown(cameras: Sequence[Camera]) -> float:
+    """What the pictures show at the origin, in radii of the bounding sphere, in the median."""
+    halves = [float(np.linalg.norm(c.centre)) * min(c.width / c.fx, c.height / c.fy) / 2 for c in cameras]
+    return float(np.median(halves)) / OBJECT_RADIUS
 
 
 def _reach(view: View) -> float:

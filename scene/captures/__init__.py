@@ -23,7 +23,7 @@ from scene.captures.alicevision import find_meshroom, find_openmvg, read_meshroo
 from scene.captures.bundler import find_bundle, is_bundle, read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.colmap import find_model, read_colmap
-from scene.captures.folders import first_json, pictures_in, read_json, unknown_json, unused_pictures
+from scene.captures.folders import first_json, picture_notes, pictures_in, read_json, unknown_json, unused_pictures
 from scene.captures.gaussians import is_gaussians, read_gaussians
 from scene.captures.masks import threshold_beside_ignored, threshold_masks, with_sound_masks
 from scene.captures.metashape import find_metashape, read_metashape
@@ -33,6 +33,7 @@ from scene.captures.neus import read_neus
 from scene.captures.nvm import find_nvm, read_nvm
 from scene.captures.opensfm import find_opensfm, read_opensfm
 from scene.captures.phone_scans import find_polycam, find_record3d, read_polycam, read_record3d
+from scene.captures.predictions import find_predictions, read_predictions
 from scene.captures.projections import read_projections
 from scene.captures.realitycapture import find_csv, find_xmp, read_csv, read_xmp
 from scene.captures.research import find_llff, find_mvsnet, find_sdfstudio, read_llff, read_mvsnet, read_sdfstudio
@@ -116,6 +117,7 @@ FORMATS = (
     Format("nvm", "*.nvm of VisualSFM", find_nvm, read_nvm),
     Format("mvsnet", "cams/*_cam.txt with images/", find_mvsnet, read_mvsnet),
     Format("llff", "poses_bounds.npy", find_llff, read_llff),
+    Format("predictions", "predictions.npz of VGGT or MapAnything with images/", find_predictions, read_predictions),
     Format("named", "front.png with left.png, back.png or right.png", _named, read_named),
 )
 """In the order in which they are tried: what was made for a capture before what it was made from."""
@@ -150,6 +152,7 @@ def load_capture(path: Path, *, kind: str | None = None, up: Up = "auto") -> Vie
         views = _first_read(path, notes)
     used = [view.image_path for view in views if view.image_path is not None]
     notes += unused_pictures(used, {source for view in views for source in view.files})
+    notes += [] if _is_ours(path) else picture_notes(used)
     # Our own captures, and views with names, are as they say.
     trusted = views.metadata.get("format") == "named" or _is_ours(path)
     return turned_up(with_sound_masks(with_notes(views, notes), trusted=trusted), up, trusted=trusted)

@@ -9,10 +9,15 @@ from typing import Any
 
 from scene import documents
 from scene.errors import InputError
+from scene.photo import read_picture
 from scene.pictures.opening import picture_endings
 
 _NO_PICTURE = re.compile(r"depth|normal|mask|alpha|albedo|thumb", re.IGNORECASE)
 """In names of pictures that are something else beside a picture."""
+
+
+_LOOKED_AT = 64
+"""Side to which pictures are reduced while they are decoded, where only what is said of them counts."""
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -111,3 +116,20 @@ def unused_pictures(used: Sequence[Path], files: Collection[Path]) -> list[str]:
         return []
     count = f"{len(rest)} of {len(rest) + len(set(used))} pictures"
     return [f"{count} in the capture's folders were not used, the first is {rest[0].name}"]
+
+
+def picture_notes(used: Sequence[Path]) -> list[str]:
+    """What was guessed of some of a capture's picture files, or not believed: of the first, the middle and the last.
+
+    Pictures of one capture come from one camera and one program; to decode all of them for this would take minutes.
+    """
+    chosen = dict.fromkeys(used[k] for k in (0, len(used) // 2, len(used) - 1)) if used else {}
+    names: dict[str, str] = {}
+    for path in chosen:
+        try:
+            found = read_picture(path, _LOOKED_AT).notes
+        except InputError:
+            continue  # whoever uses it says what is wrong with it
+        for note in found:
+            names.setdefault(note, path.name)
+    return [f"of pictures such as {name}: {note}" for note, name in names.items()]

@@ -1,17 +1,20 @@
-"""Colours of picture files to sRGB: ICC profiles, PNG's gamma, and cameras that say Adobe RGB in their EXIF data."""
+"""Colours of picture files to sRGB: ICC profiles, codes, primaries and gamma of PNG, Adobe RGB in EXIF data."""
 
 from __future__ import annotations
 
 import functools
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 from PIL import ExifTags, Image, ImageCms
 
 from scene.pictures.opening import BROKEN
+from scene.pictures.png_colours import SRGB, Chromaticities, cicp_of, to_srgb_matrix
 
 Curve = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]
 """From a file's values in [0, 1] to sRGB's."""
@@ -36,12 +39,14 @@ class ColourFacts:
     Args:
         profile: its ICC profile.
         gamma: exponent that made its values of linear light (PNG), if that is not sRGB's.
+        primaries: chromaticities of its red, green, blue and white (PNG), if they are not sRGB's.
         adobe: whether the camera says that they are Adobe RGB.
         notes: what in it is not believed.
     """
 
     profile: bytes | None = None
     gamma: float | None = None
+    primaries: Chromaticities | None = None
     adobe: bool = False
     notes: tuple[str, ...] = ()
 
@@ -49,20 +54,51 @@ class ColourFacts:
     def curve(self) -> Curve | None:
         """The file's own curve to sRGB's, where it is the same for all channels and no profile says it."""
         gamma = self.gamma
-        return None if gamma is None else lambda values: encoded(np.power(np.clip(values, 0, 1), 1 / gamma))
+        return (
+            None
+            if gamma is None or self.primaries is not None
+            else lambda values: encoded(np.power(np.clip(values, 0, 1), 1 / gamma))
+        )
 
 
-def colour_facts(image: Image.Image) -> ColourFacts:
-    """Read them from an opened picture; damaged ones count as none."""
+def colour_facts(image: Image.Image, path: Path) -> ColourFacts:
+    """Read them from an opened picture and its file; damaged ones count as none.
+
+    Raises:
+        InputError: it is a PNG of high dynamic range.
+    """
+    coded, unknown = cicp_of(path) if image.format == "PNG" else (None, ())
+    if coded is not None:
+        gamma = None if coded.exponent is None else 1 / coded.exponent
+        return ColourFacts(gamma=gamma, primaries=None if coded.primaries == SRGB else coded.primaries)
+    facts = _facts_beside(image)
+    return replace(facts, notes=(*unknown, *facts.notes)) if unknown else facts
+
+
+def _facts_beside(image: Image.Image) -> ColourFacts:
+    """What is said in other words than by code."""
     profile = image.info.get("icc_profile")
     if isinstance(profile, bytes) and profile:
         return ColourFacts(profile=profile)
     gamma = image.info.get("gamma") if "srgb" not in image.info else None
+    primaries = _primaries_of(image) if isinstance(gamma, float) else None
     if isinstance(gamma, float) and abs(gamma / _SRGB_GAMMA - 1) > 0.05:
         if 0.2 < gamma < 2:
-            return ColourFacts(gamma=gamma)
+            return ColourFacts(gamma=gamma, primaries=primaries)
         return ColourFacts(notes=(f"The picture's gamma of {gamma:g} cannot be. {_NOT_SRGB}",))
+    if primaries is not None:
+        return ColourFacts(primaries=primaries)
     return ColourFacts(adobe=_says_adobe(image))
+
+
+def _primaries_of(image: Image.Image) -> Chromaticities | None:
+    """The chromaticities of a PNG's cHRM chunk, if they are others than sRGB's and make sense."""
+    found = image.info.get("chromaticity")
+    if not isinstance(found, tuple) or len(found) != 8:
+        return None
+    numbers = cast(Chromaticities, tuple(map(float, found)))
+    same = np.abs(np.subtract(numbers, SRGB)).max() < 0.005
+    return None if same or to_srgb_matrix(numbers) is None else numbers
 
 
 def to_srgb(image: Image.Image, facts: ColourFacts, *, curved: bool = False) -> tuple[Image.Image, tuple[str, ...]]:
@@ -80,8 +116,11 @@ def to_srgb(image: Image.Image, facts: ColourFacts, *, curved: bool = False) -> 
         return image.point([*table * (bands - alpha), *range(256 * alpha)]), facts.notes
     if image.mode == "CMYK":
         return image, (_INKS, *facts.notes)
+    if facts.primaries is not None and image.mode in ("RGB", "RGBA"):
+        return _from_primaries(image, facts.primaries, facts.gamma), facts.notes
     if facts.adobe and image.mode in ("RGB", "RGBA"):
-        return _from_adobe(image), facts.notes
+        light = np.power(np.arange(256) / 255, _ADOBE_GAMMA)
+        return _from_light(image, light, _SRGB_FROM_ADOBE), facts.notes
     return image, facts.notes
 
 
@@ -95,6 +134,11 @@ def encoded(linear: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Linear light in [0, 1] to sRGB values in [0, 1]."""
     light = np.clip(linear, 0, 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.power(light, 1 / 2.4) - 0.055)
+
+
+def linear(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """sRGB values in [0, 1] to linear light; the inverse of :func:`encoded`."""
+    return np.where(values <= 0.04045, values / 12.92, np.power((np.maximum(values, 0) + 0.055) / 1.055, 2.4))
 
 
 def _from_profile(image: Image.Image, content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
@@ -151,14 +195,20 @@ def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def _from_adobe(image: Image.Image) -> Image.Image:
-    """Adobe RGB (1998) to sRGB, some rows at a time: large pictures take gigabytes as floats."""
+def _from_primaries(image: Image.Image, primaries: Chromaticities, gamma: float | None) -> Image.Image:
+    values = np.arange(256) / 255
+    light = linear(values) if gamma is None else np.power(values, 1 / gamma)
+    matrix = to_srgb_matrix(primaries)
+    return image if matrix is None else _from_light(image, light, matrix)
+
+
+def _from_light(image: Image.Image, light: Float[np.ndarray, "256"], matrix: Float[np.ndarray, "3 3"]) -> Image.Image:
+    """To sRGB by a table to linear light and a matrix, some rows at a time: large pictures take gigabytes as floats."""
     pixels = np.array(image)
-    light = np.power(np.arange(256) / 255, _ADOBE_GAMMA)
     count = max(1, _ROWS // image.width)
     for first in range(0, image.height, count):
         rows = pixels[first : first + count, :, :3]
-        rows[:] = np.round(255 * encoded(light[rows] @ _SRGB_FROM_ADOBE.T)).astype(np.uint8)
+        rows[:] = np.round(255 * encoded(light[rows] @ matrix.T)).astype(np.uint8)
     return Image.fromarray(pixels)
 
 

@@ -31,7 +31,14 @@ from scene.camera import Camera, colmap_from_c2w, orbit_camera
 from scene.captures import load_capture, world_from_original
 from scene.view import View
 from scene.viewset import ViewSet
-from tests.scene.captures import test_colmap, test_load_capture, test_neus, test_program_formats, test_projections
+from tests.scene.captures import (
+    test_colmap,
+    test_load_capture,
+    test_neus,
+    test_predictions,
+    test_program_formats,
+    test_projections,
+)
 
 Read = Callable[[Path], object]
 NAMES = [f"{k:03d}.png" for k in range(7)]
@@ -129,6 +136,10 @@ def write_named(folder: Path) -> None:
     draw(folder, ["front.png", "left.png", "back.png", "right.png"])
 
 
+def write_seen_predictions(folder: Path) -> None:
+    test_predictions.saved(folder, (48, 30), lambda photo: test_predictions.covering(photo, (56, 42)))
+
+
 def of_a_program(name: str) -> Callable[[Path], None]:
     def go(folder: Path) -> None:
         for k, picture in enumerate(test_program_formats.cameras()):
@@ -150,6 +161,7 @@ CAPTURES: dict[str, Callable[[Path], None]] = {
     "colmap_text": colmap(test_colmap.write_text, "PINHOLE"),
     "colmap_binary": colmap(test_colmap.write_binary, 1),
     "named": write_named,
+    "seen_predictions": write_seen_predictions,
     **{name: of_a_program(name) for name in test_program_formats.WRITERS},
 }
 

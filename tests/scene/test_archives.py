@@ -41,6 +41,34 @@ def test_arrays_come_back(tmp_path: Path, save: Callable[..., None]) -> None:
         assert archive.numbers("plain", (None, 3, 4)).shape == (2, 3, 4)
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_large_arrays_are_read_in_parts(tmp_path: Path, save: Callable[..., None]) -> None:
+    save(tmp_path / "a.npz", **ARRAYS)
+    with npz_archive(tmp_path / "a.npz") as archive:
+        for name in ("plain", "fortran", "bool"):
+            assert archive.shape(name) == ARRAYS[name].shape
+            assert np.array_equal(list(archive.parts(name)), ARRAYS[name])
+        first, *_ = zip(archive.parts("plain"), archive.parts("big"), strict=False)
+        assert np.array_equal(first[0], ARRAYS["plain"][0])
+        for name in ("one", "none"):
+            with pytest.raises(InputError, match="which has no parts"):
+                list(archive.parts(name))
+
+
+def test_parts_of_damaged_arrays_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    numbers = np.arange(3000.0).reshape(3, 1000)
+    np.savez(file, a=numbers)
+    whole = file.read_bytes()
+    at = whole.index(numbers[2].tobytes())
+    file.write_bytes(whole[:at] + bytes([7]) + whole[at + 1 :])
+    with npz_archive(file) as archive, pytest.raises(InputError, match="Bad CRC"):
+        list(archive.parts("a"))
+    file.write_bytes(packed(described("(10**18, 10**18)"), bytes(16)))
+    with npz_archive(file) as archive, pytest.raises(InputError, match="cannot be read"):
+        archive.shape("a")
+
+
 def packed(head: bytes, body: bytes = b"", kind: int = zipfile.ZIP_STORED) -> bytes:
     """An archive of one member ``a.npy`` of such bytes."""
     out = io.BytesIO()

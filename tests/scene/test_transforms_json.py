@@ -186,6 +186,35 @@ def test_depth_units(tmp_path: Path, scene_cameras: list[Camera], draw: Draw, un
     assert depth == pytest.approx(1234 * (unit or 1e-3))
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"integer_depth_scale": 10 / 65535}, None),
+        ({"integer_depth_scale": 10 / 65535, "enable_depth_loading": True}, None),
+        ({"integer_depth_scale": 10 / 65535, "enable_depth_loading": False}, "enable_depth_loading is false"),
+        ({}, "no integer_depth_scale says what a count is"),
+    ],
+)
+def test_depths_of_instant_ngp(
+    tmp_path: Path, scene_cameras: list[Camera], draw: Draw, changes: dict[str, Any], note: str | None
+) -> None:
+    """As phones stream them (NeRFCapture): counts of a 16-bit PNG, times one scale for all."""
+    draw(tmp_path, names(scene_cameras))
+    content = content_of(scene_cameras) | changes
+    for k, frame in enumerate(content["frames"]):
+        frame["depth_path"] = f"depth/{k}.png"
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        Image.fromarray(np.full((24, 32), 13107, np.uint16)).save(tmp_path / "depth" / f"{k}.png")
+    write(tmp_path, content)
+    views = ViewSet.load(tmp_path)
+    assert views.has_depths == (note is None)
+    depth = views.views[0].depth()
+    if note is None:
+        assert depth == pytest.approx(2.0)
+    else:
+        assert any(note in said for said in views.metadata["notes"])
+
+
 def test_a_fisheye_capture_is_straightened(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
     draw(tmp_path, names(scene_cameras))
     write(tmp_path, content_of(scene_cameras) | {"camera_model": "OPENCV_FISHEYE", "k1": 0.02})

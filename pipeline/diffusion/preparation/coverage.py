@@ -22,6 +22,9 @@ _FLAT = 64
 _WORTH_TELLING = 0.03
 """Share of the object's pixels."""
 _BLACK = 24
+_CORE, _WITHIN, _AROUND = 0.3, 0.1, 0.7
+"""A halo: at least so much of the silhouette is solid, so much of the halo at most lies within that, and it goes around
+so much of the outline."""
 _SPECK = 0.01
 """A piece that covers less than this share of the largest is a speck."""
 _PIECE = 0.1
@@ -87,6 +90,15 @@ def _glass_made_solid(alpha: Alpha, rgb: UInt8[np.ndarray, "h w 3"] | None) -> t
         return np.where(shadow, 0, alpha).astype(np.uint8), (
             f"{100 * share:.0f} % of the cut-out is half transparent and black: it is taken for a shadow and left out."
         )
+    core = _core_in_halo(seen, inside, window)
+    if core is not None:
+        known = cv2.resize(core, alpha.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        # What is left of the soft outline, which lies above the halo.
+        slim = np.round(np.clip((np.arange(256) - _HALF[1]) / (255 - _HALF[1]), 0, 1) * 255).astype(np.uint8)
+        return np.where(known, alpha, slim[alpha]).astype(np.uint8), (
+            f"A half transparent halo as large as {100 * inside.sum() / max(int((core > 0).sum()), 1):.0f} % of the "
+            "object lies around it, as programs that cut out leave it: it was left out. If it is glass, give a mask."
+        )
     # A table, since large pictures take gigabytes as floats.
     level = float(np.percentile(seen[inside], 5))
     table = np.round(np.minimum(np.arange(256) * (255 / level), 255)).astype(np.uint8)
@@ -94,6 +106,19 @@ def _glass_made_solid(alpha: Alpha, rgb: UInt8[np.ndarray, "h w 3"] | None) -> t
         f"{100 * share:.0f} % of the object is half transparent (20 to 80 % alpha): it is taken as solid, as its "
         "outline says. Transparent materials are not modelled."
     )
+
+
+def _core_in_halo(seen: Alpha, inside: Solid, window: UInt8[np.ndarray, "k k"]) -> UInt8[np.ndarray, "h w"] | None:
+    """What is solid, holes filled, if the half transparent areas are a halo: outside of it, and around most of it."""
+    solid = (seen > _HALF[1]).astype(np.uint8)
+    outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    core = cv2.drawContours(np.zeros_like(solid), outlines, -1, 1, cv2.FILLED)
+    if core.sum() < _CORE * (seen >= _HALF[0]).sum() or (inside & (core > 0)).sum() > _WITHIN * inside.sum():
+        return None
+    outline = core - cv2.erode(core, np.ones((3, 3), np.uint8), borderValue=0)
+    # Within a window of the outline alpha is not flat, whatever lies there.
+    beside = (cv2.dilate(inside.astype(np.uint8), window, iterations=2) > 0) & (outline > 0)
+    return core if beside.sum() >= _AROUND * outline.sum() else None
 
 
 def _without_specks(alpha: Alpha) -> tuple[Alpha, list[str]]:

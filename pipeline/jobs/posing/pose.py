@@ -16,6 +16,7 @@ from pipeline.jobs.posing.mapping import Effort, Photo, PoseSettings, Registered
 from pipeline.jobs.posing.photo_set import PhotoSet, gather, write_pictures
 from pipeline.jobs.posing.stages import CameraStage, FeatureStage, MatchStage, PhotoSetStage
 from pipeline.jobs.posing.turntable import background_stands_still
+from pipeline.jobs.posing.xfeat import require_xfeat
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from pipeline.jobs.settings import Busy
@@ -104,12 +105,14 @@ def pose(
         busy: whether the job gives up at once when another one writes into ``out``, or waits for it.
 
     Raises:
-        MissingBackendError: pycolmap is not installed.
+        MissingBackendError: pycolmap, or the package of the features, is not installed.
         InputError: there are fewer than three usable photos, or fewer than three fit together.
         OutputError: the folder cannot be written, or holds a capture of another origin.
     """
     told = reporter_of(reporter)
     require_pycolmap()
+    if settings.features == "xfeat":
+        require_xfeat()
     files = gather(photos)
     _refuse_own_results(files, out)
     _refuse_foreign(out)

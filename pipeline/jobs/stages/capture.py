@@ -15,7 +15,7 @@ from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder, read
 from recon.checks.capture import CaptureReport, Issue, check_capture
 from recon.checks.depths import with_fitting_depths
 from recon.checks.orientation import turned
-from recon.views.claim import normalised_doubt
+from recon.views.claim import normalised_doubt, normalised_remark
 from recon.views.normalise import NormalisedCapture, normalise_capture, normalise_scene
 from scene.captures import threshold_beside_ignored, threshold_masks, world_from_original
 from scene.captures.mask_meaning import ignoring, outlining
@@ -36,7 +36,7 @@ class CaptureStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     views: ViewSet
     folder: Path
@@ -71,6 +71,8 @@ class CaptureStage:
                 self.on_issue(
                     "This capture is normalised already: it is taken as it is, without masks, bounds or checks."
                 )
+            if self.on_issue is not None and (remark := normalised_remark(self.views)) is not None:
+                self.on_issue(remark)
             self.views.save(folder)
             if (self.folder / COARSE_FILE).is_file():
                 read_coarse_volume(self.folder / COARSE_FILE)

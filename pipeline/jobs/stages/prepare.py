@@ -35,7 +35,7 @@ class PrepareStage:
     """
 
     name: ClassVar[str] = "prepare"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     """Raised when the code changes the result, as that of every stage."""
 
     photo: Path

@@ -71,19 +71,20 @@ def heard() -> Heard:
     return Heard()
 
 
+def ring_of_views(count: int, size: int) -> ViewSet:
+    """Views around a made-up object, alternately from above and below, with exact masks."""
+    renderer = MeshRenderer(random_object(3, "creature"))
+    views = []
+    for k in range(count):
+        camera = orbit_camera(2 * math.pi * k / count, (0.5, -0.2)[k % 2], 1.5, size=size)
+        views.append(View(f"v{k}", camera, np.round(renderer.render(camera).rgba * 255).astype(np.uint8)))
+    return ViewSet(tuple(views), True)
+
+
 @pytest.fixture(scope="session")
 def rendered() -> Callable[[int, int], ViewSet]:
-    """A ring of views of a made-up object, alternately from above and below, with exact masks."""
-
-    def make(count: int, size: int) -> ViewSet:
-        renderer = MeshRenderer(random_object(3, "creature"))
-        views = []
-        for k in range(count):
-            camera = orbit_camera(2 * math.pi * k / count, (0.5, -0.2)[k % 2], 1.5, size=size)
-            views.append(View(f"v{k}", camera, np.round(renderer.render(camera).rgba * 255).astype(np.uint8)))
-        return ViewSet(tuple(views), True)
-
-    return make
+    """Makes such views."""
+    return ring_of_views
 
 
 @pytest.fixture(scope="session")

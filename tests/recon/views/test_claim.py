@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recon.views.claim import normalised_doubt
+from recon.views.claim import normalised_doubt, normalised_remark
 from recon.views.normalise import normalise_capture, normalise_scene
 from scene.viewset import ViewSet
 
@@ -33,6 +33,22 @@ def test_other_worlds_are_not(ball_views: ViewSet, masked: bool, scale: float, s
     doubt = normalised_doubt(replace(views, has_masks=masked))
     assert doubt is not None
     assert "times" in doubt
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_world_that_may_be_too_large_is_told(ball_views: ViewSet, masked: bool) -> None:
+    """Without masks nothing shows that these are five times too large: a large scene looks alike."""
+    views = replace(normalise_capture(ball_views).views, has_masks=masked)
+    assert normalised_remark(views) is None
+    large = views.transformed(similarity(5.0))
+    remark = normalised_remark(large)
+    if masked:
+        assert remark is None  # it is not believed at all
+        assert normalised_doubt(large) is not None
+    else:
+        assert normalised_doubt(large) is None
+        assert remark is not None
+        assert "times the size of a normalised object" in remark
 
 
 def test_cameras_that_look_elsewhere_are_not(ball_views: ViewSet) -> None:

@@ -313,3 +313,18 @@ def test_pipes_are_found_wherever_descriptions_lie(name: str, tmp_path: Path) ->
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="is a pipe"):
         load_capture(tmp_path)
+
+
+def test_what_is_guessed_of_pictures_is_told(tmp_path: Path, scene_cameras: list[Camera], draw: Draw) -> None:
+    """Of a few of them: here that a 12-bit camera's values fill less than the 16 bits of its files."""
+    draw(tmp_path, NAMES)
+    write_transforms(tmp_path, scene_cameras)
+    assert "notes" not in load_capture(tmp_path).metadata
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        values = rng.integers(0, 4096, (48, 64), dtype=np.uint16)
+        values[0, 0] = 4095
+        Image.fromarray(values).save(tmp_path / name)
+    (note,) = load_capture(tmp_path).metadata["notes"]
+    assert note.startswith(f"of pictures such as {NAMES[0]}: ")
+    assert "12 bits" in note

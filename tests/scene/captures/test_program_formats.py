@@ -269,10 +269,33 @@ def llff(folder: Path) -> None:
     np.save(folder / "poses_bounds.npy", np.array(rows))
 
 
+def predictions(folder: Path) -> None:
+    """VGGT's demo, with pictures 56 wide of whole patches of 14; the world is the first camera's."""
+    wide, high = 56, 42  # 32 * 56 / 48 = 37.3, which is nearer to 42 than to 28
+    poses = [c2w_opencv(camera) for camera in cameras().values()]
+    relative = [np.linalg.inv(pose) @ poses[0] for pose in poses]
+    k = [[FOCAL * wide / WIDTH, 0, CX * wide / WIDTH], [0, FOCAL * high / HEIGHT, CY * high / HEIGHT], [0, 0, 1]]
+    depth = np.full((len(poses), high, wide, 1), 3.0, np.float32)
+    np.savez(
+        folder / "predictions.npz",
+        extrinsic=np.stack(relative)[:, :3].astype(np.float32),
+        intrinsic=np.tile(np.array(k, np.float32), (len(poses), 1, 1)),
+        depth=depth,
+        depth_conf=depth[..., 0],
+        pose_enc_list=np.array(None, object),  # as the program leaves it
+    )
+
+
 # --- what all have in common ------------------------------------------------------------------------------------------
 
 NUMBERED = {f"{k:08d}": camera for k, camera in enumerate(cameras().values())}
 PLAIN = {str(k): camera for k, camera in enumerate(cameras().values())}
+FIRST = c2w_opencv(next(iter(cameras().values())))
+IN_THE_FIRST = {
+    name: Camera(np.linalg.inv(FIRST) @ camera.c2w, FOCAL, FOCAL, CX, CY, WIDTH, HEIGHT)
+    for name, camera in cameras().items()
+}
+"""The cameras in the world of the first one, in OpenCV's axes."""
 WRITERS: dict[str, tuple[Callable[[Path], None], dict[str, Camera], bool]] = {
     "metashape": (metashape, cameras(), True),
     "realitycapture": (realitycapture_csv, cameras(), True),
@@ -286,7 +309,10 @@ WRITERS: dict[str, tuple[Callable[[Path], None], dict[str, Camera], bool]] = {
     "nvm": (nvm, cameras(), False),
     "mvsnet": (mvsnet, NUMBERED, True),
     "llff": (llff, cameras(), False),
+    "predictions": (predictions, IN_THE_FIRST, True),
 }
+UNNAMED = {"llff", "predictions"}
+"""Formats that name no pictures."""
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -305,8 +331,8 @@ def test_a_missing_picture_costs_itself_only(kind: str, capture: Path) -> None:
     write(capture)
     lost = sorted(capture.rglob("*.jpg"))[1]
     lost.unlink()
-    if kind == "llff":  # nothing says which is missing
-        with pytest.raises(InputError, match="5 cameras, and pictures: 4 in images"):
+    if kind in UNNAMED:  # nothing says which is missing
+        with pytest.raises(InputError, match=r"5 cameras, and (pictures: 4 in images|4 photos in images/)"):
             load_capture(capture)
         return
     views = load_capture(capture)

@@ -12,6 +12,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 from skimage.color import lab2rgb
 
+from scene.errors import InputError
 from scene.photo import read_picture
 
 LEVELS = np.linspace(0, 255, 6).round().astype(np.uint8)
@@ -229,3 +230,74 @@ def test_cameras_that_say_adobe_rgb_in_their_exif_data_only(tmp_path: Path) -> N
     assert np.abs(read_picture(tmp_path / "a.jpg").rgba[4, 4, :3] - expected).max() < 4
     flat.save(tmp_path / "b.jpg", quality=98)
     assert np.abs(read_picture(tmp_path / "b.jpg").rgba[4, 4, :3] - [60.0, 200, 90]).max() < 4
+
+
+# --- codes and primaries of PNG ---------------------------------------------------------------------------------------
+
+P3_FROM_SRGB = np.linalg.inv(np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]]))
+BT2020_FROM_SRGB = np.linalg.inv(
+    np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
+)
+PRIMARIES = {9: BT2020_FROM_SRGB, 12: P3_FROM_SRGB, 1: np.eye(3)}
+"""Matrices as they are published, for linear light."""
+
+
+def in_space(srgb: np.ndarray, matrix: np.ndarray, gamma: float) -> Image.Image:
+    """8-bit sRGB colours, written in other primaries and by a power; 2.4 stands for sRGB's own curve."""
+    light = np.clip(light_of(srgb / 255, 2.4) @ matrix.T, 0, 1)
+    low = 12.92 * light
+    high = 1.055 * np.power(light, 1 / 2.4) - 0.055
+    values = np.where(light <= 0.0031308, low, high) if gamma == 2.4 else np.power(light, 1 / gamma)
+    return Image.fromarray(np.round(255 * values).astype(np.uint8))
+
+
+def soft_colours() -> np.ndarray:
+    return np.random.default_rng(2).integers(60, 200, (12, 12, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("curve", "gamma"), [(13, 2.4), (4, 2.2)])
+@pytest.mark.parametrize("primaries", [1, 9, 12])
+def test_the_code_of_a_png_says_its_colours(tmp_path: Path, primaries: int, curve: int, gamma: float) -> None:
+    """Above all else that it says: the gamma here is a lie."""
+    srgb = soft_colours()
+    image = in_space(srgb, PRIMARIES[primaries], gamma)
+    data = png_with(image, b"cICP", bytes([primaries, curve, 0, 1]))
+    lie = b"gAMA" + struct.pack(">I", 100_000)
+    data = data[:33] + struct.pack(">I", 4) + lie + struct.pack(">I", zlib.crc32(lie)) + data[33:]
+    (tmp_path / "a.png").write_bytes(data)
+    picture = read_picture(tmp_path / "a.png")
+    assert np.abs(picture.rgba[..., :3].astype(int) - srgb).max() <= 4
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize(("code", "name"), [(16, "PQ"), (18, "HLG")])
+def test_pictures_of_high_range_are_refused_by_name(tmp_path: Path, code: int, name: str) -> None:
+    image = Image.fromarray(soft_colours())
+    (tmp_path / "a.png").write_bytes(png_with(image, b"cICP", bytes([9, code, 0, 1])))
+    with pytest.raises(InputError, match=rf"high dynamic range \({name}\).*Export it in standard range"):
+        read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("content", [bytes([77, 13, 0, 1]), bytes([12, 13, 0, 0]), b"x", b""])
+def test_codes_that_are_not_known_are_told(tmp_path: Path, content: bytes) -> None:
+    srgb = soft_colours()
+    (tmp_path / "a.png").write_bytes(png_with(Image.fromarray(srgb), b"cICP", content))
+    picture = read_picture(tmp_path / "a.png")
+    assert np.array_equal(picture.rgba[..., :3], srgb)
+    assert len(picture.notes) == 1
+    assert "is not known here. The colours are taken as sRGB" in picture.notes[0]
+
+
+@pytest.mark.parametrize("stored", [45455, 55556])
+def test_primaries_count_where_a_gamma_is_with_them(tmp_path: Path, stored: int) -> None:
+    srgb = soft_colours()
+    image = in_space(srgb, P3_FROM_SRGB, 2.4 if stored == 45455 else 1.8)
+    xy = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+    data = png_with(image, b"cHRM", struct.pack(">8I", *(round(100_000 * v) for v in xy)))
+    gamma = b"gAMA" + struct.pack(">I", stored)
+    with_gamma = data[:33] + struct.pack(">I", 4) + gamma + struct.pack(">I", zlib.crc32(gamma)) + data[33:]
+    (tmp_path / "a.png").write_bytes(with_gamma)
+    assert np.abs(read_picture(tmp_path / "a.png").rgba[..., :3].astype(int) - srgb).max() <= 4
+    # Alone they say nothing of the curve.
+    (tmp_path / "b.png").write_bytes(data)
+    assert np.array_equal(read_picture(tmp_path / "b.png").rgba[..., :3], np.asarray(image))

