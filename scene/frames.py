@@ -42,7 +42,7 @@ class Frame:
         mask, depth, normals: further files, if there are any.
         ignore: a file that is black where the picture is to be looked at, if there is one.
         depth_scale: world units of one count of the depth file.
-        weight, origin: as in :class:`scene.view.View`.
+        weight, origin, sharpness: as in :class:`scene.view.View`.
     """
 
     image: Path
@@ -56,6 +56,7 @@ class Frame:
     depth_scale: float = DEPTH_UNIT
     weight: float = 1.0
     origin: Origin = "photo"
+    sharpness: float = 1.0
     ignore: Path | None = None
 
 
@@ -176,6 +177,7 @@ def assemble(
             undistortion=undistortion,
             as_stored=as_stored,
             origin=frame.origin,
+            sharpness=frame.sharpness,
         )
         for name, (frame, _, intrinsics, as_stored), undistortion in zip(names, fitted, undone, strict=True)
     )
