@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from scene.camera import orbit_camera
+from scene.captures.masks import with_sound_masks
 from scene.errors import InputError
 from scene.lens import Intrinsics, Lens, undistort
 from scene.view import View
@@ -239,3 +240,21 @@ def test_large_photos_that_must_be_written_are_jpegs(tmp_path: Path) -> None:
     assert np.abs(again.rgba().astype(int) - view.rgba()).max() < 8
     drawn = replace(photo(tmp_path / "b.png"), undistortion=undone)
     assert saved(tmp_path / "b", drawn)[0].suffix == ".png"  # what came without loss stays without
+
+
+# --- masks looked at --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_is_large")
+def test_a_thin_object_is_not_taken_for_an_empty_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scene.captures.masks._LOOKED_AT", 20)
+    thin, empty = np.zeros(SIZE[::-1], np.uint8), np.zeros(SIZE[::-1], np.uint8)
+    thin[40, 20:90] = 255
+    views = []
+    for k, mask in enumerate([thin, thin, thin, empty]):
+        view = photo(tmp_path / f"{k}.jpg")
+        Image.fromarray(mask).save(tmp_path / f"m{k}.png")
+        views.append(replace(view, mask_path=tmp_path / f"m{k}.png"))
+    assert views[0].reduced(20)[..., 3].max() < 128
+    sound = with_sound_masks(ViewSet(tuple(views), has_masks=True))
+    assert [view.name for view in sound] == ["0", "1", "2"]
