@@ -21,7 +21,8 @@ from recon.sdf_grid.initial_sdf import InitialSDF
 from recon.sdf_grid.supervision import SupervisionMaps
 from recon.settings import FitSettings
 from recon.surface import Surface
-from recon.surface_report import MapReport, SurfaceReport
+from recon.surface_report import MapReport, SurfaceReport, ViewsReport
+from recon.views.choice import evenly_chosen
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import Hull, signed_distance, silhouette_iou, visual_hull
 from scene.camera import OBJECT_RADIUS
@@ -59,9 +60,12 @@ def fit_surface(
         checkpoint: file to continue from if it exists and to write now and then; what comes out is the same as without
             the interruption. It is left for the caller to remove.
 
+    Of more photos than ``settings.max_views`` some are chosen, and ``report.views`` says so.
+
     Raises:
         InputError: no masks, masks without a common inside, or a map that cannot be read.
     """
+    given, views = len(views), evenly_chosen(views, settings.max_views)
     if prior is not None:
         views = _reweighted(views, settings.photo_view_weights)
     rays = RaySet.of(views, settings.image_side)
@@ -93,6 +97,8 @@ def fit_surface(
         if any(view.depth_source is not None or view.normal_source is not None for view in views):
             surface = replace(surface, report=replace(surface.report, maps=MapReport(ignored=True)))
     surface = _or_hull(surface, hull, rays, settings)
+    if len(views) < given:
+        surface = replace(surface, report=replace(surface.report, views=ViewsReport(len(views), given)))
     return with_flat_base(surface, views, measured) if settings.flat_base else surface
 
 

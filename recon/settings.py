@@ -35,6 +35,7 @@ FIT_RANGES: Mapping[str, Range] = {
     "depth_weight": _WEIGHT,
     "normal_weight": _WEIGHT,
     "background": (0, 1024),
+    "max_views": (3, 100_000),
     "seed": (0, 2**63 - 1),
 }
 
@@ -93,6 +94,8 @@ class FitSettings:
     default: a few views would each paint their own picture there."""
     flat_base: bool = True
     """Close the underside with a plane where all cameras look from above."""
+    max_views: int = 100
+    """Photos that the surface is fitted to, at most: of more, those that stand evenly around, the sharp ones first."""
     seed: int = 0
     """Seed of the ray draws."""
 

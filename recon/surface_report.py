@@ -26,6 +26,19 @@ class MapReport:
 
 
 @dataclass(frozen=True)
+class ViewsReport:
+    """How many of a large capture's views were used.
+
+    Args:
+        used: how many.
+        given: of how many.
+    """
+
+    used: int
+    given: int
+
+
+@dataclass(frozen=True)
 class SurfaceReport:
     """How a surface was made; what does not apply is None or empty.
 
@@ -43,6 +56,7 @@ class SurfaceReport:
         depth_fraction: fraction of the pixels for which stereo, or a map, knows the depth.
         flat_base: whether what hangs below the lowest point that a view sees was cut flat.
         reason: why there is no fit.
+        views: of how many views it was made, if not of all.
     """
 
     kept: Kept = "fit"
@@ -59,6 +73,7 @@ class SurfaceReport:
     depth_fraction: float | None = None
     flat_base: bool = False
     reason: str | None = None
+    views: ViewsReport | None = None
 
     @property
     def fell_back(self) -> bool:
@@ -96,6 +111,8 @@ class SurfaceReport:
         for name in ("shading", "exposures"):
             known[name] = tuple(float(value) for value in known.get(name, ()))
         known["maps"] = _maps(values)
+        views = values.get("views")
+        known["views"] = ViewsReport(int(views["used"]), int(views["given"])) if isinstance(views, Mapping) else None
         return cls(**known)
 
 

@@ -43,7 +43,7 @@ class Frame:
         as_shown: whether the camera is of the picture as its EXIF data turn it, where the size does not tell.
         ignore: a file that is black where the picture is to be looked at, if there is one.
         depth_scale: world units of one count of the depth file.
-        weight, origin: as in :class:`scene.view.View`.
+        weight, origin, sharpness: as in :class:`scene.view.View`.
     """
 
     image: Path
@@ -57,6 +57,7 @@ class Frame:
     depth_scale: float = DEPTH_UNIT
     weight: float = 1.0
     origin: Origin = "photo"
+    sharpness: float = 1.0
     ignore: Path | None = None
     as_shown: bool = False
 
@@ -178,6 +179,7 @@ def assemble(
             undistortion=undistortion,
             as_stored=as_stored,
             origin=frame.origin,
+            sharpness=frame.sharpness,
         )
         for name, (frame, _, intrinsics, as_stored), undistortion in zip(names, fitted, undone, strict=True)
     )

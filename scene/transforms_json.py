@@ -28,6 +28,7 @@ from scene.transforms_values import depth_in, depth_notes, intrinsics_in, lens_i
 from scene.view import LARGE, Origin, View
 
 _HEAVIEST = 1e6
+_SHARPEST = 1e6
 _COPIED = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of pictures that every reader of captures knows."""
 _LOSSY = (".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif")
@@ -106,7 +107,11 @@ def write_transforms(folder: Path, contents: Contents) -> None:
         }
         if view.origin != "photo":
             frame["viewloom_origin"] = view.origin
-        if contents.has_masks or frame["file_path"] is None:
+        if view.sharpness != 1:
+            frame["viewloom_sharpness"] = view.sharpness
+        if contents.has_masks and frame["file_path"] is not None:
+            frame["mask_path"] = _copied_mask(folder, view)
+        if frame["file_path"] is None or (contents.has_masks and frame.get("mask_path") is None):
             rgba = view.rgba()
         if rgba is not None and frame["file_path"] is None:
             frame["file_path"] = _written(folder, view, rgba if contents.has_masks else rgba[..., :3])
@@ -148,6 +153,22 @@ def _copied(folder: Path, view: View, has_masks: bool) -> str | None:
     return name
 
 
+def _copied_mask(folder: Path, view: View) -> str | None:
+    """The name of a large picture's mask file, copied as it is; None if it is not the mask as a picture would have it.
+
+    The picture itself is copied: it is not turned, and its lens is not undone.
+    """
+    file = view.mask_path
+    if file is None or view.mask is not None or view.camera.width * view.camera.height < LARGE:
+        return None
+    if file.suffix.lower() != ".png" or picture_head(file).turned:
+        return None
+    name = f"masks/{view.name}.png"
+    with reading(file), written_aside(folder / name) as path:
+        shutil.copyfile(file, path)
+    return name
+
+
 def _written(folder: Path, view: View, pixels: UInt8[np.ndarray, "h w c"]) -> str:
     """The name of a file that the picture was written to: large photos as JPEG, since PNG takes seconds for each."""
     lossy = (
@@ -183,6 +204,13 @@ def _weight(values: dict[str, Any], where: str) -> float:
     if not 0 <= weight <= _HEAVIEST:
         raise InputError(f"viewloom_weight must be from 0 to {_HEAVIEST:g}, it is {weight:g}", where=where)
     return weight
+
+
+def _sharpness(values: dict[str, Any], where: str) -> float:
+    sharpness = number(values, "viewloom_sharpness", where, 1.0)
+    if not 0 <= sharpness <= _SHARPEST:
+        raise InputError(f"viewloom_sharpness must be from 0 to {_SHARPEST:g}, it is {sharpness:g}", where=where)
+    return sharpness
 
 
 def _origin(values: dict[str, Any], where: str) -> Origin:
@@ -298,6 +326,7 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         depth_scale=depth.scale,
         weight=_weight(values, where),
         origin=_origin(values, where),
+        sharpness=_sharpness(values, where),
         ignore=_dynamic_mask(image),
     )
 

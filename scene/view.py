@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from scene.camera import Camera
 from scene.errors import InputError
@@ -46,6 +47,7 @@ class View:
         ignore_path: a file that is black where the picture is to be looked at, as instant-ngp's dynamic masks; it
             replaces the alpha of a picture without a mask.
         origin: where the picture comes from; textures take photos as they are, among pictures of other origin.
+        sharpness: relative to the other pictures of its set, 1 is usual; says which are taken where there are many.
     """
 
     name: str
@@ -62,6 +64,7 @@ class View:
     as_stored: bool = False
     origin: Origin = "photo"
     ignore_path: Path | None = None
+    sharpness: float = 1.0
 
     def rgba(self) -> RGBA:
         """The picture, straight alpha; alpha is 255 everywhere if there is no mask.
@@ -72,23 +75,24 @@ class View:
         rgba = self._read() if self.pixels is None else self.pixels
         return rgba if self.mask is None else np.dstack([rgba[..., :3], self.mask])
 
-    def reduced(self, max_side: int) -> RGBA:
-        """The picture with a longest side of ``max_side`` pixels if it is large and has more than twice as many.
+    def reduced(self, max_side: int, *, worth: float = 2.0) -> RGBA:
+        """The picture with a longest side of ``max_side`` pixels if it is large and has over ``worth`` times as many.
 
         JPEG files are then decoded at a fraction of their size, in a tenth of the time. Of pictures that are not large
-        (:data:`LARGE`) it is not worth that the last digits differ: these are given as they are. So is, whole, a
-        picture of whose alpha something else than its own file decides: masks are not reduced alike.
+        (:data:`LARGE`) it is not worth that the last digits differ: these are given as they are. So are pictures in
+        memory. Masks are averaged.
 
         Raises:
             InputError: as :meth:`rgba`.
         """
-        given = (self.pixels, self.mask, self.mask_path, self.ignore_path)
         width, height = self._file_size
-        if any(one is not None for one in given) or width * height < LARGE or max(width, height) <= 2 * max_side:
+        if self.pixels is not None or width * height < LARGE or max(width, height) <= worth * max_side:
             return self.rgba()
-        rgba, _ = self._stored(max_side)
-        height, width = rgba.shape[:2]
-        return rgba if self.undistortion is None else self.undistortion.reduced(width, height).picture(rgba)
+        rgba = self._read(max_side)
+        if self.mask is not None:  # as the camera sees it
+            size = rgba.shape[1::-1]
+            rgba[..., 3] = np.asarray(Image.fromarray(self.mask).resize(size, Image.Resampling.BOX))
+        return rgba
 
     @property
     def plain_file(self) -> Path | None:
@@ -139,13 +143,19 @@ class View:
         size = self.camera if self.undistortion is None else self.undistortion.raw
         return size.width, size.height
 
-    def _read(self) -> RGBA:
-        rgba, orientation = self._stored(None)
+    def _read(self, max_side: int | None = None) -> RGBA:
+        """The picture with what its files say of alpha, reduced if asked for."""
+        rgba, orientation = self._stored(max_side)
+        height, width = rgba.shape[:2]
+        size = None if max_side is None else (width, height)
         if self.mask_path is not None:
-            rgba[..., 3] = self._mask_of(self.mask_path, orientation)
+            rgba[..., 3] = self._mask_of(self.mask_path, orientation, size)
         elif self.ignore_path is not None:
-            rgba[..., 3] = np.where(self._mask_of(self.ignore_path, orientation) > 0, 0, 255)
-        return rgba if self.undistortion is None else self.undistortion.picture(rgba)
+            rgba[..., 3] = np.where(self._mask_of(self.ignore_path, orientation, size) > 0, 0, 255)
+        if self.undistortion is None:
+            return rgba
+        lens = self.undistortion if max_side is None else self.undistortion.reduced(width, height)
+        return lens.picture(rgba)
 
     def _stored(self, max_side: int | None) -> tuple[RGBA, int]:
         """The file's picture as the camera or its lens saw it, reduced if asked for; and its orientation."""
@@ -162,5 +172,5 @@ class View:
         rgba = as_stored(picture.rgba, picture.orientation) if self.as_stored else picture.rgba
         return rgba, picture.orientation
 
-    def _mask_of(self, path: Path, orientation: int) -> Mask:
-        return load_mask(path, self._file_size, orientation=orientation, stored=self.as_stored)
+    def _mask_of(self, path: Path, orientation: int, reduced: tuple[int, int] | None) -> Mask:
+        return load_mask(path, self._file_size, reduced, orientation=orientation, stored=self.as_stored)

@@ -43,6 +43,10 @@ class Arguments:
     """Leave depth and normal maps out."""
     view_colour: bool = False
     """Tell gloss and exposures apart from the object's own colour."""
+    fit_views: int | None = None
+    """Fit the surface to so many photos at most; the preset's number by default."""
+    texture_views: int | None = None
+    """Make the texture from so many photos at most; the preset's number by default."""
     out: Path | None = None
     """Write the scores as JSON."""
 
@@ -51,6 +55,10 @@ def main(arguments: Arguments) -> None:
     """Run and print the table."""
     settings = load_preset(arguments.preset, ReconstructSettings()).settings
     settings = replace(settings, fit=replace(settings.fit, view_dependence=arguments.view_colour))
+    if arguments.fit_views is not None:
+        settings = replace(settings, fit=replace(settings.fit, max_views=arguments.fit_views))
+    if arguments.texture_views is not None:
+        settings = replace(settings, mesh=replace(settings.mesh, texture_views=arguments.texture_views))
     evaluated = HeldOutSettings(arguments.hold, arguments.ignore_maps, arguments.truth)
     console, done = Console(), dict[str, dict[str, float]]()
     for path in arguments.captures:

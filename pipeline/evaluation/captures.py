@@ -73,7 +73,15 @@ def textured(surface: Surface, views: ViewSet, settings: ReconstructSettings) ->
     """The mesh that a job would export."""
     limits = settings.mesh.limits
     vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
-    return bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
+    return bake(
+        vertices,
+        faces,
+        views,
+        surface,
+        limits.texture,
+        specular=surface.specular,
+        most_views=settings.mesh.texture_views,
+    )
 
 
 def surface_scores(mesh: TexturedMesh, matrix: Float[np.ndarray, "4 4"], truth: Path) -> dict[str, float]:

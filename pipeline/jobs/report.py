@@ -145,9 +145,16 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         "mirrored photo": _mirrored(manifest.get("symmetry")),
         "agreement of the masks": surface.get("mask_consistency", "-"),
         "surface": surface.get("kept", "-"),
+        "photos for the surface": _used(surface.get("views")),
+        "photos for the texture": _used(asset["texture_views"]),
         "weights' licence": manifest.get("weights", {}).get("licence", "-"),
     }
     return [(name, str(value)) for name, value in rows.items()]
+
+
+def _used(views: dict[str, Any] | None) -> str:
+    """How many photos were used, and why not the others."""
+    return "all" if views is None else f"{views['used']} of {views['given']}, which show enough"
 
 
 def _mirrored(symmetry: dict[str, Any] | None) -> str:

@@ -115,6 +115,8 @@ class MeshSettings:
     """Texture side in pixels, a power of two; the profile's if not given, and then less where the file is too large."""
     smoothing: int = 6
     """Rounds of Taubin smoothing."""
+    texture_views: int = 100
+    """Photos that the texture is made from, at most: of more, those that together show the surface best."""
     turntable: tuple[int, int] = (512, 48)
     """Side in pixels and number of frames of the turning picture in the report."""
 
@@ -137,7 +139,14 @@ class MeshSettings:
                 fix="Give 32 pixels and 2 frames at least.",
             )
         require_ranges(
-            self, {"max_faces": (4, 5_000_000), "texture": (16, 8192), "smoothing": (0, 1000), "turntable": (2, 2048)}
+            self,
+            {
+                "max_faces": (4, 5_000_000),
+                "texture": (16, 8192),
+                "smoothing": (0, 1000),
+                "texture_views": (3, 100_000),
+                "turntable": (2, 2048),
+            },
         )
 
     @property

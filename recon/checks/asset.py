@@ -137,7 +137,7 @@ def _outline_iou(caster: RayCaster, view: View) -> float:
     width, height = (max(1, round(scale * n)) for n in (view.camera.width, view.camera.height))
     origins, directions = view.camera.resized(width, height).rays()
     hit = np.isfinite(caster.cast(origins.reshape(-1, 3), directions.reshape(-1, 3)).distance)
-    return mask_iou(hit.reshape(height, width), reduced(view.rgba(), width, height)[..., 3] >= 128)
+    return mask_iou(hit.reshape(height, width), reduced(view.reduced(2 * _SIDE), width, height)[..., 3] >= 128)
 
 
 def _convexity(vertices: Vertices, faces: Faces) -> float:
@@ -177,7 +177,7 @@ def _likeness(renderer: MeshRenderer, view: View, masked: bool, ignored: bool) -
     """IoU of silhouettes, and the mean squared error of colours within the photo's."""
     scale = min(1.0, _SIDE / max(view.camera.width, view.camera.height))
     width, height = (max(1, round(scale * n)) for n in (view.camera.width, view.camera.height))
-    photo = reduced(view.rgba(), width, height).astype(np.float32) / 255
+    photo = reduced(view.reduced(2 * _SIDE), width, height).astype(np.float32) / 255
     drawn = renderer.render(view.camera.resized(width, height), samples=1)
     # Without masks, the photo shows more than the object.
     mask = photo[..., 3] >= 0.5 if masked else drawn.mask

@@ -194,8 +194,7 @@ def _loaded(
 
     def load(view: View) -> tuple[View, ImageQuality] | InputError:
         try:
-            # Without masks only quality is measured, for which a part of the pixels is enough.
-            rgba = view.rgba() if views.has_masks else view.reduced(2 * _PICTURE_SIDE)
+            rgba = view.reduced(2 * _PICTURE_SIDE)  # a part of the pixels is enough for what is measured
         except InputError as error:
             return error
         quality = image_quality(_fitted(rgba, view, side), views.has_masks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -16,15 +16,16 @@ from scipy import ndimage, sparse
 from recon.mesh.topology import edges_of
 from recon.specular import SpecularSH
 from recon.texture.blend import choose_views, detail_weights, smooth_offsets, view_gains, view_trust
+from recon.texture.choice import choose_for_texture
 from recon.texture.evidence import KINDS
 from recon.texture.layers import SurfaceGraph, agreement, coverage, matched_gain, matching_shift
 from recon.texture.projected_view import ProjectedView, read_view
 from recon.texture.rasterise import rasterise
 from recon.texture.unwrap import unwrap
 from recon.texture.visibility import HIDDEN, WHOLE, Visibility, compute_visibility, subdivided, visible
-from scene.mesh import ColouredMesh, Faces, Vertices, vertex_normals
+from scene.mesh import ColouredMesh, Faces, Vertices, face_areas, vertex_normals
 from scene.raycast import RayCaster, mesh_caster
-from scene.view import Origin, View
+from scene.view import LARGE, Origin, View
 from scene.viewset import ViewSet
 
 _LOG = logging.getLogger("viewloom")
@@ -37,6 +38,10 @@ _BLOTCH = 0.03
 """World units over which the colours of generated views are averaged: finer detail of theirs is not the object's."""
 _HELD_PIXELS = 300_000_000
 """Most pixels of all views that are kept in memory."""
+_PIXELS_A_TEXEL = 2.0
+"""Least pixels along a texel that pictures keep when those of a capture are too many to be held and are reduced."""
+_COMPARED_SIDE = 800
+"""Longest side, pixels, at which large pictures are read to be compared only."""
 
 
 @runtime_checkable
@@ -59,6 +64,7 @@ class TexturedMesh:
         texture: sRGB.
         evidence: where each vertex's colour comes from, in rows that add up to 1; see
             :data:`recon.texture.evidence.KINDS`.
+        left_out: names of views that were not used, since enough others show the same better.
     """
 
     vertices: Vertices
@@ -67,6 +73,7 @@ class TexturedMesh:
     uv: Float[np.ndarray, "v 2"]
     texture: UInt8[np.ndarray, "s s 3"]
     evidence: Float[np.ndarray, "v 4"] | None = None
+    left_out: tuple[str, ...] = ()
 
     def coloured(self) -> ColouredMesh:
         """As the renderer takes it; to be drawn without light."""
@@ -86,6 +93,7 @@ def bake(
     match_brightness: bool = True,
     specular: SpecularSH | None = None,
     photo_is_reference: bool = True,
+    most_views: int | None = None,
 ) -> TexturedMesh:
     """Unwrap a mesh and colour it from its views; the model's colour fills what no view sees.
 
@@ -97,13 +105,14 @@ def bake(
 
     Args:
         vertices, faces: the mesh, in the frame of the views.
-        views: pictures, used at full size.
+        views: pictures, used at full size; where they are too many to be held, large ones as finely as texels are.
         surface: its colour is the fallback.
         side: texture side in pixels.
         cosine_power: power of the cosine between normal and view in a view's weight.
         match_brightness: make up for different exposure and white balance of the views.
         specular: what the views show reflected; it is taken off.
         photo_is_reference: switched off, photos and generated views are equals too.
+        most_views: photos that are used; among more, those that together show the mesh best. None for all.
     """
     times = [time.monotonic()]
     normals = vertex_normals(vertices, faces)
@@ -120,7 +129,13 @@ def bake(
     row, column = row[order], column[order]
     texels = _Texels.of(face_of[row, column], bary[row, column], points, fine)
     caster = mesh_caster(vertices, faces)
-    scene = _Scene.of(texels, points, fine, views, caster, cosine_power, match_brightness, specular)
+    left_out: tuple[str, ...] = ()
+    if most_views is not None and all(view.origin == "photo" for view in views):
+        kept = set(choose_for_texture(vertices, faces, views.views, caster, most_views, cosine_power))
+        left_out = tuple(view.name for k, view in enumerate(views) if k not in kept)
+        views = replace(views, views=tuple(view for k, view in enumerate(views) if k in kept))
+    sides = _reading_sides(views.views, vertices.mean(axis=0), (len(row) / face_areas(vertices, faces).sum()) ** 0.5)
+    scene = _Scene.of(texels, points, fine, views, sides, caster, cosine_power, match_brightness, specular)
     times.append(time.monotonic())
     layered = photo_is_reference and len(_layers_of(views.views)) > 1
     colours, evidence = _layered_colours(scene, surface) if layered else _equal_colours(scene, surface)
@@ -146,7 +161,27 @@ def bake(
         uv.astype(np.float64),
         np.round(np.clip(texture, 0, 1) * 255).astype(np.uint8),
         evidence[: len(vertices)][source],  # dividing faces keeps their corners, in front
+        left_out,
     )
+
+
+def _reading_sides(
+    views: Sequence[View], middle: Float[np.ndarray, "3"], texels_a_unit: float
+) -> tuple[int | None, ...]:
+    """The longest side at which each picture is read, None for all of it: as finely as the texture's texels lie.
+
+    Only captures of more pixels than are held are reduced, by powers of two, at which JPEG files are decoded.
+    """
+    if sum(view.camera.width * view.camera.height for view in views) <= _HELD_PIXELS:
+        return (None,) * len(views)
+    sides = list[int | None]()
+    for view in views:
+        pixels = view.camera.fx / max(float(np.linalg.norm(view.camera.centre - middle)), 1e-9)
+        spare = pixels / (_PIXELS_A_TEXEL * texels_a_unit)
+        part = max((n for n in (1, 2, 4, 8) if n <= spare), default=1)
+        longest = max(view.camera.width, view.camera.height)
+        sides.append(None if part == 1 else -(-longest // part))
+    return tuple(sides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +230,8 @@ class _Scene:
         vertices, faces, normals: the mesh that views are chosen on.
         caster: of it.
         views: in order.
-        projected: their pictures, at full size only if ``held``.
+        sides: longest side at which each is read, None for all its pixels.
+        projected: their pictures, at that size only if ``held``.
         held: whether they are; else they are read once more.
         masked: whether alpha tells object from background.
         ignored: whether alpha tells what is to be looked at.
@@ -212,6 +248,7 @@ class _Scene:
     normals: Vertices
     caster: RayCaster
     views: tuple[View, ...]
+    sides: tuple[int | None, ...]
     projected: list[ProjectedView]
     held: bool
     masked: bool
@@ -229,21 +266,23 @@ class _Scene:
         vertices: Vertices,
         faces: Faces,
         views: ViewSet,
+        sides: tuple[int | None, ...],
         caster: RayCaster,
         cosine_power: float,
         match_brightness: bool,
         specular: SpecularSH | None,
     ) -> _Scene:
-        def read(view: View) -> ProjectedView:
-            return read_view(view, views.has_masks, caster, ignored=views.has_ignored)
+        def read(view: View, side: int | None) -> ProjectedView:
+            return read_view(view, views.has_masks, caster, ignored=views.has_ignored, max_side=side)
 
-        def read_small(view: View) -> ProjectedView:
-            return replace(read(view), sharp=np.zeros((1, 1, 3), np.uint8))
+        def read_small(view: View, side: int | None) -> ProjectedView:
+            small = read(view, _COMPARED_SIDE if side is None else min(side, _COMPARED_SIDE))
+            return replace(small, sharp=np.zeros((1, 1, 3), np.uint8))
 
-        # Large captures are read twice rather than held.
-        held = sum(view.camera.width * view.camera.height for view in views) <= _HELD_PIXELS
+        # Captures that are large even so are read twice rather than held.
+        held = sum(map(_pixels_read, views, sides)) <= _HELD_PIXELS
         with ThreadPoolExecutor(2) as pool:  # decoding and filtering leave the interpreter's lock alone
-            projected = list(pool.map(read if held else read_small, views))
+            projected = list(pool.map(read if held else read_small, views, sides))
         normals = vertex_normals(vertices, faces)
         confidence = [view.weight for view in views]
         visibility = compute_visibility(vertices, faces, normals, projected, confidence, caster, cosine_power)
@@ -260,6 +299,7 @@ class _Scene:
             normals,
             caster,
             views.views,
+            sides,
             projected,
             held,
             views.has_masks,
@@ -271,11 +311,21 @@ class _Scene:
             reflected,
         )
 
-    def picture(self, k: int) -> ProjectedView:
-        """A view's picture at full size."""
+    def pictures(self) -> Iterator[ProjectedView]:
+        """The views' pictures at the size at which they are read, in order; the next one is read meanwhile."""
         if self.held:
-            return self.projected[k]
-        return read_view(self.views[k], self.masked, self.caster, ignored=self.ignored)
+            yield from self.projected
+            return
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self._read, 0)
+            for k in range(len(self.views)):
+                view = following.result()
+                if k + 1 < len(self.views):
+                    following = pool.submit(self._read, k + 1)
+                yield view
+
+    def _read(self, k: int) -> ProjectedView:
+        return read_view(self.views[k], self.masked, self.caster, ignored=self.ignored, max_side=self.sides[k])
 
     def only(self, kept: Sequence[int]) -> _Scene:
         """The same with some of the views."""
@@ -285,10 +335,18 @@ class _Scene:
         return replace(
             self,
             views=tuple(self.views[k] for k in kept),
+            sides=tuple(self.sides[k] for k in kept),
             projected=[self.projected[k] for k in kept],
             visibility=visibility,
             reflected=self.reflected[index],
         )
+
+
+def _pixels_read(view: View, side: int | None) -> float:
+    pixels = float(view.camera.width * view.camera.height)
+    if side is None or pixels < LARGE:
+        return pixels
+    return pixels * min(1.0, side / max(view.camera.width, view.camera.height)) ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,8 +385,8 @@ def _blended(scene: _Scene, *, detail: bool = True) -> _Blend:
         offsets = smooth_offsets(visibility, trust, scene.adjacency)
         mix = detail_weights(visibility, trust, faces, chosen, offsets, scene.adjacency)
         offsets -= scene.reflected
-        for k in range(len(scene.views)):
-            view, extent = scene.picture(k), visibility.extent[k]
+        for k, view in enumerate(scene.pictures()):
+            extent = visibility.extent[k]
             _add_view(texels, faces, view, mix[k], extent, gains[k], offsets[k], scene.caster, total, sums)
     found = total > 0
     sums[found] /= total[found, None]

@@ -29,7 +29,7 @@ class ProjectedView:
 
     Args:
         camera: the camera.
-        sharp: sRGB at full size.
+        sharp: sRGB at full size, or reduced.
         soft: sRGB in [0, 1], reduced to about 400 pixels.
         core: 1, or less in the rim of the mask and of what stands in front of something else; 0 beside the mask.
         clean: the same with a narrower rim: what a photo that is taken as it is may colour.
@@ -43,6 +43,9 @@ class ProjectedView:
 
     def sharp_at(self, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         """Colours at pixel coordinates, with as little loss of sharpness as 8 x 8 pixels allow."""
+        size = self.sharp.shape[1::-1]
+        if size != (self.camera.width, self.camera.height):
+            pixels = pixels * (np.array(size) / (self.camera.width, self.camera.height))
         return _sampled(self.sharp, pixels, cv2.INTER_LANCZOS4) / np.float32(255)
 
     def soft_at(self, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
@@ -62,7 +65,9 @@ class ProjectedView:
         return np.array(self.core.shape[::-1], np.float32) / (self.camera.width, self.camera.height)
 
 
-def read_view(view: View, masked: bool, caster: RayCaster, *, ignored: bool = False) -> ProjectedView:
+def read_view(
+    view: View, masked: bool, caster: RayCaster, *, ignored: bool = False, max_side: int | None = None
+) -> ProjectedView:
     """The view with its picture made ready.
 
     Args:
@@ -70,8 +75,9 @@ def read_view(view: View, masked: bool, caster: RayCaster, *, ignored: bool = Fa
         masked: whether its alpha tells object from background.
         caster: of the mesh it shows; where the mesh covers itself, pixels near the edge are trusted less.
         ignored: whether alpha tells what is to be looked at; the rest, and what is next to it, is not trusted at all.
+        max_side: longest side, pixels, at which a large picture is read; None for all its pixels.
     """
-    rgba = view.rgba()
+    rgba = view.rgba() if max_side is None else view.reduced(max_side, worth=1.0)
     height, width = rgba.shape[:2]
     factor = max(1, round(max(height, width) / _REDUCED))
     size = (-(-width // factor), -(-height // factor))

@@ -63,11 +63,7 @@ def compute_visibility(
     weight = np.zeros((len(views), len(vertices)), np.float32)
     colour = np.zeros((len(views), len(vertices), 3), np.float32)
     extent = np.zeros((len(views), len(faces)), np.uint8)
-    middle = vertices.mean(axis=0)
-    # Pixels a unit of length at the object: a view from far away shows less.
-    focus = [view.camera.fx / max(float(np.linalg.norm(view.camera.centre - middle)), 1e-9) for view in views]
-    # A large photo beside small generated views must not leave these with the weight of what nobody sees.
-    finest = min(float(np.max(focus)), _FINEST * float(np.median(focus)))
+    focus, finest = sharpest_focus([view.camera for view in views], vertices.mean(axis=0))
     for k, view in enumerate(views):
         cosine = facing_cosine(view.camera, vertices, normals)
         seen = visible(view.camera, vertices, cosine > _GRAZING, caster)
@@ -81,6 +77,16 @@ def compute_visibility(
         weight[k, index] = confidence[k] * scale * cosine[index] ** cosine_power * view.core_at(pixels)
         colour[k, index] = view.soft_at(pixels)
     return Visibility(weight, colour, extent)
+
+
+def sharpest_focus(cameras: Sequence[Camera], middle: Float[np.ndarray, "3"]) -> tuple[list[float], float]:
+    """Pixels a unit of length that cameras have at a point, and how many make a view count in full.
+
+    A view from far away shows less. A large photo beside small generated views must not leave these with the weight of
+    what nobody sees.
+    """
+    focus = [camera.fx / max(float(np.linalg.norm(camera.centre - middle)), 1e-9) for camera in cameras]
+    return focus, min(float(np.max(focus)), _FINEST * float(np.median(focus)))
 
 
 def visible(

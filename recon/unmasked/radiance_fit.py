@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,12 @@ from recon.sdf_grid.fit import LevelFit, band_surface, log_level, next_band
 from recon.sdf_grid.narrow_band import NarrowBandSDF, camera_rows, redistanced
 from recon.settings import FitSettings
 from recon.surface import Surface
-from recon.surface_report import SurfaceReport
+from recon.surface_report import SurfaceReport, ViewsReport
 from recon.unmasked.checkpoint import SceneState, scene_digest
 from recon.unmasked.radiance_volume import OptimizerState, RadianceVolume
 from recon.unmasked.stereo_fit import stereo_surface
 from recon.unmasked.tsdf_fusion import fuse_depth_maps, without_small_components
+from recon.views.choice import evenly_chosen
 from recon.views.pixel_sampler import Pixels
 from recon.views.ray_set import RaySet
 from scene.errors import InputError
@@ -46,10 +47,16 @@ def fit_unmasked(
 ) -> Surface:
     """The surface of photos without masks: by stereo where it sees anything, else as :func:`fit_scene` does.
 
-    Stereo is faster and truer wherever there is texture, and needs no checkpoint; a volume is for plain things.
+    Stereo is faster and truer wherever there is texture, and needs no checkpoint; a volume is for plain things. Of more
+    photos than ``settings.max_views`` some are chosen, and ``report.views`` says so.
     """
+    given, views = len(views), evenly_chosen(views, settings.max_views)
     seen = stereo_surface(views, settings, on_step=on_step)
-    return fit_scene(views, settings, on_step=on_step, checkpoint=checkpoint) if seen is None else seen
+    if seen is None:
+        seen = fit_scene(views, settings, on_step=on_step, checkpoint=checkpoint)
+    if len(views) == given:
+        return seen
+    return replace(seen, report=replace(seen.report, views=ViewsReport(len(views), given)))
 
 
 def fit_scene(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from scene.camera import Camera
 from scene.errors import InputError
+from scene.view import LARGE, View
 from scene.viewset import ViewSet
 
 _WHOLE = 0.99
@@ -37,7 +40,7 @@ class RaySet:
 
     @classmethod
     def of(cls, views: ViewSet, max_side: int, *, masked: bool = True) -> RaySet:
-        """Load the views, reduced so that the longest side is at most ``max_side``.
+        """Load the views, reduced so that the longest side is at most ``max_side``; large ones are decoded reduced.
 
         Without ``masked``, alpha is 1 everywhere, but 0 where a pixel has a part that the set ignores.
 
@@ -47,12 +50,10 @@ class RaySet:
         if masked and not views.has_masks:
             raise InputError("a surface fit needs masks", fix="Give RGBA pictures, or mask files beside them.")
         cameras, colours, alphas = [], [], []
-        for view in views:
-            rgba = view.rgba() if masked or views.has_ignored else view.reduced(2 * max_side)
+        for view, rgba in zip(views, _pictures(views, max_side), strict=True):
             camera = view.camera
             size = working_size(camera, max_side)
             camera = camera if size == (camera.width, camera.height) else camera.resized(*size)
-            rgba = rgba if size == rgba.shape[1::-1] else _reduced(rgba, *size)
             values = torch.from_numpy(rgba.astype(np.float32) / 255)
             if not masked:
                 values[..., 3] = (values[..., 3] > _WHOLE).float() if views.has_ignored else 1.0
@@ -145,6 +146,21 @@ def working_size(camera: Camera, max_side: int) -> tuple[int, int]:
     if longest <= max_side:
         return camera.width, camera.height
     return max(1, round(camera.width * max_side / longest)), max(1, round(camera.height * max_side / longest))
+
+
+def _pictures(views: ViewSet, max_side: int) -> Iterator[UInt8[np.ndarray, "_ _ 4"]]:
+    """Pictures of the views at their working size, in order."""
+
+    def small(view: View) -> UInt8[np.ndarray, "_ _ 4"]:
+        rgba = view.reduced(2 * max_side)
+        size = working_size(view.camera, max_side)
+        return rgba if size == rgba.shape[1::-1] else _reduced(rgba, *size)
+
+    if all(view.pixels is not None or view.camera.width * view.camera.height < LARGE for view in views):
+        yield from map(small, views)
+        return
+    with ThreadPoolExecutor(2) as pool:  # codecs leave the interpreter's lock alone
+        yield from pool.map(small, views)
 
 
 def reduced_mask(mask: UInt8[np.ndarray, "h w"], width: int, height: int) -> UInt8[np.ndarray, "_ _"]:

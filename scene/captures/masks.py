@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from scene.viewset import MASKS_IGNORE, ViewSet
 
 _REACH = 7
 """Width, pixels, of the brush about what is not to be looked at: such masks are drawn closely."""
+_LOOKED_AT = 1024
+"""Longest side, pixels, at which large masks are looked at."""
 _ENOUGH = 6
 """Views that a hull needs."""
 VALLEY = 0.75
@@ -38,13 +41,16 @@ def with_sound_masks(views: ViewSet, *, trusted: bool = False) -> ViewSet:
         return views
     covers: list[Cover] = []
     sieve, empty, kept = Sieve(_folder(views)), list[View](), list[View]()
-    for view in views:
-        found = sieve.keep(view.rgba)
-        if found is not None and found[..., 3].max() < 128:
-            empty.append(view)
-        elif found is not None:
-            kept.append(view)
-            covers.append(Cover.of(found[..., 3]))
+    with ThreadPoolExecutor(2) as pool:  # codecs leave the interpreter's lock alone
+        looks = [pool.submit(_cover, view) for view in views]
+        for view, look in zip(views, looks, strict=True):
+            before = len(sieve.faults)
+            cover = sieve.keep(look.result)
+            if cover is not None:
+                kept.append(view)
+                covers.append(cover)
+            elif len(sieve.faults) == before:
+                empty.append(view)
     if empty:
         first = empty[0].mask_path or empty[0].image_path or empty[0].name
         text = f"{len(empty)} of {len(views)} masks are empty"
@@ -57,6 +63,19 @@ def with_sound_masks(views: ViewSet, *, trusted: bool = False) -> ViewSet:
     sieve.settle(len(kept))
     left = replace(views, views=tuple(kept)) if sieve.notes else views
     return meant(with_notes(left, sieve.notes), [] if trusted else covers)
+
+
+def _cover(view: View) -> Cover | None:
+    """How a view's mask lies in its picture; None if it holds nothing.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    alpha = view.reduced(_LOOKED_AT)[..., 3]
+    # Averaging may have taken a thin object's mask away.
+    if alpha.max() < 128 and view.rgba()[..., 3].max() < 128:
+        return None
+    return Cover.of(alpha)
 
 
 def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recon.surface import Surface
-from recon.surface_report import MapReport, SurfaceReport
+from recon.surface_report import MapReport, SurfaceReport, ViewsReport
 
 NUMBER = st.none() | st.floats(0, 1)
 MAPS = st.fixed_dictionaries(
@@ -39,6 +39,7 @@ REPORTS = st.fixed_dictionaries(
         "depth_fraction": NUMBER,
         "flat_base": st.booleans(),
         "reason": st.none() | st.text(max_size=5),
+        "views": st.none() | st.builds(ViewsReport, st.integers(1, 9), st.integers(1, 9)),
     }
 )
 

@@ -30,7 +30,7 @@ from recon.mesh.marching_cubes import asset_mesh
 from recon.profiles import FORMATS
 from recon.settings import GlbSettings
 from recon.surface import Surface
-from recon.surface_report import SurfaceReport
+from recon.surface_report import SurfaceReport, ViewsReport
 from recon.texture.bake import TexturedMesh, bake
 from recon.texture.evidence import EvidenceShares, evidence_colours
 from scene.camera import orbit_camera
@@ -69,6 +69,7 @@ class AssetReport:
         measures: what can be measured of it.
         verdict: what follows from that.
         evidence: where its colours come from, as fractions of its area.
+        texture_views: of how many views the texture was made, if not of all.
     """
 
     summary: str
@@ -84,10 +85,17 @@ class AssetReport:
     measures: AssetMeasures
     verdict: Verdict
     evidence: EvidenceShares
+    texture_views: ViewsReport | None = None
 
     @classmethod
     def of(
-        cls, exported: list[Exported], surface: Surface, profile: str, measures: AssetMeasures, evidence: EvidenceShares
+        cls,
+        exported: list[Exported],
+        surface: Surface,
+        profile: str,
+        measures: AssetMeasures,
+        evidence: EvidenceShares,
+        texture_views: ViewsReport | None = None,
     ) -> AssetReport:
         """The report on exported files, the GLB first."""
         glb = exported[0]
@@ -107,6 +115,7 @@ class AssetReport:
             measures,
             judge(measures),
             evidence,
+            texture_views,
         )
 
     @classmethod
@@ -125,6 +134,7 @@ class AssetReport:
         surface = SurfaceReport.from_dict(content.pop("surface"))
         measures = AssetMeasures(**content.pop("measures"))
         evidence = EvidenceShares(**content.pop("evidence"))
+        views = content.pop("texture_views")
         verdict = content.pop("verdict")
         verdict = Verdict(verdict["score"], verdict["word"], tuple(verdict["findings"]))
         return cls(
@@ -135,6 +145,7 @@ class AssetReport:
             measures=measures,
             verdict=verdict,
             evidence=evidence,
+            texture_views=None if views is None else ViewsReport(**views),
             **content,
         )
 
@@ -153,6 +164,16 @@ class AssetReport:
         said = [self.summary, *(f"Over the profile {self.profile}: {text}." for text in self.broken_limits)]
         if self.surface.fell_back:
             said.append(f"The fit was not better than its start: the {self.surface.kept} was kept.")
+        if (views := self.surface.views) is not None:
+            said.append(
+                f"The surface is made of {views.used} of {views.given} photos: they stand evenly around, and more of "
+                "them add little. --fit.max-views takes more."
+            )
+        if (views := self.texture_views) is not None:
+            said.append(
+                f"The texture is made of {views.used} of {views.given} photos: the others show the same from farther "
+                "away, at a flatter angle or less sharply. --mesh.texture-views takes more."
+            )
         said.append(f"Verdict: {self.verdict.line}")
         return said
 
@@ -170,6 +191,7 @@ _TYPES: Mapping[str, Any] = {
     "measures": AssetMeasures,
     "verdict": Verdict,
     "evidence": EvidenceShares,
+    "texture_views": ViewsReport | None,
 }
 """Of what ``asset.json`` holds; the surface's report has a reader of its own."""
 
@@ -188,7 +210,7 @@ class AssetStage:
     """
 
     name: ClassVar[str] = "asset"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
 
     capture: StageRun[CaptureFolder]
     surface: StageRun[Surface]
@@ -218,7 +240,9 @@ class AssetStage:
         """Write the GLB and the other formats that are asked for, all checked, the turntable and a summary."""
         surface, views, limits = self.surface.result, self.capture.result.views, self.mesh.limits
         vertices, faces = asset_mesh(surface, limits.max_faces, self.mesh.smoothing)
-        textured = bake(vertices, faces, views, surface, limits.texture, specular=surface.specular)
+        most = self.mesh.texture_views
+        textured = bake(vertices, faces, views, surface, limits.texture, specular=surface.specular, most_views=most)
+        used = len(views) - len(textured.left_out)
         moved = views.metadata.get("normalised_from_world")
         world = None if moved is None else np.array(moved, np.float64)
         photos = {view.name: view.camera for view in views.views if view.origin == "photo"}
@@ -235,7 +259,8 @@ class AssetStage:
         cutout = float(views.metadata.get("cutout_confidence", 1.0))
         measures = measure_asset(vertices, faces, textured.coloured(), shares, views, cutout)
         save_turntables(folder, textured, *self.mesh.turntable)
-        report = AssetReport.of(exported, surface, self.mesh.profile, measures, shares)
+        coloured_by = None if used == len(views) else ViewsReport(used, len(views))
+        report = AssetReport.of(exported, surface, self.mesh.profile, measures, shares, coloured_by)
         (folder / "asset.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> AssetReport:

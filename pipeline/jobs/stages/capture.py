@@ -86,10 +86,14 @@ class CaptureStage:
         for text in [*(note for note in masked.metadata.get("notes", []) if note not in known), *warnings]:
             self._say(text)
         found: NormalisedCapture | None = None
+        sharpness: dict[str, float] = {}
         if self.settings.check:
-            views, more, found = self._checked(views)
+            report = check_capture(views)
+            sharpness = {check.name: round(check.sharpness, 3) for check in report.views if check.sharpness is not None}
+            views, more, found = self._mended(views, report)
             warnings += more
         moved, matrix = found or normalised(views, self.settings.bounds)
+        moved = replace(moved, views=tuple(replace(v, sharpness=sharpness.get(v.name, 1.0)) for v in moved))
         from_world = matrix @ world_from_original(self.views.metadata)
         metadata = {
             **moved.metadata,
@@ -107,9 +111,8 @@ class CaptureStage:
         if self.on_issue is not None:
             self.on_issue(text)
 
-    def _checked(self, views: ViewSet) -> tuple[ViewSet, list[str], NormalisedCapture | None]:
+    def _mended(self, views: ViewSet, report: CaptureReport) -> tuple[ViewSet, list[str], NormalisedCapture | None]:
         """The views, those stored turned put right if asked for; what the check says; and what it normalised."""
-        report = check_capture(views)
         # A mirrored picture may be of something else: no job goes so far.
         mended = [found for found in report.turned if self.settings.turn and not found.mirrored]
         said = [_turned_back(c) if mended and c.kind == "turned" else c.text for c in report.issues]

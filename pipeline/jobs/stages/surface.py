@@ -33,7 +33,7 @@ class SurfaceStage:
     """
 
     name: ClassVar[str] = "surface"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     file: ClassVar[str] = "surface.npz"
 
     capture: StageRun[CaptureFolder]

@@ -75,6 +75,22 @@ def test_a_capture_becomes_a_sound_asset(
     assert 'href="toy.glb"' in report
 
 
+def test_photos_that_were_left_out_are_counted_and_told(
+    capture: Path, capture_settings: ReconstructSettings, heard: Heard, tmp_path: Path
+) -> None:
+    fit, mesh = replace(capture_settings.fit, max_views=6), replace(capture_settings.mesh, texture_views=5)
+    out = tmp_path / "out"
+    reconstruct(capture, out, replace(capture_settings, fit=fit, mesh=mesh), reporter=heard)
+    asset = json.loads((out / "manifest.json").read_text())["asset"]
+    assert asset["surface"]["views"] == {"used": 6, "given": 8}
+    assert asset["texture_views"] == {"used": 5, "given": 8}
+    assert any(note.startswith("The surface is made of 6 of 8 photos") for note in heard.notes)
+    assert any(note.startswith("The texture is made of 5 of 8 photos") for note in heard.notes)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "6 of 8, which show enough" in page
+    assert "5 of 8, which show enough" in page
+
+
 def test_the_object_is_found_and_its_place_is_remembered(
     capture: Path, capture_settings: ReconstructSettings, tmp_path: Path, rendered: Callable[[int, int], ViewSet]
 ) -> None:

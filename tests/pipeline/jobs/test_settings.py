@@ -309,7 +309,7 @@ RANGES: dict[type, Any] = {
     FitSettings: FIT_RANGES,
     ZeroToHeroSettings: {**FILTER_RANGES, "msa_levels": (0, 16)},
     GlbSettings: {"longest_side": (1e-3, 1e6), "front_azimuth_deg": (-3600, 3600), "jpeg_quality": (1, 100)},
-    MeshSettings: {"max_faces": (4, 5_000_000), "smoothing": (0, 1000)},
+    MeshSettings: {"max_faces": (4, 5_000_000), "smoothing": (0, 1000), "texture_views": (3, 100_000)},
     PrepareSettings: {"side": (16, 4096)},
     SamplingSettings: {"steps": (1, 1000), "guidance": (0, 1000), "seed": (-(2**63), 2**63 - 1)},
     ViewsSettings: dict.fromkeys(("photo_weight", "front_weight", "back_weight"), (0, 1e6)),
