@@ -318,9 +318,7 @@ class ViewTask(Task[EncodedBatch]):
             loss, numbers = loss + w.pictures * shown, {**numbers, "loss_pictures": float(shown.detach())}
         return loss, objects * w.views, numbers
 
-    def picture_error(
-        self, estimate: Float[Tensor, "n c h w"], clean: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, ""]:
+    def picture_error(self, estimate: Float[Tensor, "n c h w"], clean: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
         """Squared error of decoded latents on white, and in alpha; the VAE's own errors are no part of it."""
         # A CPU without bf16 matrix units decodes faster in fp32, and the last bits of colours matter here.
         with torch.autocast(estimate.device.type, enabled=False):
