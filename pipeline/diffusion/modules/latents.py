@@ -116,7 +116,7 @@ class LatentCodec:
         return rgba_from_images(self.decode_images(latents))
 
     def decode_images(self, latents: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b c H W"]:
-        """Diffusion latents to pictures as the VAE makes them: on white, then alpha if it has it, about [-1, 1], unclamped.
+        """Diffusion latents to pictures on white, with alpha if the VAE has it, about [-1, 1] and not clamped.
 
         Raises:
             ViewloomError: the pictures are not finite.
