@@ -85,7 +85,7 @@ def depth_in(values: dict[str, Any], entry: dict[str, Any], usual: float, where:
         where: what errors name.
 
     Raises:
-        InputError: a scale is no positive number.
+        InputError: a scale is no number, or nerfstudio's is not positive.
     """
     if entry.get("depth_file_path"):
         unit = positive(values, "depth_unit_scale_factor", where, usual)
@@ -104,7 +104,8 @@ def depth_notes(content: dict[str, Any]) -> list[str]:
         return []
     if content.get("enable_depth_loading") is False:
         return ["depth_path was not used: enable_depth_loading is false"]
-    given = any(values.get("integer_depth_scale") for values in (content, *frames))
+    scales = [values.get("integer_depth_scale") for values in (content, *frames)]
+    given = any(isinstance(scale, int | float) and scale > 0 for scale in scales)
     return [] if given else ["depth_path was not used: no integer_depth_scale says what a count is"]
 
 

@@ -203,6 +203,8 @@ def laid_by_looks(
         )
     if flat and len(photos) == len(pictures):
         pairs = list(enumerate(range(len(photos))))
+        if not in_order:
+            notes.append("the network's pictures are plain: photos were paired in order of their names")
     if lost := len(pictures) - len(pairs):
         notes.append(f"{lost} of {len(pictures)} of the network's pictures look like no photo here and were left out")
     if not in_order and [p for _, p in pairs] != sorted(p for _, p in pairs):
@@ -262,10 +264,10 @@ def _fits(manner: Manner, sizes: Sequence[Size], picture: Size) -> bool:
     if manner == "cropped":  # the highest of them decides the height
         return any(way is not None and way.top <= 0 and _reaches(way, size, picture) for way, size in zip(ways, sizes))
     if manner == "stretched":
-        lost = _PATCH / min(picture)
+        lost = min(0.1, _PATCH / min(picture))
         return all(abs(w / h / (picture[0] / picture[1]) - 1) <= lost for w, h in sizes)
-    if manner == "covering":  # a narrow strip of a photo is not what anyone gives to a network
-        return all(way is not None and way.left > -picture[0] and way.top > -picture[1] for way in ways)
+    if manner == "covering":  # of several shapes it takes the nearest: less than 60 % is of another photo
+        return all(way is not None and way.left >= -picture[0] / 3 and way.top >= -picture[1] / 3 for way in ways)
     return True
 
 

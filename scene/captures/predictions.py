@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from scene.archives import Archive, npz_archive
 from scene.camera import Mat4, c2w_from_opencv
@@ -32,7 +32,7 @@ from scene.lens import Intrinsics
 from scene.viewset import ViewSet
 
 _MOST_POINTS = 50_000
-_LARGEST_SIDE, _MOST_VIEWS = 16_384, 100_000
+_SMALLEST_SIDE, _LARGEST_SIDE, _MOST_VIEWS = 28, 16_384, 100_000
 _CLEARLY = 0.5
 """Error of one direction of the poses over the other's from which on it is the right one."""
 _SAMPLES = 400
@@ -172,8 +172,8 @@ def _size(content: Archive, count: int, file: Path) -> tuple[int, int]:
         shape = shape[1:] if len(shape) > 3 and shape[:2] == (1, count) else shape
         if len(shape) not in (3, 4) or shape[0] != count:
             raise InputError(f"its {key} is of shape {shape}, for {count} cameras", where=file)
-        height, width = shape[2:] if len(shape) == 4 and shape[1] == 3 and shape[3] > 4 else shape[1:3]
-        if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+        height, width = shape[2:] if len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4 else shape[1:3]
+        if not (_SMALLEST_SIDE <= width <= _LARGEST_SIDE and _SMALLEST_SIDE <= height <= _LARGEST_SIDE):
             raise InputError(f"its {key} is of pictures of {width}x{height}", where=file)
         return width, height
     raise InputError(
@@ -189,7 +189,8 @@ def _items(content: Archive, key: str | None, cameras: _Cameras, *channels: int)
         return
     width, height = cameras.size
     shape, count = content.shape(key), len(cameras.matrices)
-    fitting = [(height, width, *((n,) if n else ())) for n in channels] + [(3, height, width)] * (3 in channels)
+    fitting = [(height, width, *((n,) if n else ())) for n in channels]
+    fitting += [(n, height, width) for n in channels if n]
     if shape[0:1] == (count,) and shape[1:] in fitting:
         parts = content.parts(key)
     elif shape[:2] == (1, count) and shape[2:] in fitting:
@@ -199,7 +200,7 @@ def _items(content: Archive, key: str | None, cameras: _Cameras, *channels: int)
     for part in parts:
         if part.dtype.kind not in "fiub":
             return
-        yield np.moveaxis(part, 0, -1) if part.shape == (3, height, width) and height != 3 else part
+        yield np.moveaxis(part, 0, -1) if part.ndim == 3 and part.shape[1:] == (height, width) else part
 
 
 def _direction(content: Archive, cameras: _Cameras) -> tuple[Direction, list[str]]:
@@ -266,12 +267,20 @@ def _points(content: Archive, cameras: _Cameras, *, inward: bool) -> Float[np.nd
         for one in (next(items, None) for items in sure):
             if one is not None:
                 values = one.reshape(flat.shape)
-                flat[~(values if values.dtype == bool else values >= np.median(values))] = 0
+                flat[~_surer(values)] = 0
         if _sound(k, matrix):
             made.append(_moved(_unprojected(flat, k, most)[0], matrix, inward=inward))
     points = np.concatenate(made) if made else np.zeros((0, 3))
     points = points[np.isfinite(points).all(axis=1)]
     return points if len(points) else None
+
+
+def _surer(values: Shaped[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """What a mask keeps, or the surer half of confidences; those that are not finite are not sure."""
+    if values.dtype == bool or not np.issubdtype(values.dtype, np.floating) or np.isin(values, (0, 1)).all():
+        return values.astype(bool)
+    known = np.isfinite(values)
+    return known & (values >= np.median(values[known])) if known.any() else known
 
 
 def _paired(content: Archive, cameras: _Cameras, found: list[Path], file: Path) -> tuple[list[Laid], list[str]]:

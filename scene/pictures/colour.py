@@ -50,15 +50,16 @@ class ColourFacts:
     adobe: bool = False
     notes: tuple[str, ...] = ()
 
-    @property
-    def curve(self) -> Curve | None:
-        """The file's own curve to sRGB's, where it is the same for all channels and no profile says it."""
+    def curve(self, *, grey: bool) -> Curve | None:
+        """The file's own curve to sRGB's, where no profile says it and it is the same for all channels.
+
+        Args:
+            grey: the picture has no colours, so other primaries change nothing.
+        """
         gamma = self.gamma
-        return (
-            None
-            if gamma is None or self.primaries is not None
-            else lambda values: encoded(np.power(np.clip(values, 0, 1), 1 / gamma))
-        )
+        if gamma is None or (self.primaries is not None and not grey):
+            return None
+        return lambda values: encoded(np.power(np.clip(values, 0, 1), 1 / gamma))
 
 
 def colour_facts(image: Image.Image, path: Path) -> ColourFacts:
@@ -109,8 +110,9 @@ def to_srgb(image: Image.Image, facts: ColourFacts, *, curved: bool = False) -> 
     """
     if facts.profile is not None:
         return _from_profile(image, facts.profile)
-    if facts.curve is not None and not curved:
-        table = np.round(255 * facts.curve(np.arange(256) / 255)).astype(int).tolist()
+    curve = facts.curve(grey=image.mode in ("L", "LA"))
+    if curve is not None and not curved:
+        table = np.round(255 * curve(np.arange(256) / 255)).astype(int).tolist()
         bands = len(image.getbands())
         alpha = image.mode in ("LA", "RGBA")
         return image.point([*table * (bands - alpha), *range(256 * alpha)]), facts.notes

@@ -193,6 +193,7 @@ def test_depth_units(tmp_path: Path, scene_cameras: list[Camera], draw: Draw, un
         ({"integer_depth_scale": 10 / 65535, "enable_depth_loading": True}, None),
         ({"integer_depth_scale": 10 / 65535, "enable_depth_loading": False}, "enable_depth_loading is false"),
         ({}, "no integer_depth_scale says what a count is"),
+        ({"integer_depth_scale": -1}, "no integer_depth_scale says what a count is"),
     ],
 )
 def test_depths_of_instant_ngp(

@@ -115,7 +115,7 @@ class LatentCodec:
         """
         return rgba_from_images(self.decode_images(latents))
 
-    def decode_images(self, latents: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b c H W"]:
+    def decode_images(self, latents: Float[Tensor, "b l h8 w8"]) -> Float[Tensor, "b c H W"]:
         """Diffusion latents to pictures on white, with alpha if the VAE has it, about [-1, 1] and not clamped.
 
         Raises:

@@ -93,7 +93,7 @@ class CaptureStage:
             views, more, found = self._mended(views, report)
             warnings += more
         moved, matrix = found or normalised(views, self.settings.bounds)
-        moved = replace(moved, views=tuple(replace(v, sharpness=sharpness.get(v.name, 1.0)) for v in moved))
+        moved = replace(moved, views=tuple(replace(v, sharpness=sharpness.get(v.name, v.sharpness)) for v in moved))
         from_world = matrix @ world_from_original(self.views.metadata)
         metadata = {
             **moved.metadata,

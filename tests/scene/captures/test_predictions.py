@@ -229,6 +229,45 @@ def test_depth_anything_stretches(tmp_path: Path) -> None:
     as_true(load_capture(folder), true)
 
 
+def test_depths_may_have_their_channel_first(tmp_path: Path) -> None:
+    folder, true, content = saved(tmp_path / "toy", LANDSCAPE, stretched)
+    shape = content["depth_conf"].shape
+    for key in ("depth", "depth_conf"):
+        content[key] = content[key].reshape(shape)[:, None]
+    np.savez(folder / "predictions.npz", **content)
+    views = load_capture(folder)
+    as_true(views, true)
+    assert views.points is not None
+
+
+def test_confidences_that_are_no_numbers_are_not_sure(tmp_path: Path) -> None:
+    folder, true, content = saved(tmp_path / "toy", LANDSCAPE, stretched)
+    content["depth_conf"][:, :, :3] = np.nan
+    np.savez(folder / "predictions.npz", **content)
+    views = load_capture(folder)
+    as_true(views, true)
+    assert views.points is not None
+    assert len(views.points) > 1000
+
+
+def test_plain_pictures_are_paired_by_order_and_it_is_told(tmp_path: Path) -> None:
+    folder, _, content = saved(tmp_path / "toy", LANDSCAPE, cropped)
+    content["images"] = np.zeros_like(content["images"])
+    np.savez(folder / "predictions.npz", **content)
+    assert said(load_capture(folder), "are plain: photos were paired in order of their names")
+
+
+def test_pictures_of_another_shape_are_of_other_photos(tmp_path: Path) -> None:
+    """Covered by a photo on its side, they would show half of it."""
+    folder, _, _ = saved(
+        tmp_path / "toy", PORTRAIT, lambda photo: covering(photo, (70, 112)), looks=False, program="mapanything"
+    )
+    for photo in (folder / "images").iterdir():
+        Image.open(photo).rotate(90, expand=True).save(photo)
+    with pytest.raises(InputError, match="predictions"):
+        load_capture(folder)
+
+
 def test_photos_of_other_names_are_paired_by_what_they_show(tmp_path: Path) -> None:
     folder, true, _ = saved(tmp_path / "toy", LANDSCAPE, cropped, names="d a e b c")
     pictures(60, 40)[0].rotate(180).save(folder / "images" / "f.png")  # one that the network was not given

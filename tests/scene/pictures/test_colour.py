@@ -288,6 +288,18 @@ def test_codes_that_are_not_known_are_told(tmp_path: Path, content: bytes) -> No
     assert "is not known here. The colours are taken as sRGB" in picture.notes[0]
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_other_primaries_take_no_curve_from_greys(tmp_path: Path, deep: bool) -> None:
+    """They change nothing where there are no colours; the curve still counts."""
+    values = np.arange(0, 256, 16, dtype=np.uint8).reshape(4, 4)
+    image = Image.fromarray(values.astype(np.uint16) * 257 if deep else values)
+    (tmp_path / "a.png").write_bytes(png_with(image, b"cICP", bytes([12, 8, 0, 1])))  # P3, linear
+    read = read_picture(tmp_path / "a.png").rgba[..., 0]
+    light = values / 255
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.power(light, 1 / 2.4) - 0.055)
+    assert np.abs(read - expected).max() <= 1
+
+
 @pytest.mark.parametrize("stored", [45455, 55556])
 def test_primaries_count_where_a_gamma_is_with_them(tmp_path: Path, stored: int) -> None:
     srgb = soft_colours()
