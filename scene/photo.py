@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from scene.errors import InputError
 from scene.pictures.colour import ColourFacts, colour_facts, to_srgb
-from scene.pictures.levels import GREY, Levelled, colours_of, deep_colours, depth_of, to_eight_bit
+from scene.pictures.levels import Levelled, colours_of, deep_colours, depth_of, to_eight_bit
 from scene.pictures.opening import BROKEN, ORIENTATION, head_of, opened, orientation_of, stored_size, tiff_tags
 from scene.pictures.turns import as_stored, better_laid, upright
 
@@ -187,8 +187,7 @@ def _read(path: Path, reduced: Callable[[Size], Size | None], *, keep_shape: boo
         facts, left = colour_facts(image, path), orientation_of(image)
         done = 1 if left == orientation else orientation  # Pillow turns TIFF files itself
         depth = depth_of(path, head, image.format, tags)
-        curve = facts.curve(grey=image.mode in GREY)
-        made = to_eight_bit(image, path, depth, curve, facts.profile is not None, done)
+        made = to_eight_bit(image, path, depth, facts.curve, facts.profile is not None, done)
         if made.image is image:
             ImageOps.exif_transpose(image, in_place=True)  # upright ones are not copied: large ones take 700 MB
         elif left in _TURNS:

@@ -25,7 +25,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from scene.errors import InputError
 from scene.frames import FEWEST
 from scene.maps import picture_head
-from scene.photo import read_picture
+from scene.photo import Picture, read_picture
 from scene.pictures.turns import as_stored
 
 Program = Literal["VGGT", "MapAnything", "Depth Anything 3"]
@@ -190,7 +190,8 @@ def laid_by_looks(
     """
     usual = program == "MapAnything"
     ways = [usual, not usual] if any(_turned(photo) for photo in photos) else [usual]
-    tried = {shown: _matches(program, pictures, photos, picture, shown) for shown in ways}
+    alike = _alike(ways, pictures, photos, picture)
+    tried = {shown: _matches(program, alike, _sizes(photos, shown), picture, shown) for shown in ways}
     shown = max(ways, key=lambda way: float(np.median(tried[way].max(axis=1))) + _AS_GOOD * (way == usual))
     pairs = list(enumerate(range(len(photos)))) if in_order else _pairs(tried[shown])
     flat = all(float(np.ptp(one.coarse)) < 1e-6 for one in pictures)
@@ -275,33 +276,40 @@ def _reaches(way: Way, photo: Size, picture: Size) -> bool:
     return round(photo[1] * way.sy + way.top) >= picture[1]
 
 
+Likeness = dict[tuple[Manner, bool], Float[np.ndarray, "pictures photos"]]
+"""Correlations by manner, and by whether photos were turned as their EXIF data ask for."""
+
+
 def _matches(
-    program: Program, pictures: Sequence[NetworkPicture], photos: Sequence[Photo], picture: Size, shown: bool
+    program: Program, alike: Likeness, sizes: Sequence[Size], picture: Size, shown: bool
 ) -> Float[np.ndarray, "pictures photos"]:
     """How alike pictures and photos are, in the first manner in which they are alike at all, or else the best."""
-    usual = _fitting(program, _sizes(photos, shown), picture)
+    usual = _fitting(program, sizes, picture)
     manners = sorted(MANNERS[program], key=lambda manner: manner != usual)
-    best = np.full((len(pictures), len(photos)), -1.0)
-    for manner in manners:
-        alike = _alike(manner, pictures, photos, picture, shown)
-        if np.median(alike.max(axis=1)) > np.median(best.max(axis=1)):
-            best = alike
-        if np.median(best.max(axis=1)) >= _ALIKE:
-            break
-    return best
+    found = [alike[manner, shown] for manner in manners]
+    good = [float(np.median(one.max(axis=1))) for one in found]
+    first = next((k for k, value in enumerate(good) if value >= _ALIKE), None)
+    return found[int(np.argmax(good)) if first is None else first]
 
 
 def _alike(
-    manner: Manner, pictures: Sequence[NetworkPicture], photos: Sequence[Photo], picture: Size, shown: bool
-) -> Float[np.ndarray, "pictures photos"]:
-    """Correlations of the colours of pictures and photos; -1 of photos that do not get there."""
+    ways: Sequence[bool], pictures: Sequence[NetworkPicture], photos: Sequence[Photo], picture: Size
+) -> Likeness:
+    """Correlations of the colours of pictures and photos; -1 of photos that do not get there. Each is read once."""
     seen = np.stack([one.coarse.reshape(-1) for one in pictures]).astype(np.float64)
-    found = np.full((len(pictures), len(photos)), -1.0)
+    keys = [(manner, shown) for manner in MANNERS["VGGT"] for shown in ways]
+    found = {key: np.full((len(pictures), len(photos)), -1.0) for key in keys}
     for p, photo in enumerate(photos):
-        looks = _looks(photo, manner, picture, shown)
-        if looks is not None:
-            colours, known = (cv2.resize(one, _within(picture, _COARSE), interpolation=cv2.INTER_AREA) for one in looks)
-            found[:, p] = _correlations(seen, colours.reshape(-1), np.repeat(known.reshape(-1), 3))
+        read = _reduced(photo)
+        if read is None:
+            continue
+        for manner, shown in keys:
+            looks = _looks(read, manner, picture, shown)
+            if looks is not None:
+                colours, known = (
+                    cv2.resize(one, _within(picture, _COARSE), interpolation=cv2.INTER_AREA) for one in looks
+                )
+                found[manner, shown][:, p] = _correlations(seen, colours.reshape(-1), np.repeat(known.reshape(-1), 3))
     return found
 
 
@@ -336,13 +344,14 @@ def _seen_manner(
     """The manner that brings the photos where the network saw them; the usual one unless another is clearly better."""
     sizes = _sizes([photo for _, photo in pairs], shown)
     usual = _fitting(program, sizes, picture)
+    probed = [(k, read) for k, photo in pairs[:: max(1, len(pairs) // 8)] if (read := _reduced(photo)) is not None]
     off: dict[Manner, float] = {}
     for manner in MANNERS[program]:
         if any(way_of(manner, size, picture) is None for size in sizes):
             continue
         lost = []
-        for k, photo in pairs[:: max(1, len(pairs) // 8)]:
-            looks = _looks(photo, manner, picture, shown)
+        for k, read in probed:
+            looks = _looks(read, manner, picture, shown)
             if looks is not None:
                 seen = pictures[k].fine.reshape(1, -1).astype(np.float64)
                 known = np.repeat(looks[1].reshape(-1), 3)
@@ -352,14 +361,17 @@ def _seen_manner(
     return best if usual not in off or off[best] < _CLEARLY * off[usual] else usual
 
 
-def _looks(
-    photo: Photo, manner: Manner, picture: Size, shown: bool
-) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]] | None:
-    """A photo as it would lie in a network's picture, reduced, and 1 where it is known there; None if it is none."""
+def _reduced(photo: Photo) -> Picture | None:
     try:
-        read = read_picture(photo.path, 2 * _FINE)
+        return read_picture(photo.path, 2 * _FINE)
     except InputError:
         return None
+
+
+def _looks(
+    read: Picture, manner: Manner, picture: Size, shown: bool
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]] | None:
+    """A photo as it would lie in a network's picture, reduced, and 1 where it is known; None if that is nowhere."""
     rgba: UInt8[np.ndarray, "h w 4"] = read.rgba if shown else as_stored(read.rgba, read.orientation)
     size = read.size if shown or read.orientation < 5 else read.size[::-1]
     way = way_of(manner, size, picture)

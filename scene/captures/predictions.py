@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from scene.archives import Archive, npz_archive
-from scene.camera import Mat4, c2w_from_opencv
+from scene.camera import Mat4, c2w_from_colmap, c2w_from_opencv
 from scene.captures.folders import pictures_in
 from scene.captures.listed import Listed, views_of
 from scene.captures.network_pictures import Laid, NetworkPicture, Photo, Program, laid_by_looks, laid_in_order
 from scene.errors import InputError
-from scene.frames import Frame, pose, pose_from_w2c
+from scene.frames import Frame, pose
 from scene.lens import Intrinsics
 from scene.viewset import ViewSet
 
@@ -52,6 +52,11 @@ class _Cameras(NamedTuple):
     matrices: Float[np.ndarray, "n 4 4"]
     intrinsics: Float[np.ndarray, "n 3 3"]
     size: tuple[int, int]
+
+    @property
+    def corner(self) -> float:
+        """Where the intrinsics have the first pixel's centre less where we have it: 0.5 if they count from there."""
+        return 0.5 if self.program == "MapAnything" else 0.0
 
 
 class _Entry(NamedTuple):
@@ -94,23 +99,20 @@ def read_predictions(path: Path) -> ViewSet:
         points = _points(content, cameras, inward=inward)
     laid = sorted(laid, key=lambda one: one.photo)
     entries = [_Entry(one.place, str(one.photo.path.relative_to(folder)), one) for one in laid]
-    centre = 0.0 if cameras.program == "MapAnything" else 0.5
 
     def frame(one: Listed, said: list[str]) -> Frame:
         entry: _Entry = one.entry
         k, way = cameras.intrinsics[entry.place], entry.laid.way
-        if not (k[0, 0] > 0 and k[1, 1] > 0) or abs(k[0, 1]) >= 1:
+        if not np.isfinite(k).all() or not (k[0, 0] > 0 and k[1, 1] > 0) or abs(k[0, 1]) >= 1:
             raise InputError("intrinsic has no positive focal lengths, or a skew", where=one.where)
         width, height = entry.laid.photo.size(shown=entry.laid.shown)
-        shift = 0.5 - centre
         fx, fy = float(k[0, 0]) / way.sx, float(k[1, 1]) / way.sy
-        cx, cy = (float(k[0, 2]) + shift - way.left) / way.sx, (float(k[1, 2]) + shift - way.top) / way.sy
+        x, y = k[:2, 2].tolist()
+        cx, cy = (x + cameras.corner - way.left) / way.sx, (y + cameras.corner - way.top) / way.sy
         intrinsics = Intrinsics(fx, fy, cx, cy, width, height)
         matrix = cameras.matrices[entry.place]
-        if inward:
-            c2w = pose_from_w2c(matrix[:3, :3], matrix[:3, 3], one.where, said)
-        else:
-            c2w = c2w_from_opencv(pose(matrix, one.where, "extrinsic", said))
+        rigid = pose(matrix, one.where, "extrinsic", said)
+        c2w = c2w_from_colmap(rigid[:3, :3], rigid[:3, 3]) if inward else c2w_from_opencv(rigid)
         return Frame(one.image, one.where, c2w, intrinsics, as_shown=entry.laid.shown)
 
     heads = [f"cameras are {cameras.program}'s, of pictures of {cameras.size[0]}x{cameras.size[1]}", *notes, *more]
@@ -139,9 +141,7 @@ def _cameras(content: Archive, file: Path) -> _Cameras:
     keys = _key(content, "extrinsic"), _key(content, "intrinsic")
     if keys[0] is None or keys[1] is None:
         raise InputError("holds no extrinsic or no intrinsic matrices", where=file)
-    extrinsic, intrinsic = (
-        _squeezed(content.numbers(key, content.shape(key), "fiu")) for key in keys if key is not None
-    )
+    extrinsic, intrinsic = (_matrices(content, key, file) for key in keys if key is not None)
     count = len(extrinsic)
     if extrinsic.shape[1:] not in ((3, 4), (4, 4)) or intrinsic.shape != (count, 3, 3):
         shapes = f"{extrinsic.shape} and {intrinsic.shape}"
@@ -150,17 +150,18 @@ def _cameras(content: Archive, file: Path) -> _Cameras:
         raise InputError(f"holds {count} cameras", where=file)
     matrices = np.tile(np.eye(4), (count, 1, 1))
     matrices[:, : extrinsic.shape[1]] = extrinsic
-    if np.abs(matrices[:, 3] - [0, 0, 0, 1]).max(initial=0) > 1e-6:
-        raise InputError(f"the last rows of its {keys[0]} are not 0 0 0 1", where=file)
     program: Program = "VGGT" if extrinsic.shape[1] == 3 else "MapAnything"
     if keys[0] == "extrinsics":
         program = "Depth Anything 3"
     return _Cameras(program, matrices, intrinsic.astype(np.float64), _size(content, count, file))
 
 
-def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """Matrices without the batch of one that programs leave in front."""
-    return array[0] if array.ndim == 4 and len(array) == 1 else array
+def _matrices(content: Archive, key: str, file: Path) -> Shaped[np.ndarray, "n a b"]:
+    """Matrices without the batch of one that programs leave in front; those that are not finite are refused later."""
+    array = content.array(key)
+    if array.dtype.kind not in "fiu" or array.ndim not in (3, 4) or (array.ndim == 4 and len(array) != 1):
+        raise InputError(f"its {key} is {array.dtype} of shape {array.shape}, not a matrix for each camera", where=file)
+    return array[0] if array.ndim == 4 else array
 
 
 def _size(content: Archive, count: int, file: Path) -> tuple[int, int]:
@@ -212,7 +213,7 @@ def _direction(content: Archive, cameras: _Cameras) -> tuple[Direction, list[str
     for matrix, k, depth, world in zip(cameras.matrices, cameras.intrinsics, depths, worlds):
         if np.abs(matrix - np.eye(4)).max() < 1e-3 or not _sound(k, matrix):
             continue  # the first camera is the world: both ways are one
-        local, index = _unprojected(depth.reshape(depth.shape[:2]), k, _SAMPLES)
+        local, index = _unprojected(depth.reshape(depth.shape[:2]), k, cameras.corner, _SAMPLES)
         true = world.reshape(-1, 3)[index].astype(np.float64)
         good = np.isfinite(true).all(axis=1)
         if not good.any():
@@ -233,6 +234,8 @@ def _direction(content: Archive, cameras: _Cameras) -> tuple[Direction, list[str
 def _sound(k: Float[np.ndarray, "3 3"], matrix: Mat4) -> bool:
     """Whether a camera's numbers are such that points can be had by them; others are refused one by one later."""
     rotation = matrix[:3, :3]
+    if not (np.isfinite(k).all() and np.isfinite(matrix).all()):
+        return False
     return bool(min(k[0, 0], k[1, 1]) > 1e-6 and np.abs(rotation @ rotation.T - np.eye(3)).max() < 0.1)
 
 
@@ -244,7 +247,7 @@ def _moved(points: Float[np.ndarray, "n 3"], matrix: Mat4, *, inward: bool) -> F
 
 
 def _unprojected(
-    depth: Shaped[np.ndarray, "h w"], k: Float[np.ndarray, "3 3"], most: int
+    depth: Shaped[np.ndarray, "h w"], k: Float[np.ndarray, "3 3"], corner: float, most: int
 ) -> tuple[Float[np.ndarray, "n 3"], Shaped[np.ndarray, "n"]]:
     """Some of a picture's points in OpenCV's camera axes, evenly over those that are known, and their places."""
     flat = depth.reshape(-1)
@@ -252,7 +255,8 @@ def _unprojected(
     index = known[:: max(1, -(-len(known) // most))]
     y, x = np.divmod(index, depth.shape[1])
     z = flat[index].astype(np.float64)
-    return np.stack([(x + 0.5 - k[0, 2]) / k[0, 0] * z, (y + 0.5 - k[1, 2]) / k[1, 1] * z, z], axis=1), index
+    right, down = x + 0.5 - corner - k[0, 2], y + 0.5 - corner - k[1, 2]
+    return np.stack([right / k[0, 0] * z, down / k[1, 1] * z, z], axis=1), index
 
 
 def _points(content: Archive, cameras: _Cameras, *, inward: bool) -> Float[np.ndarray, "n 3"] | None:
@@ -269,7 +273,7 @@ def _points(content: Archive, cameras: _Cameras, *, inward: bool) -> Float[np.nd
                 values = one.reshape(flat.shape)
                 flat[~_surer(values)] = 0
         if _sound(k, matrix):
-            made.append(_moved(_unprojected(flat, k, most)[0], matrix, inward=inward))
+            made.append(_moved(_unprojected(flat, k, cameras.corner, most)[0], matrix, inward=inward))
     points = np.concatenate(made) if made else np.zeros((0, 3))
     points = points[np.isfinite(points).all(axis=1)]
     return points if len(points) else None
@@ -289,11 +293,19 @@ def _paired(content: Archive, cameras: _Cameras, found: list[Path], file: Path) 
     photos = [Photo(path) for path in found]
     listed = _listed(content, count)
     if listed is not None:
-        by_name = {photo.path.name.lower(): photo for photo in photos}
-        chosen = [by_name.get(name) for name in listed]
+        exact = {photo.path.name: photo for photo in photos}
+        loose = {photo.path.name.lower(): photo for photo in photos}
+        chosen = [exact.get(name) or loose.get(name.lower()) for name in listed]
         if None in chosen:
             lost = listed[chosen.index(None)]
             raise InputError(f"it lists {lost}, which is not in {found[0].parent.name}/", where=file)
+        if len(set(chosen)) < len(chosen):
+            twice = next(name for k, name in enumerate(listed) if chosen[k] in chosen[:k])
+            raise InputError(
+                f"it lists two pictures that are called {twice}",
+                where=file,
+                fix="Put the photos into one folder under names of their own, and give the network those.",
+            )
         photos = [photo for photo in chosen if photo is not None]
     pictures = [NetworkPicture.of(one) for one in _items(content, _first(content, _PICTURES), cameras, 3)]
     if pictures:
@@ -307,16 +319,21 @@ def _paired(content: Archive, cameras: _Cameras, found: list[Path], file: Path) 
     laid, notes = laid_in_order(cameras.program, photos, cameras.size, file)
     if listed is None:
         first, last = photos[0].path.name, photos[-1].path.name
-        notes.insert(0, f"the file names no photos: they were paired in order of their names, from {first} to {last}")
+        notes.insert(
+            0, f"the file names no photos as text: they were paired in order of their names, from {first} to {last}"
+        )
     return laid, notes
 
 
 def _listed(content: Archive, count: int) -> list[str] | None:
-    """The names of the photos, lower case, if the file has them."""
+    """The names of the photos, if the file has them as text."""
     key = _first(content, _NAMES)
-    if key is None or content.shape(key) != (count,):
+    if key is None:
         return None
-    names = content.array(key)
-    if names.dtype.kind != "U":
+    try:
+        names = content.array(key)
+    except InputError:  # paths as Python objects, which are not read: names are a help, not needed
         return None
-    return [str(name).replace("\\", "/").rpartition("/")[2].lower() for name in names]
+    if names.dtype.kind != "U" or names.shape != (count,):
+        return None
+    return [str(name).replace("\\", "/").rpartition("/")[2] for name in names]

@@ -50,16 +50,11 @@ class ColourFacts:
     adobe: bool = False
     notes: tuple[str, ...] = ()
 
-    def curve(self, *, grey: bool) -> Curve | None:
-        """The file's own curve to sRGB's, where no profile says it and it is the same for all channels.
-
-        Args:
-            grey: the picture has no colours, so other primaries change nothing.
-        """
+    @property
+    def curve(self) -> Curve | None:
+        """The file's own curve to sRGB's, where no profile says it: of all channels alike, whatever their primaries."""
         gamma = self.gamma
-        if gamma is None or (self.primaries is not None and not grey):
-            return None
-        return lambda values: encoded(np.power(np.clip(values, 0, 1), 1 / gamma))
+        return None if gamma is None else lambda values: encoded(np.power(np.clip(values, 0, 1), 1 / gamma))
 
 
 def colour_facts(image: Image.Image, path: Path) -> ColourFacts:
@@ -110,16 +105,15 @@ def to_srgb(image: Image.Image, facts: ColourFacts, *, curved: bool = False) -> 
     """
     if facts.profile is not None:
         return _from_profile(image, facts.profile)
-    curve = facts.curve(grey=image.mode in ("L", "LA"))
-    if curve is not None and not curved:
-        table = np.round(255 * curve(np.arange(256) / 255)).astype(int).tolist()
+    if facts.primaries is not None and image.mode in ("RGB", "RGBA"):
+        return _from_primaries(image, facts.primaries, None if curved else facts.gamma), facts.notes
+    if facts.curve is not None and not curved:
+        table = np.round(255 * facts.curve(np.arange(256) / 255)).astype(int).tolist()
         bands = len(image.getbands())
         alpha = image.mode in ("LA", "RGBA")
         return image.point([*table * (bands - alpha), *range(256 * alpha)]), facts.notes
     if image.mode == "CMYK":
         return image, (_INKS, *facts.notes)
-    if facts.primaries is not None and image.mode in ("RGB", "RGBA"):
-        return _from_primaries(image, facts.primaries, facts.gamma), facts.notes
     if facts.adobe and image.mode in ("RGB", "RGBA"):
         light = np.power(np.arange(256) / 255, _ADOBE_GAMMA)
         return _from_light(image, light, _SRGB_FROM_ADOBE), facts.notes

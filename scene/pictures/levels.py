@@ -17,7 +17,6 @@ from scene.pictures.opening import BROKEN
 from scene.pictures.turns import upright
 
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I", "F")
-GREY = ("L", "LA", *DEEP_GREY)
 """Pillow's modes of grey pictures with more than 8 bits."""
 
 _BLOCK = 1 << 18

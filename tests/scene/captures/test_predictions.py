@@ -250,6 +250,43 @@ def test_confidences_that_are_no_numbers_are_not_sure(tmp_path: Path) -> None:
     assert len(views.points) > 1000
 
 
+def test_one_camera_that_is_no_number_costs_itself(tmp_path: Path) -> None:
+    folder, true, content = saved(tmp_path / "toy", LANDSCAPE, stretched)
+    content["extrinsic"][1, 0, 3] = np.nan
+    content["intrinsic"][2, 0, 0] = np.inf
+    np.savez(folder / "predictions.npz", **content)
+    views = load_capture(folder)
+    as_true(views, {name: camera for name, camera in true.items() if name not in "bc"})
+    assert said(views, "NaN")
+
+
+def test_points_lie_where_the_program_counts_its_pixels(tmp_path: Path) -> None:
+    """MapAnything counts from the first pixel's centre: half a pixel beside it, depths make other points."""
+    folder, true, content = saved(tmp_path / "toy", LANDSCAPE, covering, program="mapanything")
+    views = load_capture(folder)
+    motion = views.views[0].camera.c2w @ np.linalg.inv(true[views.views[0].name].c2w)
+    first = motion @ true["a"].c2w @ FLIP  # the world of the file is the first camera's
+    world = content["world_points"].reshape(-1, 3) @ first[:3, :3].T + first[:3, 3]
+    assert views.points is not None
+    gaps = np.linalg.norm(views.points[::97, None] - world[None], axis=2).min(axis=1)
+    assert gaps.max() < 1e-4
+
+
+def test_names_as_python_objects_are_not_needed(tmp_path: Path) -> None:
+    folder, true, content = saved(tmp_path / "toy", LANDSCAPE, stretched)
+    content["image_paths"] = np.array([Path(f"{name}.png") for name in "abcde"], object)
+    np.savez(folder / "predictions.npz", **content)
+    as_true(load_capture(folder), true)
+
+
+def test_two_cameras_of_one_name_are_told(tmp_path: Path) -> None:
+    folder, _, content = saved(tmp_path / "toy", LANDSCAPE, stretched)
+    content["image_paths"] = np.array(["left/a.png", "b.png", "right/a.png", "d.png", "e.png"])
+    np.savez(folder / "predictions.npz", **content)
+    with pytest.raises(InputError, match=r"two pictures that are called a\.png"):
+        load_capture(folder)
+
+
 def test_plain_pictures_are_paired_by_order_and_it_is_told(tmp_path: Path) -> None:
     folder, _, content = saved(tmp_path / "toy", LANDSCAPE, cropped)
     content["images"] = np.zeros_like(content["images"])
@@ -349,7 +386,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     refused("nothing in it says how large", **dict.fromkeys(("depth", "world_points", "depth_conf")))
     refused("its depth is of shape", depth=content["depth"][:3])
     refused("not nx3x4 and nx3x3", extrinsic=np.zeros((5, 2, 2)))
-    refused("not finite", extrinsic=content["extrinsic"] * np.nan)
+    refused("extrinsic holds NaN or infinity", extrinsic=content["extrinsic"] * np.nan)
     refused("no positive focal lengths", intrinsic=-content["intrinsic"])
     refused("does not hold a rotation", extrinsic=content["extrinsic"] * 0)
     (folder / "images" / "a.png").unlink()

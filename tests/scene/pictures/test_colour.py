@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
@@ -298,6 +299,20 @@ def test_other_primaries_take_no_curve_from_greys(tmp_path: Path, deep: bool) ->
     light = values / 255
     expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.power(light, 1 / 2.4) - 0.055)
     assert np.abs(read - expected).max() <= 1
+
+
+def test_deep_colours_of_other_primaries_keep_their_shadows(tmp_path: Path) -> None:
+    """Linear light of a few hundredths has 16 bits here; cut to 8 first it would have three shades."""
+    light = np.append(np.linspace(0.001, 0.02, 63), 1.0).reshape(8, 8, 1) * np.ones(3)
+    values = np.round(65535 * light).astype(np.uint16)
+    assert cv2.imwrite(str(tmp_path / "b.png"), values)
+    data = (tmp_path / "b.png").read_bytes()
+    chunk = b"cICP" + bytes([12, 8, 0, 1])  # P3, linear
+    coded = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(data[:33] + coded + data[33:])
+    read = read_picture(tmp_path / "a.png").rgba[..., 0]
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.power(light, 1 / 2.4) - 0.055)[..., 0]
+    assert np.abs(read - expected).max() <= 1.5
 
 
 @pytest.mark.parametrize("stored", [45455, 55556])
