@@ -6,8 +6,8 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -132,6 +132,16 @@ class CaptureReport:
     def usable(self) -> bool:
         """Whether a surface can be fitted at all."""
         return not any(issue.fatal for issue in self.issues)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``usable``, ``issues``, ``views``, ``coverage`` and ``consistency``."""
+        return {
+            "usable": self.usable,
+            "issues": [asdict(issue) for issue in self.issues],
+            "views": [asdict(view) for view in self.views],
+            "coverage": None if self.coverage is None else asdict(self.coverage),
+            "consistency": self.consistency,
+        }
 
 
 def check_capture(views: ViewSet, on_step: Callable[[int, int], None] | None = None) -> CaptureReport:

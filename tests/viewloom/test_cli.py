@@ -311,6 +311,33 @@ def test_check_prints_numbers_of_every_view_and_what_is_wrong(
     assert "there is no such file or folder" in capsys.readouterr().err
 
 
+def test_check_gives_programs_all_it_found(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line of strict JSON on the standard output, for captures that can be used and for others."""
+
+    def said(code: int) -> dict[str, Any]:
+        assert code_of("check", capture, "--json") == code
+        line, end = capsys.readouterr().out.split("\n", 1)
+        assert end == ""
+
+        def refuse(name: str) -> None:
+            raise AssertionError(f"{name} is no JSON")
+
+        return json.loads(line, parse_constant=refuse)
+
+    good = said(0)
+    assert (good["capture"], good["usable"], good["issues"]) == (str(capture), True, [])
+    assert [view["name"] for view in good["views"]] == [f"v{k}" for k in range(6)]
+    assert all(0 < view["mask_fraction"] < 1 and 0 < view["silhouette_iou"] <= 1 for view in good["views"])
+    assert 0 < good["consistency"] <= 1
+    assert 0 < good["coverage"]["gap_deg"] < 360
+    content = json.loads((capture / "transforms.json").read_text())
+    content["frames"] = content["frames"][:1]
+    (capture / "transforms.json").write_text(json.dumps(content))
+    bad = said(2)
+    assert not bad["usable"]
+    assert [(issue["kind"], issue["fatal"]) for issue in bad["issues"] if issue["fatal"]] == [("few", True)]
+
+
 def test_check_says_what_is_wrong_before_the_numbers(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def kinds() -> list[str]:
         return [line.split()[0] for line in capsys.readouterr().out.splitlines()]

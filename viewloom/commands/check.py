@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from pipeline.jobs.settings import CaptureFormat, MaskSource, UpAxis
-from viewloom.commands.output import Shown, ShownFlags, started
+from viewloom.commands.output import ShownReport, ShownReportFlags, started
 
 if TYPE_CHECKING:
     from recon.checks.capture import CaptureReport, ViewCheck
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class Check:
     """Say what is wrong with a capture: blur, exposure, masks, coverage.
 
-    Views that contradict the others are found by their masks. Exit code 2: the capture cannot be used.
+    Views that contradict the others are found by their masks. Exit code 2: the capture cannot be used. With --json one
+    line with all numbers goes to the standard output.
     """
 
     capture: tyro.conf.Positional[Path]
@@ -31,7 +33,7 @@ class Check:
     """Axis of the capture's world that points up, as for reconstruct."""
     format: CaptureFormat = "auto"
     """Which of several descriptions of the cameras is read; by default the first that can be."""
-    shown: ShownFlags = Shown()
+    shown: ShownReportFlags = ShownReport()
     """How much is said."""
 
     def run(self) -> int:
@@ -47,10 +49,14 @@ class Check:
             kind = None if self.format == "auto" else self.format
             loaded = load_capture(self.capture, kind=kind, up=self.up)
             views, found = with_fitting_depths(with_masks(loaded, self.masks))
-            for text in [*views.metadata.get("notes", []), *found]:
-                reporter.note(str(text))
+            notes = [str(text) for text in [*views.metadata.get("notes", []), *found]]
+            for text in notes:
+                reporter.note(text)
             report = check_capture(views, reporter.step)
             reporter.finished()
+        if self.shown.json:
+            print(json.dumps({"capture": str(self.capture), "notes": notes, **report.as_dict()}, default=float))
+            return 0 if report.usable else 2
         for line in _lines(report):
             print(f"  {line}")
         return 0 if report.usable else 2

@@ -42,8 +42,17 @@ class ShownItems(Shown):
     """Print each result as one line of JSON."""
 
 
+@dataclass(frozen=True)
+class ShownReport(Shown):
+    """How much a command says that reports and makes nothing."""
+
+    json: Switch = False
+    """Print what was found as one line of JSON."""
+
+
 ShownFlags = Annotated[Shown, tyro.conf.arg(name="")]
 ShownItemsFlags = Annotated[ShownItems, tyro.conf.arg(name="")]
+ShownReportFlags = Annotated[ShownReport, tyro.conf.arg(name="")]
 
 
 @contextlib.contextmanager
