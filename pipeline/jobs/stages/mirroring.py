@@ -6,11 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import map_coordinates
+
 from pipeline.diffusion.modules.symmetry import SymmetryGuess
 from pipeline.diffusion.preparation.lettering import lettering, without_lettering
 from pipeline.jobs.settings import Symmetry
+from scene.camera import OBJECT_RADIUS
 from scene.symmetry import SymmetryPlane
 from scene.view import View
+from scene.voxel_grid import VoxelGrid
 
 _LEAST_ANGLE = math.radians(20)
 """Between a camera and its mirrored one, from which that sees something new."""
@@ -18,6 +24,10 @@ _WORTH_NAMING = 0.4
 """Confidence from which a plane that is not used is named."""
 _WEIGHT = 0.5
 """Of a mirrored photo, beside the photo's own weight, where its plane is sure."""
+_HEADINGS_DEG = np.arange(0.0, 180.0, 5.0)
+_CONTRADICTED = 0.42
+"""Of the best plane's overlap, below which a given plane is doubted. Coarse volumes of 285 photos of unseen objects: so
+little have 2 % of the true planes, and 20 % of those that are off by 20 degrees and more."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Mirroring:
         confidence: in the plane.
         lettering: fraction of the photo that was wiped since it would read backwards.
         given: whether the user gave the plane.
+        doubt: why the plane is hardly one, if so.
     """
 
     view: View | None
@@ -39,6 +50,7 @@ class Mirroring:
     confidence: float | None = None
     lettering: float = 0.0
     given: bool = False
+    doubt: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for metadata."""
@@ -56,19 +68,23 @@ class Mirroring:
         """What a user should know."""
         if self.given and self.view is None:
             return [f"The photo was not mirrored in the plane at {self.heading_deg:.0f} degrees: {self.reason}."]
-        if not self.lettering:
-            return []
-        said = "Lettering would read backwards on the mirrored side, which has its broad colours only."
-        return [f"{said} Give --symmetry none if the object is not symmetric."]
+        said = [] if self.doubt is None else [self.doubt]
+        if self.lettering:
+            letters = "Lettering would read backwards on the mirrored side, which has its broad colours only."
+            said.append(f"{letters} Give --symmetry none if the object is not symmetric.")
+        return said
 
 
-def mirrored_photo(photo: View, wanted: Symmetry, guess: SymmetryGuess | None) -> Mirroring:
+def mirrored_photo(
+    photo: View, wanted: Symmetry, guess: SymmetryGuess | None, occupancy: Float[np.ndarray, "r r r"] | None = None
+) -> Mirroring:
     """The photo seen from the other side of its object's symmetry plane.
 
     Args:
         photo: the view from azimuth 0.
         wanted: the setting.
         guess: what the model says of the plane, if it says anything.
+        occupancy: the coarse volume, over the cube ``[-0.6, 0.6]``, which a given plane is checked against.
     """
     if wanted == "none":
         return Mirroring(None, "switched off")
@@ -93,4 +109,31 @@ def mirrored_photo(photo: View, wanted: Symmetry, guess: SymmetryGuess | None) -
     share = float(letters.sum() / max((rgba[..., 3] > 0).sum(), 1))
     if share:
         view = View(view.name, view.camera, without_lettering(rgba, letters), weight=view.weight, origin="mirrored")
-    return Mirroring(view, "found" if wanted == "auto" else "given", degrees, confidence, share, wanted != "auto")
+    given = wanted != "auto"
+    doubt = None if occupancy is None or not given else _doubt(occupancy, degrees)
+    return Mirroring(view, "given" if given else "found", degrees, confidence, share, given, doubt)
+
+
+def _doubt(occupancy: Float[np.ndarray, "r r r"], degrees: float) -> str | None:
+    best = max(mirror_overlap(occupancy, heading) for heading in _HEADINGS_DEG)
+    overlap = mirror_overlap(occupancy, degrees)
+    if overlap >= _CONTRADICTED * best:
+        return None
+    said = f"The plane at {degrees:.0f} degrees hardly fits: the coarse shape and its mirror image share {overlap:.0%}"
+    return f"{said} of their volume, {best:.0%} in another plane. Look at the far side, or leave --symmetry out."
+
+
+def mirror_overlap(occupancy: Float[np.ndarray, "r r r"], heading_deg: float) -> float:
+    """Intersection over union of a volume and its image in a vertical plane through the origin, in [0, 1].
+
+    Args:
+        occupancy: probability that a voxel is solid, axes (x, y, z) over the cube ``[-0.6, 0.6]``.
+        heading_deg: azimuth of the plane's normal, degrees.
+    """
+    side = occupancy.shape[0]
+    grid = VoxelGrid(np.full(3, -OBJECT_RADIUS), 2 * OBJECT_RADIUS / side, (side, side, side))
+    points = np.stack(np.meshgrid(*grid.centres(), indexing="ij"), -1)
+    where = grid.to_grid(SymmetryPlane(math.radians(heading_deg)).mirrored(points))
+    image = map_coordinates(occupancy.astype(np.float32), np.moveaxis(where, -1, 0), order=1)
+    union = float(np.maximum(image, occupancy).sum())
+    return float(np.minimum(image, occupancy).sum()) / union if union > 0 else 0.0

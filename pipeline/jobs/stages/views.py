@@ -102,7 +102,7 @@ def draw_views(
         views.append(View(name, generated.cameras[k], rgba, weight=weight, origin="generated"))
     if len(views) == 1:
         raise ViewloomError("the model generated empty views only", fix="Try another --views.sampling.seed.")
-    mirroring = mirrored_photo(views[0], settings.symmetry, generated.symmetry)
+    mirroring = mirrored_photo(views[0], settings.symmetry, generated.symmetry, generated.occupancy)
     if mirroring.view is not None:
         views.append(mirroring.view)
     metadata: dict[str, Any] = {

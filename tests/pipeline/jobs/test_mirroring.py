@@ -13,7 +13,7 @@ import pytest
 from pipeline.diffusion.modules.symmetry import SymmetryGuess
 from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.settings import Image2MeshSettings, ViewsSettings
-from pipeline.jobs.stages.mirroring import mirrored_photo
+from pipeline.jobs.stages.mirroring import mirror_overlap, mirrored_photo
 from scene.camera import orbit_camera
 from scene.errors import SettingsError
 from scene.view import View
@@ -122,3 +122,33 @@ def test_a_model_that_does_not_look_for_planes_says_so(done: Done) -> None:
     manifest = json.loads((done.out / "toy" / "manifest.json").read_text())
     assert not manifest["symmetry"]["used"]
     assert "does not look" in manifest["symmetry"]["reason"]
+
+
+def bar(degrees: float) -> np.ndarray:
+    """A flat bar of 32 voxels that lies along an azimuth and has two vertical planes."""
+    axis = (np.arange(32) + 0.5) / 32 * 1.2 - 0.6
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    along = x * math.cos(math.radians(degrees)) + y * math.sin(math.radians(degrees))
+    across = -x * math.sin(math.radians(degrees)) + y * math.cos(math.radians(degrees))
+    return ((np.abs(along) < 0.5) & (np.abs(across) < 0.08) & (np.abs(z) < 0.1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("along", [0.0, 35.0, 130.0])
+def test_volumes_overlap_their_image_in_their_own_planes(along: float) -> None:
+    occupancy = bar(along)
+    assert mirror_overlap(occupancy, along) > 0.75
+    assert mirror_overlap(occupancy, along + 90) > 0.75
+    # Bars that cross at right angles share a square of .16 of two lengths of 1.
+    assert mirror_overlap(occupancy, along + 45) == pytest.approx(0.16 / (2 - 0.16), abs=0.03)
+    assert mirror_overlap(np.zeros((8, 8, 8), np.float32), 10.0) == 0
+
+
+def test_a_given_plane_that_the_shape_contradicts_is_doubted(photo: View) -> None:
+    occupancy = bar(20)
+    wrong = mirrored_photo(photo, 65.0, None, occupancy)
+    assert wrong.view is not None
+    assert any("hardly fits" in text and "65 degrees" in text for text in wrong.warnings)
+    for given in (20.0, 24.0, 110.0):
+        assert not any("hardly fits" in text for text in mirrored_photo(photo, given, None, occupancy).warnings)
+    assert not mirrored_photo(photo, "auto", guess(65), occupancy).warnings
+    assert not mirrored_photo(photo, 65.0, None, np.zeros((8, 8, 8), np.float32)).warnings
