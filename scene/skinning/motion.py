@@ -99,13 +99,12 @@ def _frame(skeleton: Skeleton, across: str, kept: str) -> np.ndarray:
     """
     left = skeleton.joint(f"left_{across}") - skeleton.joint(f"right_{across}")
     spine = skeleton.joint("neck") - skeleton.joint(MID_HIP)
-    forward = np.cross(spine, left) * -1.0
+    forward = np.cross(left, spine)
     if np.linalg.norm(forward) < _TINY:
         raise InputError(
             f"the {across}s and the spine lie on one line, which tells no front",
             fix="Check the joints of the trunk.",
         )
-    forward /= np.linalg.norm(forward)
     first, second = (left, spine) if kept == "up" else (spine, left)
     first = first / np.linalg.norm(first)
     second = second - (second @ first) * first
@@ -114,15 +113,22 @@ def _frame(skeleton: Skeleton, across: str, kept: str) -> np.ndarray:
 
 
 def _head_turn(rest: Skeleton, target: Skeleton, carried: np.ndarray) -> np.ndarray:
-    known = [INDEX[name] for name in ("neck", *_HEAD) if rest.known[INDEX[name]] and target.known[INDEX[name]]]
+    face = [INDEX[name] for name in _HEAD if rest.known[INDEX[name]] and target.known[INDEX[name]]]
+    # The neck bends too, so that it tells the head's turn only where the face alone does not.
+    known = face if len(face) > 2 and not _on_a_line(rest.positions[face]) else [INDEX["neck"], *face]
     if len(known) < 2:
         return carried
     start, end = rest.positions[known], target.positions[known]
     start, end = start - start.mean(axis=0), end - end.mean(axis=0)
-    if len(known) == 2 or np.linalg.svd(start)[1][1] < 1e-3 * np.linalg.svd(start)[1][0]:
+    if len(known) == 2 or _on_a_line(start) or _on_a_line(end):
         return least_turn(carried @ (start[-1] - start[0]), end[-1] - end[0]) @ carried
     # Kabsch: the rotation of least squares; scipy's takes b to a.
     return np.asarray(Rotation.align_vectors(end, start)[0].as_matrix())
+
+
+def _on_a_line(points: np.ndarray) -> bool:
+    values = np.linalg.svd(points - points.mean(axis=0))[1]
+    return bool(values[1] < 1e-3 * values[0])
 
 
 def _head_shift(rest: Skeleton, target: Skeleton, turn: np.ndarray) -> np.ndarray:
