@@ -158,9 +158,7 @@ def names_of_rig(names: Sequence[str]) -> tuple[str, dict[str, int]]:
 
 
 def skeletons_of_rig(
-    names: Sequence[str],
-    joint_world: Float[np.ndarray, "j 4 4"],
-    head_points: Float[np.ndarray, "n 3"] | None = None,
+    names: Sequence[str], joint_world: Float[np.ndarray, "j 4 4"], head_points: Float[np.ndarray, "n 3"] | None = None
 ) -> RigSkeletons:
     """Find a rig's joints, and put a face on its head.
 
@@ -211,4 +209,3 @@ def _face(
 def _missing(table: RigNames, names: Sequence[str]) -> list[str]:
     have = set(names)
     return [known[0] for known in table.joints.values() if not have & set(known)]
-

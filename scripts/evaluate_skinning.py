@@ -70,7 +70,19 @@ def main(arguments: Arguments) -> None:
         )
         if arguments.sheets is not None:
             write_sheet(list(sheet(figure, bound, arguments.method)), arguments.sheets / f"{name}.jpg")
-    head = ("figure", "faces", "poses", "IoU unedited", "IoU", "least", "vertex error", "cuts", "bind s", "pose s", "odd bones")
+    head = (
+        "figure",
+        "faces",
+        "poses",
+        "IoU unedited",
+        "IoU",
+        "least",
+        "vertex error",
+        "cuts",
+        "bind s",
+        "pose s",
+        "odd bones",
+    )
     print(markdown_table(head, rows))
 
 

@@ -1,4 +1,4 @@
-"""Skinning by a skeleton against a figure's own rig: the same rest pose and skeletons, two ways to the posed surface."""
+"""Skinning by a skeleton against a figure's own rig, from the same rest pose and skeletons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from scene.archives import read_npz
 from scene.camera import Mat4, apply_transform, normalising_transform, orbit_camera, z_up_from_y_up
-from scene.mesh import ColouredMesh, face_areas
+from scene.mesh import ColouredMesh
 from scene.render import MeshRenderer
 from scene.rigs import RigSkeletons, skeletons_of_rig
 from scene.skeleton import PARENTS, Skeleton
@@ -147,7 +147,11 @@ def score_figure(
         side = float(np.ptp(figure.mesh.vertices, axis=0).max())
         bones = tuple(skeleton.compare_bones(figure.rest))
         unedited = float(_ious(before, theirs).mean())
-        scores.append(SkinningScore(name, float(ious.mean()), float(ious.min()), float(gap / side), seconds, bones, unedited))
+        scores.append(
+            SkinningScore(
+                name, float(ious.mean()), float(ious.min()), float(gap / side), seconds, bones, unedited
+            )
+        )
     return bound, scores, binding
 
 

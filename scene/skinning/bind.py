@@ -59,9 +59,7 @@ class SkinnedMesh:
         moved = posed_vertices(self.mesh.vertices, self.skin, motions, method)
         space = self.mesh.vertices if self.mesh.texture_space is None else self.mesh.texture_space
         return replace(
-            self.mesh,
-            vertices=moved.astype(self.mesh.vertices.dtype),
-            texture_space=space if self.mesh.solid else None,
+            self.mesh, vertices=moved.astype(self.mesh.vertices.dtype), texture_space=space if self.mesh.solid else None
         )
 
     def posed_to(self, rest: Skeleton, target: Skeleton, method: Method = "dual_quaternion") -> ColouredMesh:
@@ -197,11 +195,11 @@ def _assembled(
     for number_of_cap, ring in enumerate(loops):
         start, end = flat[ring], flat[next_corner(ring)]
         centre = ring_centre(places[start])
-        weld = len(dense) + number_of_cap
+        middle = len(dense) + number_of_cap
         rows.append(dense[start].mean(axis=0, keepdims=True))
         # Each face of a cap has the colour of one point of the ring: between charts, nothing could be blended.
         n = len(ring)
-        welds.append(np.stack([end, start, np.full(n, weld)], axis=1).reshape(-1))
+        welds.append(np.stack([end, start, np.full(n, middle)], axis=1).reshape(-1))
         source.append(np.repeat(original[ring], 3))
         position.append(np.stack([places[end], places[start], np.tile(centre, (n, 1))], axis=1).reshape(-1, 3))
         faces.append(count + np.arange(3 * n).reshape(-1, 3))

@@ -65,10 +65,7 @@ class Cut:
 
 
 def without_islands(
-    topology: Topology,
-    vertices: Vertices,
-    labels: Int[np.ndarray, "f"],
-    glued: Bool[np.ndarray, "e"],
+    topology: Topology, vertices: Vertices, labels: Int[np.ndarray, "f"], glued: Bool[np.ndarray, "e"]
 ) -> Int[np.ndarray, "f"]:
     """Labels of faces, those of small patches that are cut off all around taken from their neighbours.
 

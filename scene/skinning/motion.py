@@ -102,8 +102,7 @@ def _frame(skeleton: Skeleton, across: str, kept: str) -> np.ndarray:
     forward = np.cross(left, spine)
     if np.linalg.norm(forward) < _TINY:
         raise InputError(
-            f"the {across}s and the spine lie on one line, which tells no front",
-            fix="Check the joints of the trunk.",
+            f"the {across}s and the spine lie on one line, which tells no front", fix="Check the joints of the trunk."
         )
     first, second = (left, spine) if kept == "up" else (spine, left)
     first = first / np.linalg.norm(first)

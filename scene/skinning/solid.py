@@ -94,10 +94,10 @@ def _add_crossings(corners, steps):  # pragma: no cover - compiled
         area = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
         if area == 0.0:
             continue
-        y0 = max(0, int(math.ceil(min(a[1], b[1], c[1]) - 0.5)))
-        y1 = min(steps.shape[1] - 1, int(math.floor(max(a[1], b[1], c[1]) - 0.5)))
-        z0 = max(0, int(math.ceil(min(a[2], b[2], c[2]) - 0.5)))
-        z1 = min(steps.shape[2] - 1, int(math.floor(max(a[2], b[2], c[2]) - 0.5)))
+        y0 = max(0, math.ceil(min(a[1], b[1], c[1]) - 0.5))
+        y1 = min(steps.shape[1] - 1, math.floor(max(a[1], b[1], c[1]) - 0.5))
+        z0 = max(0, math.ceil(min(a[2], b[2], c[2]) - 0.5))
+        z1 = min(steps.shape[2] - 1, math.floor(max(a[2], b[2], c[2]) - 0.5))
         for y in range(y0, y1 + 1):
             for z in range(z0, z1 + 1):
                 py, pz = y + 0.5, z + 0.5
@@ -106,7 +106,7 @@ def _add_crossings(corners, steps):  # pragma: no cover - compiled
                 if u < 0.0 or v < 0.0 or u + v > 1.0:
                     continue
                 x = a[0] + u * (b[0] - a[0]) + v * (c[0] - a[0])
-                first = min(max(int(math.ceil(x - 0.5)), 0), steps.shape[0] - 1)
+                first = min(max(math.ceil(x - 0.5), 0), steps.shape[0] - 1)
                 # The normal's first component is the area's sign: outside lies behind where it is negative.
                 steps[first, y, z] += -1 if area > 0 else 1
 
@@ -190,7 +190,7 @@ class InnerDistances:
         sizes = np.bincount(part)
         joined = part == np.argmax(sizes)
         links = []
-        left = [p for p in np.argsort(-sizes)[1:]]
+        left = list(np.argsort(-sizes)[1:])
         while left:
             tree = cKDTree(self.centres[joined])
             gaps = {p: tree.query(self.centres[part == p]) for p in left[:64]}

@@ -31,7 +31,7 @@ class WeightSettings:
             meet farther away were glued together by the capture.
     """
 
-    power: float = 4.0
+    power: float = 6.0
     smoothing: int = 4
     reach: float = 0.7
 
@@ -216,4 +216,3 @@ def smoothed(
 def _along(start: np.ndarray, end: np.ndarray, step: float) -> np.ndarray:
     count = max(2, int(np.ceil(np.linalg.norm(end - start) / step)) + 1)
     return np.asarray(start + np.linspace(0, 1, count)[:, None] * (end - start))
-
