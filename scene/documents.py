@@ -30,27 +30,38 @@ _MOST_NODES = 20_000
 """Values of a YAML file, with those that aliases repeat counted each time."""
 
 
-def read_json(path: Path, kind: type[ViewloomError] = InputError, *, finite: bool = False) -> Any:
+def read_json(path: Path, kind: type[ViewloomError] = InputError, *, finite: bool = False, unique: bool = False) -> Any:
     """The content of a JSON file.
 
     Args:
         path: the file.
         kind: of the error.
         finite: whether NaN and infinity, which Python's writer makes and JSON does not have, are refused.
+        unique: whether an object that gives one name twice is refused; else the last counts.
 
     Raises:
         ViewloomError: of the given kind: the file is not there, cannot be read, is no JSON, or is not meant to be read.
     """
-    return parse_json(_bytes_of(path, _MOST_BYTES, kind), path, kind, finite=finite)
+    return parse_json(_bytes_of(path, _MOST_BYTES, kind), path, kind, finite=finite, unique=unique)
 
 
 def parse_json(
-    data: bytes | str, where: str | Path, kind: type[ViewloomError] = InputError, *, finite: bool = False
+    data: bytes | str,
+    where: str | Path,
+    kind: type[ViewloomError] = InputError,
+    *,
+    finite: bool = False,
+    unique: bool = False,
 ) -> Any:
     """The content of a JSON text; see :func:`read_json`."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        content = json.loads(text, parse_int=_whole, parse_constant=_no_constant if finite else float)
+        content = json.loads(
+            text,
+            parse_int=_whole,
+            parse_constant=_no_constant if finite else float,
+            object_pairs_hook=_without_doubles if unique else None,
+        )
     except RecursionError as error:
         raise kind("cannot be read as JSON (it is nested too deeply)", where=where) from error
     except ValueError as error:
@@ -62,13 +73,15 @@ def parse_json(
     return content
 
 
-def read_object(path: Path, kind: type[ViewloomError] = InputError, *, finite: bool = False) -> dict[str, Any]:
+def read_object(
+    path: Path, kind: type[ViewloomError] = InputError, *, finite: bool = False, unique: bool = False
+) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Raises:
         ViewloomError: as :func:`read_json`, or it holds something else.
     """
-    content = read_json(path, kind, finite=finite)
+    content = read_json(path, kind, finite=finite, unique=unique)
     if not isinstance(content, dict):
         raise kind(f"cannot be read (it holds {named_type(content)}, not an object)", where=path)
     return content
@@ -177,6 +190,15 @@ def _whole(digits: str) -> int | float:
 
 def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is not JSON")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{shown(name)} is given twice")
+        found[name] = value
+    return found
 
 
 def _nodes(content: object) -> Iterator[tuple[object, int]]:
