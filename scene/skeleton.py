@@ -344,6 +344,14 @@ class Motion:
     seconds: tuple[float, ...]
     poses: tuple[Skeleton, ...]
 
+    def transformed(self, matrix: Mat4) -> Motion:
+        """All poses under a 4x4 similarity; see :meth:`Skeleton.transformed`."""
+        return Motion(self.seconds, tuple(pose.transformed(matrix) for pose in self.poses))
+
+    def with_bones_of(self, body: Skeleton) -> Motion:
+        """All poses with the bones of a body; see :meth:`Skeleton.with_bones_of`."""
+        return Motion(self.seconds, tuple(pose.with_bones_of(body) for pose in self.poses))
+
     def save(self, path: Path) -> None:
         """Write the file aside and rename it."""
         content = {"layout": _LAYOUT, "seconds": list(self.seconds), "poses": [pose.as_plain() for pose in self.poses]}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
 
 from recon.mesh.health import MeshHealth, mesh_health
@@ -199,10 +199,16 @@ def asset_health(asset: Asset) -> MeshHealth:
 
 def welded(asset: Asset) -> tuple[Vertices, Faces]:
     """Vertices and as many faces as before, chart borders closed."""
-    # Vertices that a chart border doubled share position and normal; sheets that only touch have normals of their own.
+    same = weld_numbers(asset)
+    _, first = np.unique(same, return_index=True)
+    return asset.vertices[first].astype(np.float64), same[asset.faces]
+
+
+def weld_numbers(asset: Asset) -> Int[np.ndarray, "v"]:
+    """A number for each vertex, the same for those that a chart border doubled."""
+    # These share position and normal; sheets that only touch have normals of their own.
     rows = np.concatenate([asset.vertices, asset.normals], axis=1)
-    _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    return asset.vertices[first].astype(np.float64), same.reshape(-1)[asset.faces]
+    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1), np.int64)
 
 
 def health_line(health: MeshHealth) -> str:

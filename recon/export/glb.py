@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float, Float32, UInt8
 
 from recon.export.asset import Asset, AssetCamera, jpeg_of, to_asset_frame
 from recon.settings import GlbSettings
@@ -18,6 +19,42 @@ from scene.files import write_bytes
 
 _FLOAT, _UBYTE, _USHORT, _UINT = 5126, 5121, 5123, 5125
 _VERTEX_DATA, _INDEX_DATA = 34962, 34963
+
+
+@dataclass(frozen=True, eq=False)
+class GlbClip:
+    """Poses of a rig over time; joints are turned and placed in the frame of the one that carries them.
+
+    Args:
+        seconds: when each pose is reached.
+        rotations: unit quaternions, scalar last, of each joint in each pose.
+        translations: of each joint in each pose, metres.
+    """
+
+    seconds: Float[np.ndarray, "n"]
+    rotations: Float[np.ndarray, "p n 4"]
+    translations: Float[np.ndarray, "p n 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class GlbSkin:
+    """What makes an asset a rig; at rest its joints are not turned.
+
+    Args:
+        joints: numbers of the joints that move a vertex.
+        weights: of these, in rows that add up to 1.
+        names: of the joints; the first is the root, and parents come before those that they carry.
+        parents: number of the joint that carries each, -1 for the root.
+        pivots: where joints are at rest, in the asset's frame, metres.
+        clip: a motion, if there is one.
+    """
+
+    joints: UInt8[np.ndarray, "v 4"]
+    weights: Float32[np.ndarray, "v 4"]
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    pivots: Float[np.ndarray, "p 3"]
+    clip: GlbClip | None = None
 
 
 @dataclass
@@ -40,9 +77,9 @@ class _Builder:
     def accessor(
         self,
         array: np.ndarray,
-        kind: Literal["SCALAR", "VEC2", "VEC3", "VEC4"],
+        kind: Literal["SCALAR", "VEC2", "VEC3", "VEC4", "MAT4"],
         component: int,
-        target: int,
+        target: int | None,
         bounds: bool = False,
         normalised: bool = False,
     ) -> int:
@@ -84,12 +121,13 @@ def glb_bytes(
     return glb_of(asset, jpeg_of(asset, settings.jpeg_quality, max(asset.texture.shape)))
 
 
-def glb_of(asset: Asset, jpeg: bytes) -> bytes:
+def glb_of(asset: Asset, jpeg: bytes, skin: GlbSkin | None = None) -> bytes:
     """The file of an asset; see :func:`glb_bytes`.
 
     Args:
         asset: the mesh.
         jpeg: its texture.
+        skin: what makes it a rig.
     """
     wide = len(asset.vertices) > 65535
     build = _Builder()
@@ -134,6 +172,8 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
         "accessors": build.accessors,
         "bufferViews": build.views,
     }
+    if skin is not None:
+        _add_skin(build, content, skin)
     if asset.cameras:
         content["cameras"] = [_camera(camera) for camera in asset.cameras]
     if asset.unlit:
@@ -149,6 +189,41 @@ def glb_of(asset: Asset, jpeg: bytes) -> bytes:
         + bytes(build.blob)
     )
     return struct.pack("<III", 0x46546C67, 2, 12 + len(body)) + body
+
+
+def _add_skin(build: _Builder, content: dict[str, Any], skin: GlbSkin) -> None:
+    """Nodes of joints, the skin of the first node's mesh, and a clip if there is one."""
+    nodes, first = content["nodes"], len(content["nodes"])
+    attributes = content["meshes"][0]["primitives"][0]["attributes"]
+    attributes["JOINTS_0"] = build.accessor(skin.joints, "VEC4", _UBYTE, _VERTEX_DATA)
+    attributes["WEIGHTS_0"] = build.accessor(skin.weights, "VEC4", _FLOAT, _VERTEX_DATA)
+    for number, (name, parent) in enumerate(zip(skin.names, skin.parents, strict=True)):
+        offset = skin.pivots[number] - (skin.pivots[parent] if parent >= 0 else 0)
+        node: dict[str, Any] = {"name": name, "translation": offset.tolist()}
+        children = [first + k for k, other in enumerate(skin.parents) if other == number]
+        nodes.append(node | ({"children": children} if children else {}))
+    content["scenes"][0]["nodes"].append(first)
+    inverse = np.tile(np.eye(4, dtype=np.float32), (len(skin.names), 1, 1))
+    inverse[:, 3, :3] = -skin.pivots  # column by column
+    joints = [first + k for k in range(len(skin.names))]
+    matrices = build.accessor(inverse.reshape(-1, 16), "MAT4", _FLOAT, None)
+    content["skins"] = [{"name": "skeleton", "inverseBindMatrices": matrices, "joints": joints, "skeleton": first}]
+    nodes[0]["skin"] = 0
+    if skin.clip is not None:
+        content["animations"] = [_animation(build, skin.clip, joints)]
+
+
+def _animation(build: _Builder, clip: GlbClip, joints: list[int]) -> dict[str, Any]:
+    times = build.accessor(clip.seconds[:, None].astype(np.float32), "SCALAR", _FLOAT, None, bounds=True)
+    samplers: list[dict[str, Any]] = []
+    channels = []
+    for number, node in enumerate(joints):
+        turns = build.accessor(clip.rotations[number].astype(np.float32), "VEC4", _FLOAT, None)
+        shifts = build.accessor(clip.translations[number].astype(np.float32), "VEC3", _FLOAT, None)
+        for path, output in (("rotation", turns), ("translation", shifts)):
+            channels.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
+            samplers.append({"input": times, "output": output, "interpolation": "LINEAR"})
+    return {"name": "poses", "channels": channels, "samplers": samplers}
 
 
 def _camera(camera: AssetCamera) -> dict[str, Any]:

@@ -27,28 +27,9 @@ from scene.skeleton import (
     Skeleton,
     turned_about,
 )
+from tests.bodies import standing
 
 coordinates = st.floats(-1e6, 1e6)
-
-
-def standing(arm: float = 0.3) -> Skeleton:
-    """A person upright, facing +x, arms stretched sideways; z is up and the left is +y."""
-    joints: dict[str, Any] = {
-        "nose": (0.1, 0, 1.6),
-        "neck": (0, 0, 1.4),
-        "right_eye": (0.08, -0.03, 1.65),
-        "left_eye": (0.08, 0.03, 1.65),
-        "right_ear": (0, -0.08, 1.62),
-        "left_ear": (0, 0.08, 1.62),
-    }
-    for side, sign in (("left", 1), ("right", -1)):
-        joints[f"{side}_shoulder"] = (0, sign * 0.2, 1.4)
-        joints[f"{side}_elbow"] = (0, sign * (0.2 + arm), 1.4)
-        joints[f"{side}_wrist"] = (0, sign * (0.2 + 2 * arm), 1.4)
-        joints[f"{side}_hip"] = (0, sign * 0.1, 0.9)
-        joints[f"{side}_knee"] = (0.02, sign * 0.1, 0.5)
-        joints[f"{side}_ankle"] = (0, sign * 0.1, 0.1)
-    return Skeleton.of(joints)
 
 
 @st.composite

@@ -35,6 +35,7 @@ COMMANDS = {
     "pose": CommandInfo("Pose", "Find the cameras of photos of one object, and write a capture."),
     "check": CommandInfo("Check", "Say what is wrong with a capture: blur, exposure, masks, coverage."),
     "export": CommandInfo("Export", "Write a GLB as .glb, .obj, .ply, .stl or .usdz."),
+    "rig": CommandInfo("Rig", "Bind a GLB to a skeleton: a rig that viewers and engines can pose."),
     "doctor": CommandInfo("Doctor", "Say what this installation can do, and how to get what is missing."),
 }
 

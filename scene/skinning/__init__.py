@@ -1,0 +1,1 @@
+"""Surfaces bound to skeletons or boxes, and posed by them."""
