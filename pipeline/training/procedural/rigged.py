@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pipeline.training.procedural.csg import Material
+from pipeline.training.procedural.primitives import Part
 from pipeline.training.procedural.solids import Solid
 from scene.camera import normalising_transform
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, SolidTexture, Vertices
-from scene.skeleton import Joints, Skeleton
+from scene.skeleton import INDEX, Joints, Skeleton
 
 Worlds = Float[np.ndarray, "j 4 4"]
 """Of every joint: its frame to the world."""
@@ -97,6 +98,8 @@ class Figure:
         """The landmarks in a pose."""
         moves = worlds @ np.linalg.inv(self.rest)
         places = np.einsum("nij,nj->ni", moves[self.carriers, :3, :3], self.landmarks) + moves[self.carriers, :3, 3]
+        # COCO's neck is no joint of a body but the middle of two.
+        places[INDEX["neck"]] = places[[INDEX["right_shoulder"], INDEX["left_shoulder"]]].mean(axis=0)
         return Skeleton(places)
 
     def turned(self, turns: Mapping[str, Float[np.ndarray, "3 3"]], shift: Sequence[float] = (0, 0, 0)) -> Worlds:
@@ -209,6 +212,25 @@ class Coats:
         return colours
 
 
+def coated(pieces: Sequence[tuple[Part, Coat, Float[np.ndarray, "3"]]]) -> ColouredMesh:
+    """One mesh of closed parts, side by side in memory.
+
+    Args:
+        pieces: surfaces, their colours, and the point that is the origin of these.
+    """
+    vertices = np.concatenate([part[0] for part, _, _ in pieces])
+    starts = np.cumsum([0] + [len(part[0]) for part, _, _ in pieces[:-1]])
+    faces = np.concatenate([part[1] + start for (part, _, _), start in zip(pieces, starts, strict=True)])
+    space = [part[0] - origin + (_APART * k, 0, 0) for k, (part, _, origin) in enumerate(pieces)]
+    texture: SolidTexture = Coats(tuple(coat for _, coat, _ in pieces))
+    return ColouredMesh(
+        vertices.astype(np.float32),
+        faces.astype(np.int32),
+        solid=(texture,),
+        texture_space=np.concatenate(space).astype(np.float64),
+    )
+
+
 def figure_of(
     pieces: Sequence[Piece],
     places: Float[np.ndarray, "j 3"],
@@ -224,20 +246,12 @@ def figure_of(
         places: of the joints, in the rest pose.
         parents, parts, landmarks, carriers: as in :class:`Figure`.
     """
-    vertices = np.concatenate([piece.vertices for piece in pieces])
-    starts = np.cumsum([0] + [len(piece.vertices) for piece in pieces[:-1]])
-    faces = np.concatenate([piece.faces + start for piece, start in zip(pieces, starts, strict=True)])
-    apart = np.repeat(np.arange(len(pieces)), [len(piece.vertices) for piece in pieces])
-    space = vertices + np.stack([_APART * apart, 0 * apart, 0 * apart], axis=1)
+    mesh = coated([((piece.vertices, piece.faces), piece.coat, np.zeros(3)) for piece in pieces])
     share = np.concatenate([piece.share for piece in pieces])
     joints = np.argsort(-share, axis=1)[:, :4]
     weights = np.take_along_axis(share, joints, axis=1)
     rest = np.tile(np.eye(4), (len(places), 1, 1))
     rest[:, :3, 3] = places
-    texture: SolidTexture = Coats(tuple(piece.coat for piece in pieces))
-    mesh = ColouredMesh(
-        vertices.astype(np.float32), faces.astype(np.int32), solid=(texture,), texture_space=space.astype(np.float64)
-    )
     return Figure(
         mesh,
         tuple(int(p) for p in parents),
