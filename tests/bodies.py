@@ -50,7 +50,9 @@ def body_of(skeleton: Skeleton, step: float = 0.02) -> ColouredMesh:
     parts += [(joint(MID_HIP), joint("neck") - [0, 0, 0.06], 0.13)]
     for side in ("left", "right"):
         parts += [(joint("neck") - [0, 0, 0.03], joint(f"{side}_shoulder"), 0.07)]
-        parts += [(joint(f"{side}_{a}"), joint(f"{side}_{b}"), ARM) for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))]
+        parts += [
+            (joint(f"{side}_{a}"), joint(f"{side}_{b}"), ARM) for a, b in (("shoulder", "elbow"), ("elbow", "wrist"))
+        ]
         parts += [(joint(MID_HIP), joint(f"{side}_hip"), 0.11)]
         parts += [(joint(f"{side}_{a}"), joint(f"{side}_{b}"), LEG) for a, b in (("hip", "knee"), ("knee", "ankle"))]
     return capsules(parts, step)
@@ -59,7 +61,8 @@ def body_of(skeleton: Skeleton, step: float = 0.02) -> ColouredMesh:
 def capsules(parts: list[tuple[Any, Any, float]], step: float) -> ColouredMesh:
     """The union of capsules, given by two ends and a radius."""
     ends = np.array([[a, b] for a, b, _ in parts], np.float64)
-    low, high = ends.min(axis=(0, 1)) - 0.2, ends.max(axis=(0, 1)) + 0.2
+    # Off round numbers: where the field is 0 on the lattice, vertices coincide.
+    low, high = ends.min(axis=(0, 1)) - 0.20137, ends.max(axis=(0, 1)) + 0.2
     axes = [np.arange(low[k], high[k], step) for k in range(3)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     field = np.full(grid.shape[:3], np.inf)

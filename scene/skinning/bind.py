@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from scene.errors import InputError
-from scene.mesh import ColouredMesh, Faces, Vertices
+from scene.mesh import ColouredMesh, Faces, OtherVertices, Vertices
 from scene.skeleton import Skeleton
 from scene.skinning.cut import Topology, cut, next_corner, ring_centre, without_islands
 from scene.skinning.motion import PARTS, part_motions
@@ -132,7 +132,7 @@ def _same_places(vertices: Vertices) -> Int[np.ndarray, "v"]:
     return np.asarray(np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1), np.int64)
 
 
-def _welded(mesh: ColouredMesh, welds: Int[np.ndarray, "v"]) -> tuple[Vertices, Faces]:
+def _welded(mesh: ColouredMesh, welds: Int[np.ndarray, "v"]) -> tuple[OtherVertices, Faces]:
     """Vertices and faces, those of one weld being one."""
     places = np.zeros((int(welds.max()) + 1, 3))
     places[welds] = mesh.vertices
@@ -263,7 +263,7 @@ def bind_to_boxes(
     )
 
 
-def box_motions(before: Float[np.ndarray, "b 4 4"], after: Float[np.ndarray, "b 4 4"]) -> Float[np.ndarray, "b 4 4"]:
+def box_motions(before: Float[np.ndarray, "b 4 4"], after: Float[np.ndarray, "c 4 4"]) -> Float[np.ndarray, "b 4 4"]:
     """The affine motions that take boxes to boxes, world frame; see :func:`bind_to_boxes`.
 
     Raises:

@@ -36,10 +36,13 @@ class Topology:
         start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
         count = int(faces.max()) + 1 if len(faces) else 1
         key = np.minimum(start, end) * count + np.maximum(start, end)
-        order = np.argsort(key, kind="stable")
+        # A face that welding has folded flat joins nothing; its neighbours meet as if it were not there.
+        flat = (faces[:, [0, 1, 2]] == faces[:, [1, 2, 0]]).any(axis=1)
+        sound = np.nonzero(np.repeat(~flat, 3))[0]
+        order = sound[np.argsort(key[sound], kind="stable")]
         same = key[order][1:] == key[order][:-1]
         first, second = order[:-1][same], order[1:][same]
-        _, uses = np.unique(key, return_counts=True)
+        _, uses = np.unique(key[sound], return_counts=True)
         agree = start[first] == end[second]
         return cls(faces, first, second, bool((uses == 2).all() and agree.all()))
 

@@ -17,6 +17,8 @@ from scene.skinning.solid import InnerDistances
 MOST_JOINTS = 4
 """Parts that move a vertex, at most: as glTF's JOINTS_0 has room for."""
 
+_HAND = 1.8
+"""How far a forearm's line may go on in the hand, as a multiple of its bone."""
 _HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 
@@ -88,8 +90,8 @@ def bone_points(skeleton: Skeleton, step: float) -> dict[int, Float[np.ndarray, 
     for part in PARTS[3:]:
         about, (end,) = PIVOTS[part][0], PIVOTS[part][1]
         bone = joint(end) - joint(about)
-        # Hands and feet, of which COCO-18 knows nothing, go with what they hang on.
-        longer = 1.25 if end.endswith("wrist") else 1.0
+        # Of hands COCO-18 knows nothing: they go on from the forearm.
+        longer = _HAND if end.endswith("wrist") else 1.0
         lines[part] = [(joint(about), joint(about) + longer * bone)]
     points = {}
     for number, part in enumerate(PARTS):
@@ -117,8 +119,12 @@ def part_distances(
     depth = solid.depths
     points = bone_points(skeleton, solid.voxel)
     _require_meeting(inner, skeleton)
-    for part, places in points.items():
-        gap, nearest = inner.nearest(places)
+    for part, line in points.items():
+        gap, nearest = inner.nearest(line)
+        left = np.nonzero((gap > solid.voxel) & (np.arange(len(line)) * _HAND > len(line)))[0]
+        # Beyond the wrist only as far as the hand goes.
+        end = left[0] if PARTS[part].endswith("elbow") and len(left) else len(line)
+        places, gap, nearest = line[:end], gap[:end], nearest[:end]
         distances[:, part] = inner.from_points(places)
         inside = gap < 1.5 * solid.voxel
         radii[part] = float(np.median(depth[nearest[inside] if inside.any() else nearest]))

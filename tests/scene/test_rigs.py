@@ -38,11 +38,13 @@ def test_a_pose_of_a_rig_becomes_a_skeleton() -> None:
     for number, joint in enumerate(table.joints):
         world[number, :3, 3] = (0, 0, 1.5) if joint == "head" else body.joint(joint)
     draw = np.random.default_rng(0)
-    head = draw.uniform(-0.1, 0.1, (500, 3)) + [0, 0, 1.6]
+    head = np.array([0, 0, 1.6]) + draw.uniform(-0.1, 0.1, (500, 3))
     rig = skeletons_of_rig(names, world, head)
     rest = rig.of(world)
     assert rest.known.all()
-    limbs = [k for name, k in INDEX.items() if name.split("_")[0] in ("left", "right") and "e" not in name.split("_")[1][0]]
+    limbs = [
+        k for name, k in INDEX.items() if name.split("_")[0] in ("left", "right") and "e" not in name.split("_")[1][0]
+    ]
     np.testing.assert_allclose(rest.positions[limbs], body.positions[limbs], atol=1e-12)
     np.testing.assert_allclose(rest.joint("neck"), [0, 0, 1.4], atol=1e-12)
     # The face looks forwards (+x), its left ear is on the left (+y), the eyes above the nose.

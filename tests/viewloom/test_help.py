@@ -68,6 +68,7 @@ FIRST = {
     "pose": ["PHOTO", "-o", "--out", "--max-side", "--effort", "--seed"],
     "check": ["PATH", "--masks"],
     "export": ["PATH", "-o", "--out", ".usdz", "--profile", "standard", "--format"],
+    "rig": ["PATH", "--skeleton", "-o", "--out", "--poses", "--fit-bones", "--frame", "--allow-open"],
     "doctor": [],
 }
 """What the help of a command shows first."""
@@ -142,6 +143,7 @@ main({words})
         (["check", "a"], "check"),
         (["reconstruct", "a", "-o", "out", "--preset=draft"], "reconstruct"),
         (["export", "a.glb", "-o", "a.obj"], "export"),
+        (["rig", "a.glb", "--skeleton", "s.json"], "rig"),
         (["doctor"], "doctor"),
     ],
     ids=COMMANDS,

@@ -99,13 +99,13 @@ def test_a_bent_arm_keeps_its_volume(stretched: SkinnedMesh) -> None:
 
 def test_an_arm_beside_the_body_does_not_drag_it() -> None:
     # Hanging arms, a finger's breadth of air between them and the trunk.
-    rest = standing(spread=0, width=0.24)
+    rest = standing(spread=0, width=0.29)
     bound = bind_to_skeleton(body_of(rest, 0.015), rest)
     raised = rest.posed({"left_shoulder": about("x", 90)})
     posed = bound.posed_to(rest, raised).vertices
     before = bound.mesh.vertices
     trunk = (np.abs(before[:, 1]) < 0.145) & (before[:, 2] < 1.2) & (before[:, 2] > 0.7)
-    arm = (before[:, 1] > 0.2) & (before[:, 2] < 1.15) & (before[:, 2] > 0.75)
+    arm = (before[:, 1] > 0.225) & (before[:, 2] < 1.15) & (before[:, 2] > 0.75)
     assert trunk.sum() > 100
     assert arm.sum() > 100
     np.testing.assert_allclose(posed[trunk], before[trunk], atol=1e-3)
@@ -177,7 +177,7 @@ def test_open_meshes_are_said_to_be_open() -> None:
 
 
 def test_a_large_surface_is_posed_within_a_second() -> None:
-    mesh = body_of(standing(), 0.0095)
+    mesh = body_of(standing(), 0.0102)
     assert 40_000 < len(mesh.faces) < 60_000
     bound = bind_to_skeleton(mesh, standing())
     target = standing().posed({"left_elbow": about("x", 90)})
@@ -195,7 +195,7 @@ def test_skeletons_that_do_not_fit_are_refused() -> None:
     away[0, 3] = 5
     with pytest.raises(InputError, match="the skeleton misses the surface"):
         bind_to_skeleton(mesh, standing().transformed(away))
-    with pytest.raises(InputError, match="joints left_hip, right_hip|joints right_hip, left_hip|must be known"):
+    with pytest.raises(InputError, match="joints right_hip, left_hip, right_shoulder, left_shoulder must be known"):
         bind_to_skeleton(mesh, Skeleton.of({"neck": (0, 0, 1.4)}))
     with pytest.raises(InputError, match="without faces"):
         bind_to_skeleton(replace(mesh, faces=mesh.faces[:0]), standing())

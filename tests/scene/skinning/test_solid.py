@@ -43,7 +43,11 @@ def test_a_sheet_is_solid_too() -> None:
 
 def test_distances_go_round_the_air() -> None:
     # A horseshoe: its ends are near each other, and far apart inside.
-    bars = [trimesh.creation.box((0.2, 1, 0.2)), trimesh.creation.box((0.2, 1, 0.2)), trimesh.creation.box((0.6, 0.2, 0.2))]
+    bars = [
+        trimesh.creation.box((0.2, 1, 0.2)),
+        trimesh.creation.box((0.2, 1, 0.2)),
+        trimesh.creation.box((0.6, 0.2, 0.2)),
+    ]
     for bar, shift in zip(bars, [(-0.2, 0.5, 0), (0.2, 0.5, 0), (0, 0, 0)], strict=True):
         bar.apply_translation(shift)
     inner = InnerDistances(voxelise(*of(trimesh.util.concatenate(bars)), 60))
@@ -56,7 +60,11 @@ def test_distances_go_round_the_air() -> None:
 
 
 def test_what_floats_is_joined_to_what_is_nearest() -> None:
-    boxes = [trimesh.creation.box((1, 1, 1)), trimesh.creation.box((0.2, 0.2, 0.2)), trimesh.creation.box((0.2, 0.2, 0.2))]
+    boxes = [
+        trimesh.creation.box((1, 1, 1)),
+        trimesh.creation.box((0.2, 0.2, 0.2)),
+        trimesh.creation.box((0.2, 0.2, 0.2)),
+    ]
     boxes[1].apply_translation((0.9, 0, 0))
     boxes[2].apply_translation((1.4, 0, 0))
     inner = InnerDistances(voxelise(*of(trimesh.util.concatenate(boxes)), 60))
