@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scene.camera import Camera, look_at, orbit_camera
     from scene.captures import load_capture
     from scene.errors import InputError, ViewloomError
+    from scene.skeleton import Motion, Skeleton
     from scene.view import View
     from scene.viewset import ViewSet
 
@@ -75,6 +76,7 @@ _HOMES = {
     "scene.camera": ("Camera", "look_at", "orbit_camera"),
     "scene.captures": ("load_capture",),
     "scene.errors": ("InputError", "ViewloomError"),
+    "scene.skeleton": ("Motion", "Skeleton"),
     "scene.view": ("View",),
     "scene.viewset": ("ViewSet",),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from scene.camera import Mat4, apply_transform, normalising_transform, orbit_cam
 from scene.mesh import ColouredMesh
 from scene.render import MeshRenderer
 from scene.rigs import RigSkeletons, skeletons_of_rig
-from scene.skeleton import PARENTS, Skeleton
+from scene.skeleton import Skeleton
 from scene.skinning.bind import SkinnedMesh, bind_to_skeleton
 from scene.skinning.pose import Method
 from scene.skinning.weights import WeightSettings
@@ -158,11 +157,6 @@ def silhouettes(mesh: ColouredMesh, views: int, size: int) -> Bool[np.ndarray, "
     renderer = MeshRenderer(mesh)
     cameras = [orbit_camera(2 * np.pi * k / views, 0.0 if k % 2 else 0.35, 2.2, size=size) for k in range(views)]
     return np.stack([renderer.render(camera, samples=1).rgba[..., 3] > 0.5 for camera in cameras])
-
-
-def bone_names(bones: tuple[str, ...]) -> Iterator[str]:
-    """Bones in words."""
-    return (f"{PARENTS[name]} to {name}" for name in bones)
 
 
 def _ious(first: Bool[np.ndarray, "n s s"], second: Bool[np.ndarray, "n s s"]) -> Float[np.ndarray, "n"]:

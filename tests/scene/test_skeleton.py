@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -189,6 +190,26 @@ def written(tmp_path: Path, change: Any) -> Path:
 def test_files_that_are_wrong_are_refused_by_name(tmp_path: Path, change: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         Skeleton.load(written(tmp_path, change))
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(JOINTS[:3]) | st.text(), inner),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["layout", "joints", "seconds", "poses"]) | st.text(max_size=4), plain), plain)
+def test_no_file_breaks_the_reader(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any], joint: Any
+) -> None:
+    path = tmp_path_factory.mktemp("s") / "s.json"
+    whole = {"layout": "coco18", "joints": {**standing().as_plain(), "nose": joint}}
+    for held in (content, content | {"layout": "coco18"}, whole):
+        path.write_text(json.dumps(held))
+        for read in (Skeleton.load, Motion.load):
+            with contextlib.suppress(InputError):  # any other error would be ours
+                read(path)
 
 
 def test_a_joint_given_twice_is_told(tmp_path: Path) -> None:

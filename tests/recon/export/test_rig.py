@@ -186,5 +186,7 @@ def test_what_cannot_be_rigged_is_refused(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="written as GLB"):
         write_rig(tmp_path / "a.obj", rig)
     longer = standing(arm=0.5)
-    with pytest.raises(InputError, match=r"pose 1 has bones of other lengths: right_shoulder to right_elbow 1\.67 times"):
+    with pytest.raises(
+        InputError, match=r"pose 1 has bones of other lengths: right_shoulder to right_elbow 1\.67 times"
+    ):
         require_same_bones(Motion((0.0, 1.0), (standing(), longer)), standing(), Path("p.json"))
