@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
+    from pipeline.jobs.edit import edit
     from pipeline.jobs.image2mesh import image2mesh, make_views
     from pipeline.jobs.item_result import ItemResult
     from pipeline.jobs.posing.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
+        EditSettings,
         Image2MeshSettings,
         MeshSettings,
         ReconstructSettings,
@@ -53,10 +55,12 @@ _HOMES = {
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
     "pipeline.jobs.item_result": ("ItemResult",),
+    "pipeline.jobs.edit": ("edit",),
     "pipeline.jobs.image2mesh": ("image2mesh", "make_views"),
     "pipeline.jobs.posing.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
+        "EditSettings",
         "Image2MeshSettings",
         "MeshSettings",
         "ReconstructSettings",

@@ -31,6 +31,8 @@ class ItemResult:
         evidence: where its surface comes from, as fractions of its area.
         seconds: that each stage took; 0 for those kept from an earlier run.
         warnings: what the user should know.
+        original: of an edit, the GLB as it was before.
+        rig: of an edit by a skeleton, the original as a GLB that can be posed, with a clip to the target.
     """
 
     name: str
@@ -45,6 +47,8 @@ class ItemResult:
     evidence: EvidenceShares | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    original: Path | None = None
+    rig: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what the item does not have is left out."""
@@ -60,6 +64,8 @@ class ItemResult:
             "evidence": None if self.evidence is None else asdict(self.evidence),
             "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
             "warnings": list(self.warnings),
+            "original": None if self.original is None else str(self.original),
+            "rig": None if self.rig is None else str(self.rig),
         }
         return {name: value for name, value in plain.items() if value not in (None, [], {})}
 

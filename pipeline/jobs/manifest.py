@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.jobs.stages.asset import AssetReport
+from pipeline.jobs.stages.edit import EditReport
 from scene.backends import version_of
 from scene.files import write_text
 
@@ -35,6 +36,7 @@ class Manifest:
         warnings: what the user should know.
         asset: name and digest of the GLB, and the asset's report, once there is one.
         symmetry: of a photo's item, whether the photo was mirrored, in which plane, or why not.
+        edit: of an edit's item, name and digest of the edited GLB, and the edit's report, once there is one.
     """
 
     settings: dict[str, Any]
@@ -45,6 +47,7 @@ class Manifest:
     warnings: list[str] = field(default_factory=list)
     asset: dict[str, Any] | None = None
     symmetry: dict[str, Any] | None = None
+    edit: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     @property
@@ -63,6 +66,10 @@ class Manifest:
     def add_asset(self, file: str, digest: str, report: AssetReport) -> None:
         """Note the asset."""
         self.asset = {"file": file, "sha256": digest, **report.as_dict()}
+
+    def add_edit(self, file: str, digest: str, report: EditReport) -> None:
+        """Note the edited asset."""
+        self.edit = {"file": file, "sha256": digest, **asdict(report)}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what the item does not have is left out."""

@@ -109,15 +109,31 @@ def unpublish(folder: Path) -> None:
         OutputError: the files cannot be removed.
     """
     try:
-        for made in _delivered(folder / "asset"):
-            copy = folder / made.name
-            if copy.is_file() and made.is_file() and digest_of_file(copy) == digest_of_file(made):
-                copy.unlink()
+        for made in (*_delivered(folder / "asset", "asset.json"), *_delivered(folder / "edit", "edit.json")):
+            _withdraw(folder / made.name, made)
         if delivered_manifest(folder):
             (folder / "report.html").unlink(missing_ok=True)
             (folder / "manifest.json").unlink()
     except OSError as error:
         raise unwritable(error, folder, "an earlier result cannot be removed") from error
+
+
+def unpublish_edit(folder: Path) -> None:
+    """Remove the edited asset that an earlier run delivered; the original, and what is told of it, stays.
+
+    Raises:
+        OutputError: the files cannot be removed.
+    """
+    try:
+        for made in _delivered(folder / "edit", "edit.json"):
+            _withdraw(folder / made.name, made)
+    except OSError as error:
+        raise unwritable(error, folder, "an earlier result cannot be removed") from error
+
+
+def _withdraw(copy: Path, made: Path) -> None:
+    if copy.is_file() and made.is_file() and digest_of_file(copy) == digest_of_file(made):
+        copy.unlink()
 
 
 _ASIDE = re.compile(r"\.(?P<stem>.+)\.\d+\.[0-9a-f]{8}(\.\w+)?")
@@ -130,7 +146,17 @@ def sweep(folder: Path, name: str) -> None:
         folder: of the item.
         name: of it, and of its files.
     """
-    stems = {name, f"{name}_texture", "manifest", "report", ".surface-fit"}
+    edited = f"{name}-edited"
+    stems = {
+        name,
+        f"{name}_texture",
+        edited,
+        f"{edited}_texture",
+        f"{edited}-rig",
+        "manifest",
+        "report",
+        ".surface-fit",
+    }
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             match = _ASIDE.fullmatch(path.name)
@@ -143,16 +169,23 @@ def unpublishing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callabl
 
     def begins(name: str, cached: bool) -> None:
         if not cached:
-            unpublish(folder)
+            _withdrawn_before(name)(folder)
         on_stage(name, cached)
 
     return begins
 
 
-def _delivered(stage: Path) -> list[Path]:
-    """The files of an asset stage that are copied into the item's folder."""
+def _withdrawn_before(name: str) -> Callable[[Path], None]:
+    """What is withdrawn before a stage is redone."""
+    if name == "edited-views":  # what was delivered does not depend on them
+        return lambda folder: None
+    return unpublish_edit if name == "edit" else unpublish
+
+
+def _delivered(stage: Path, report: str) -> list[Path]:
+    """The files of a stage that are copied into the item's folder, as its report names them."""
     try:
-        facts = read_object(stage / "asset.json")
+        facts = read_object(stage / report)
         return [stage / name for name in _plain(name for made in facts["files"] for name in made["files"])]
     except (InputError, OutputError, KeyError, TypeError):
         return list(stage.glob("*.glb"))

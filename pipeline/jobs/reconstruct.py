@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.jobs.asset import AssetSettings, build_asset, finished_item
+from pipeline.jobs.asset import AssetSettings, BuiltAsset, build_asset, finished_item
 from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.item_names import item_name
 from pipeline.jobs.item_result import ItemResult
@@ -13,15 +14,16 @@ from pipeline.jobs.manifest import Manifest
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.publishing import Source, claim_results, is_of, sweep, unpublish, unpublishing
 from pipeline.jobs.report import write_report
-from pipeline.jobs.runner import Runner, digest_of, digest_of_file
+from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from pipeline.jobs.settings import Busy, CaptureSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
-from pipeline.jobs.stages.capture_folder import COARSE_FILE
+from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.time_left import Work
 from scene.captures import load_capture
 from scene.errors import InputError
 from scene.files import reading
+from scene.viewset import ViewSet
 
 CAPTURE_SHARES = {"views": 0.1, "surface": 0.6, "asset": 0.3}
 """Usual fractions of a capture's time."""
@@ -60,13 +62,62 @@ def reconstruct(
 def _reconstruct(
     capture: Path, out: Path, settings: ReconstructSettings, told: Reporter, overwrite: bool
 ) -> ItemResult:
-    folder, name = capture.parent if capture.is_file() else capture, capture_name(capture)
+    views = read_capture(capture, out, settings.capture)
+    built = built_of_capture(capture, views, out, settings, told, overwrite=overwrite)
+    page = write_report(built.runner, built.name, built.asset.files[0])
+    return finished_item(built.runner, built.name, built.manifest, built.asset, page)
+
+
+def read_capture(capture: Path, out: Path, settings: CaptureSettings) -> ViewSet:
+    """Read a capture; if it cannot be, what an earlier, better state of it became is withdrawn.
+
+    Raises:
+        InputError: the capture cannot be used.
+    """
     try:
-        views = load_capture(capture, kind=kind_of(settings.capture), up=settings.capture.up)
+        return load_capture(capture, kind=kind_of(settings), up=settings.up)
     except InputError:
-        if capture.exists() and is_of(out, Source("capture", name)):  # else what is there is of another
-            unpublish(out)  # of an earlier, better state of the capture
+        # Else what is there is of another.
+        if capture.exists() and is_of(out, Source("capture", capture_name(capture))):
+            unpublish(out)
         raise
+
+
+@dataclass(frozen=True)
+class BuiltCapture:
+    """A capture whose asset was made.
+
+    Args:
+        name: of the item.
+        runner: whose stages have run.
+        prepared: the capture in the normalised world.
+        asset: what was made of it.
+        manifest: as it was written.
+    """
+
+    name: str
+    runner: Runner
+    prepared: StageRun[CaptureFolder]
+    asset: BuiltAsset
+    manifest: Manifest
+
+
+def built_of_capture(
+    capture: Path, views: ViewSet, out: Path, settings: ReconstructSettings, told: Reporter, *, overwrite: bool
+) -> BuiltCapture:
+    """Run the stages from a capture to its asset, and deliver that.
+
+    Args:
+        capture: that the views were read from.
+        views: see :func:`read_capture`.
+        out, settings, overwrite: see :func:`reconstruct`.
+        told: of the progress.
+
+    Raises:
+        InputError: the capture cannot be used, or it lies where the stages write.
+        OutputError: ``out`` cannot be written, or holds the result of another capture.
+    """
+    folder, name = folder_of(capture), capture_name(capture)
     files = [*_camera_files(capture, folder, out), *(path for view in views for path in view.files)]
     _refuse_own_results(files, out)
     with reading(capture):
@@ -83,8 +134,12 @@ def _reconstruct(
     manifest = Manifest(settings_as_dict(settings), capture=name, capture_sha256=source.digest, warnings=said)
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)
     built = build_asset(runner, name, prepared, chosen, manifest, told)
-    page = write_report(runner, name, built.files[0])
-    return finished_item(runner, name, manifest, built, page)
+    return BuiltCapture(name, runner, prepared, built, manifest)
+
+
+def folder_of(capture: Path) -> Path:
+    """The folder of a capture that may be given by its file."""
+    return capture.parent if capture.is_file() else capture
 
 
 def kind_of(settings: CaptureSettings) -> str | None:
@@ -94,7 +149,7 @@ def kind_of(settings: CaptureSettings) -> str | None:
 
 def capture_name(capture: Path) -> str:
     """Name of a capture, and of the asset that is made of it: that of its folder."""
-    return item_name((capture.parent if capture.is_file() else capture).resolve().name, "capture")
+    return item_name(folder_of(capture).resolve().name, "capture")
 
 
 _CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy", ".lst")
@@ -119,7 +174,7 @@ def _camera_files(capture: Path, folder: Path, out: Path) -> list[Path]:
 def _refuse_own_results(files: list[Path], out: Path) -> None:
     """Raise if files that are read lie in a folder that a stage replaces, such as an earlier job's ``OUT/views``."""
     for file in files:
-        for stage in ("views", "surface", "asset"):
+        for stage in ("views", "surface", "asset", "edit", "edited-views"):
             if file.resolve().is_relative_to((out / stage).resolve()):
                 raise InputError(
                     f"is read from, and would be replaced by this job's own {stage}",

@@ -15,11 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline.jobs.runner import Runner
+from pipeline.jobs.stages.edit import EditedViews
 from recon.texture.evidence import COLOURS, KINDS
 from scene.files import write_text
 from scene.viewset import ViewSet
 
 _MOST_VIEWS = 48
+_COMPARED = 8
+"""Most views that are shown before and after an edit."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
     shown = [_Picture(_encode(Image.fromarray(v.reduced(256)), side=128), v.name) for v in list(views)[:_MOST_VIEWS]]
     sections.append(_Section(f"{len(views)} views", shown))
     others = [made["file"] for made in manifest.get("asset", {}).get("files", [])[1:]]
+    edit = manifest.get("edit")
+    if edit is not None:
+        others = [*(made["file"] for made in edit["files"]), *others]
+    if edit is not None and "edited-views" in stages:
+        compared = _before_and_after(views, EditedViews(stages["edited-views"]))
+        sections.insert(0, _Section("Before, target, after", compared))
     page = (
         _environment()
         .get_template("report.html.jinja")
@@ -84,11 +93,13 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
             links=[] if asset is None else [asset.name, *others],
             warnings=manifest.get("warnings", []),
             verdict=None if asset is None else manifest["asset"]["verdict"],
-            turntables=[] if asset is None else _turntables(stages["asset"]),
+            turntables=[]
+            if asset is None
+            else _turntables(stages["asset"], None if edit is None else stages.get("edit")),
             evidence=[] if asset is None else _shares(manifest["asset"]["evidence"]),
             sections=sections,
             timings=[(run.name, "kept" if run.cached else f"{run.seconds:.1f} s") for run in runner.runs],
-            facts=_facts(manifest),
+            facts=[*_edit_facts(edit), *_facts(manifest)],
             manifest=json.dumps(manifest, indent=1, sort_keys=True),
         )
     )
@@ -152,6 +163,45 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in rows.items()]
 
 
+def _edit_facts(edit: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if edit is None:
+        return []
+    return [
+        ("edited by", edit["method"]),
+        ("moved", "; ".join(edit["moved"]) or "nothing"),
+        ("cut apart", f"{edit['cuts']} rings"),
+        *((made["file"], f"{made['bytes'] / 1e6:.2f} MB{_packed(made)}") for made in edit["files"]),
+    ]
+
+
+def _before_and_after(views: ViewSet, edited: EditedViews) -> list[_Picture]:
+    """Some views, each as one picture: as it was, the control, and as it is after the edit."""
+    after = {view.name: view for view in edited.views}
+    some = [view for view in views if view.name in after]
+    some = some[:: max(1, math.ceil(len(some) / _COMPARED))]
+    pictures = []
+    for view in some:
+        with Image.open(edited.control(view.name)) as control:
+            shown = [
+                Image.fromarray(view.reduced(512)),
+                control.convert("RGB"),
+                Image.fromarray(after[view.name].rgba()),
+            ]
+        pictures.append(_Picture(_data_url(_strip(shown, 192)), view.name))
+    return pictures
+
+
+def _strip(images: list[Image.Image], height: int) -> Image.Image:
+    """Pictures beside each other, on white."""
+    tiles = [_on_white(image).resize((max(1, round(image.width * height / image.height)), height)) for image in images]
+    strip = Image.new("RGB", (sum(tile.width for tile in tiles), height), "white")
+    left = 0
+    for tile in tiles:
+        strip.paste(tile, (left, 0))
+        left += tile.width
+    return strip
+
+
 def _used(views: dict[str, Any] | None) -> str:
     """How many photos were used, and why not the others."""
     return "all" if views is None else f"{views['used']} of {views['given']}, which show enough"
@@ -183,12 +233,16 @@ def _thumb(path: Path, side: int = 256) -> str:
 
 
 def _encode(image: Image.Image, side: int) -> str:
+    image = _on_white(image)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _data_url(image)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _data_url(image)
+    return image.convert("RGB")
 
 
 def _data_url(image: Image.Image) -> str:
@@ -197,10 +251,10 @@ def _data_url(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _turntables(folder: Path) -> list[_Turntable]:
-    """The asset, and where its surface comes from."""
-    pictures = {"asset": "turntable.webp", "evidence": "evidence.webp"}
-    return [_turntable(folder / file, name) for name, file in pictures.items()]
+def _turntables(folder: Path, edit: Path | None) -> list[_Turntable]:
+    """The asset, the edited one if there is one, and where the asset's surface comes from."""
+    edited = [] if edit is None else [_turntable(edit / "turntable.webp", "edited")]
+    return [_turntable(folder / "turntable.webp", "asset"), *edited, _turntable(folder / "evidence.webp", "evidence")]
 
 
 def _turntable(path: Path, name: str) -> _Turntable:

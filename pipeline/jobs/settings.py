@@ -245,6 +245,38 @@ class ReconstructSettings:
     """Where the surface is fitted: auto and cpu use compiled kernels; cuda or mps fit a hash grid with torch."""
 
 
+EditMethod = Literal["deform"]
+"""How an edit is made: the surface is bound to the target and deformed."""
+
+
+@dataclass(frozen=True)
+class DeformSettings:
+    """How a surface is deformed."""
+
+    softness: float = 0.5
+    """Of boxes: the width over which neighbours blend, as a multiple of half the shortest side of all boxes."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, {"softness": (1e-3, 1e3)})
+
+
+@dataclass(frozen=True)
+class EditSettings(ReconstructSettings):
+    """Settings of `viewloom edit`."""
+
+    method: EditMethod = "deform"
+    """How the edit is made."""
+    fit_bones: bool = False
+    """Take only the directions of the target's bones, and the lengths of the capture's skeleton."""
+    view_side: int = 1024
+    """Longest side of the edited views in pixels, at most; smaller captures keep their size."""
+    deform: DeformSettings = DeformSettings()
+    """The deformation."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, {"view_side": (16, 4096)})
+
+
 @dataclass(frozen=True)
 class Image2MeshSettings:
     """Settings of `viewloom image2mesh` and `viewloom views`."""

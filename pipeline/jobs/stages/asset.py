@@ -297,13 +297,14 @@ def turntable_frames(
 def save_turntables(folder: Path, mesh: TexturedMesh, size: int, frames: int) -> None:
     """Animated pictures of the asset: ``turntable.webp``, and at half the size ``evidence.webp``."""
     coloured = mesh.coloured()
-    _save_animation(folder / "turntable.webp", turntable_frames(coloured, frames, size))
+    save_animation(folder / "turntable.webp", turntable_frames(coloured, frames, size))
     if mesh.evidence is not None:
         colours = np.round(evidence_colours(mesh.evidence)).astype(np.uint8)
         plain = ColouredMesh(coloured.vertices, coloured.faces, vertex_colours=colours)
-        _save_animation(folder / "evidence.webp", turntable_frames(plain, frames, size // 2))
+        save_animation(folder / "evidence.webp", turntable_frames(plain, frames, size // 2))
 
 
-def _save_animation(path: Path, frames: Iterable[UInt8[np.ndarray, "s s 3"]]) -> None:
+def save_animation(path: Path, frames: Iterable[UInt8[np.ndarray, "s s 3"]]) -> None:
+    """Write frames as an animated WebP."""
     first, *others = (Image.fromarray(frame) for frame in frames)
     first.save(path, save_all=True, append_images=others, duration=90, loop=0, quality=80, method=2)
