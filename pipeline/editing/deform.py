@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from pipeline.editing.target import EditTarget, SkeletonTarget, check_meets
@@ -66,7 +66,7 @@ def deform(asset: Asset, target: EditTarget, *, softness: float = 0.5) -> Deform
     bound = bind_to_boxes(mesh, target.before, softness)
     motions = box_motions(target.before, target.after)
     moved = posed_vertices(asset.vertices.astype(np.float64), bound.skin, motions, "linear")
-    edited = with_vertices(asset, moved)
+    edited = with_vertices(asset, moved, weld_numbers(asset))
     size = float(np.ptp(asset.vertices, axis=0).max())
     said = tuple(
         text
@@ -87,7 +87,7 @@ def _posed(asset: Asset, target: SkeletonTarget) -> Deformed:
         warnings.append(f"Cuts of {rig.report.left_open} edges could not be closed, since they run into holes.")
     size = float(np.ptp(asset.vertices, axis=0).max())
     return Deformed(
-        with_vertices(rig.asset, moved), _part_lines(target, motions, size), tuple(warnings), rig.report.cuts, rig
+        with_vertices(rig.asset, moved, rig.welds), _part_lines(target, motions, size), tuple(warnings), rig.report.cuts, rig
     )
 
 
@@ -95,14 +95,14 @@ def _openness(closed: bool) -> tuple[str, ...]:
     return () if closed else ("The surface is open, so that what is inside it, and what moves it, is a guess.",)
 
 
-def with_vertices(asset: Asset, vertices: Vertices) -> Asset:
+def with_vertices(asset: Asset, vertices: Vertices, welds: Int[np.ndarray, "v"]) -> Asset:
     """An asset whose vertices have moved, with normals of their new places, smooth where they were smooth before.
 
     Args:
         asset: before.
         vertices: as many as it has, in its frame.
+        welds: a number for each vertex, the same for those of one place and normal.
     """
-    welds = weld_numbers(asset)
     places = np.zeros((int(welds.max()) + 1, 3))
     places[welds] = vertices
     normals = vertex_normals(places, welds[asset.faces])[welds]

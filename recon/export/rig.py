@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from recon.export.asset import Asset, jpeg_of, weld_numbers
@@ -33,12 +33,14 @@ class Rig:
         skin: joints, weights, and a clip if there is one.
         report: what was cut.
         parts: joints that move some of the surface.
+        welds: a number for each vertex, the same for those that a chart border or a cut's closing doubled.
     """
 
     asset: Asset
     skin: GlbSkin
     report: BindReport
     parts: int
+    welds: Int[np.ndarray, "v"]
 
 
 def make_rig(
@@ -77,7 +79,7 @@ def make_rig(
         None if motion is None else _clip(skeleton, motion, pivots),
     )
     moving = np.unique(bound.skin.joints[bound.skin.weights > 0])
-    return Rig(_carried(asset, bound), skin, bound.report, len(moving))
+    return Rig(_carried(asset, bound), skin, bound.report, len(moving), bound.welds)
 
 
 def require_same_bones(motion: Motion, skeleton: Skeleton, where: Path) -> None:

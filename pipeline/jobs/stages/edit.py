@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,7 +139,9 @@ class EditStage:
         back = np.eye(4) if asset.world_from_asset is None else asset.world_from_asset
         deformed = deform(asset, self.target.transformed(np.linalg.inv(back)), softness=self.deform.softness)
         edited = _marked(deformed.asset, self.method)
-        limits, stem = self.mesh.limits, edited_name(self.item)
+        # What cuts add to the original, which keeps its budget, is not held against the edit.
+        faces = self.mesh.limits.max_faces + max(0, len(edited.faces) - len(asset.faces))
+        limits, stem = replace(self.mesh.limits, max_faces=faces), edited_name(self.item)
         exported = [
             export_mesh(
                 folder / f"{stem}.{ending}", edited, self.glb, profile=limits, may_shrink=self.mesh.texture is None
@@ -187,7 +189,7 @@ class EditStage:
 def _marked(asset: Asset, method: EditMethod) -> Asset:
     """The asset with metadata that say that it was edited."""
     extras = {**asset.extras, "digitalSourceType": _HUMAN_EDITS, "edit": {"method": method}}
-    return Asset(**{**vars(asset), "extras": extras})
+    return replace(asset, extras=extras)
 
 
 def _report(
