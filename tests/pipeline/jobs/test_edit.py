@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import KDTree
 
 from pipeline.editing.boxes import BoxTarget
 from pipeline.jobs.edit import edit
@@ -158,8 +159,8 @@ def test_the_rig_goes_from_the_one_to_the_other(made: Made) -> None:
     rig = examine_glb((made.out / "body-edited-rig.glb").read_bytes())
     assert len(rig.content["animations"]) == 1
     place = rig.arrays[rig.content["meshes"][0]["primitives"][0]["attributes"]["POSITION"]]
-    count = len(read_glb(made.out / "body.glb").vertices)
-    np.testing.assert_allclose(place[:count], read_glb(made.out / "body.glb").vertices, atol=1e-5)
+    static = read_glb(made.out / "body.glb").vertices
+    assert KDTree(place).query(static)[0].max() < 1e-5
 
 
 def test_edited_views_are_a_capture_of_the_target(made: Made, tmp_path: Path) -> None:
@@ -207,10 +208,12 @@ def test_a_second_run_does_no_work_and_another_target_redoes_the_edit_only(
     assert heard.redone == []
 
 
-@pytest.mark.parametrize("when", [*STAGES, "step"])
+@pytest.mark.parametrize("when", ["asset", "edit", "edited-views", "step"])
 def test_a_stopped_run_continues_to_the_same_bytes(
-    made: Made, heard: Heard, tmp_path: Path, tree: Tree, when: str
+    made: Made, again: Path, heard: Heard, tree: Tree, when: str
 ) -> None:
+    """Of what the capture's own job has no test for: from the asset on."""
+
     class Stopping(type(heard)):  # type: ignore[misc]
         def stage(self, name: str, cached: bool) -> None:
             super().stage(name, cached)
@@ -221,12 +224,13 @@ def test_a_stopped_run_continues_to_the_same_bytes(
             if when == "step" and self.stages[-1][0] == "edited-views" and done == 3:
                 raise KeyboardInterrupt
 
-    out = tmp_path / "out"
+    for name in STAGES[STAGES.index("edited-views" if when == "step" else when) :]:
+        shutil.rmtree(again / name)
     with pytest.raises(KeyboardInterrupt):
-        edit(made.capture, out, SETTINGS, skeleton=target_of(made), reporter=Stopping())
-    assert not (out / "edited-views").exists()
-    edit(made.capture, out, SETTINGS, skeleton=target_of(made), reporter=heard)
-    assert tree(out) == tree(made.out)
+        edit(made.capture, again, SETTINGS, skeleton=target_of(made), reporter=Stopping())
+    assert not (again / "edited-views").exists()
+    edit(made.capture, again, SETTINGS, skeleton=target_of(made), reporter=heard)
+    assert tree(again) == tree(made.out)
 
 
 def test_boxes_reshape_what_they_hold(made: Made, again: Path, heard: Heard) -> None:
@@ -250,9 +254,8 @@ def test_boxes_reshape_what_they_hold(made: Made, again: Path, heard: Heard) -> 
 def test_a_target_like_the_original_is_told_and_changes_nothing(made: Made, again: Path, heard: Heard) -> None:
     result = edit(made.capture, again, SETTINGS, skeleton=made.capture / "skeleton.json", reporter=heard)
     assert "The target is equal to the original: nothing moves." in result.warnings
-    np.testing.assert_allclose(
-        read_glb(again / "body-edited.glb").vertices[:100], read_glb(again / "body.glb").vertices[:100], atol=1e-6
-    )
+    before, after = (read_glb(again / name).vertices for name in ("body.glb", "body-edited.glb"))
+    assert KDTree(after).query(before)[0].max() < 1e-6
 
 
 def test_a_world_that_was_turned_upright_takes_its_skeleton_along(made: Made, heard: Heard, tmp_path: Path) -> None:
@@ -306,7 +309,7 @@ def bad(name: str, folder: Path) -> dict[str, Path]:
         rest.unlink()
     elif name == "box misses":
         boxes = BoxTarget.load(folder.parent / "boxes.json")
-        boxes.before[0, :3, 3] += (0, 2.2, 1.2)
+        boxes.before[0, :3, 3] += (0, 4, 0)
         boxes.save(folder.parent / "boxes.json")
         given = {"boxes": folder.parent / "boxes.json"}
     elif name == "both":
