@@ -87,6 +87,9 @@ def bone_points(skeleton: Skeleton, step: float) -> dict[int, Float[np.ndarray, 
     if len(head):
         middle = head.mean(axis=0)
         lines["neck"] = [(neck + 0.35 * (middle - neck), middle), *((middle, 0.5 * (middle + place)) for place in head)]
+        # The joints are of the face: of the back of the head the ears tell, between which its middle lies.
+        skull = 0.5 * (joint("right_ear") + joint("left_ear"))
+        lines["neck"] += [(skull, skull + 0.5 * (skull - joint("nose"))), (neck + 0.35 * (skull - neck), skull)]
     for part in PARTS[3:]:
         about, (end,) = PIVOTS[part][0], PIVOTS[part][1]
         bone = joint(end) - joint(about)
