@@ -87,7 +87,11 @@ def _posed(asset: Asset, target: SkeletonTarget) -> Deformed:
         warnings.append(f"Cuts of {rig.report.left_open} edges could not be closed, since they run into holes.")
     size = float(np.ptp(asset.vertices, axis=0).max())
     return Deformed(
-        with_vertices(rig.asset, moved, rig.welds), _part_lines(target, motions, size), tuple(warnings), rig.report.cuts, rig
+        with_vertices(rig.asset, moved, rig.welds),
+        _part_lines(target, motions, size),
+        tuple(warnings),
+        rig.report.cuts,
+        rig,
     )
 
 

@@ -65,6 +65,10 @@ FIRST = {
     ],
     "views": ["PHOTO", "-o", "--out", "--mask", "--elevation", "--device", "--memory"],
     "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device", "--format", "--json"],
+    "edit": [
+        *("PATH", "--skeleton", "--boxes", "--rest", "-o", "--out", "--preset", "--method", "--fit-bones"),
+        *("--view-side", "--device", "--format", "--json"),
+    ],
     "pose": ["PHOTO", "-o", "--out", "--max-side", "--effort", "--seed"],
     "check": ["PATH", "--masks"],
     "export": ["PATH", "-o", "--out", ".usdz", "--profile", "standard", "--format"],
@@ -76,6 +80,7 @@ REST = {
     "image2mesh": ["--views.sampling.steps", "--views.weights", "--prepare.fill", "--fit.sdf-lr", "--mesh.texture"],
     "views": ["--views.sampling.steps", "--views.weights", "--prepare.fill"],
     "reconstruct": ["--fit.image-side", "--capture.masks", "--glb.longest-side", "--mesh.profile"],
+    "edit": ["--fit.image-side", "--capture.masks", "--deform.softness", "--mesh.profile"],
 }
 """What only the whole help shows."""
 
