@@ -144,6 +144,7 @@ main({words})
     [
         (["image2mesh", "a.png", "-o", "out", "--preset", "draft"], "image2mesh"),
         (["views", "a.png", "-o", "out"], "views"),
+        (["edit", "a", "--boxes", "b.json"], "edit"),
         (["pose", "a", "-o", "out"], "pose"),
         (["check", "a"], "check"),
         (["reconstruct", "a", "-o", "out", "--preset=draft"], "reconstruct"),
