@@ -46,8 +46,7 @@ class Edit:
     preset: GivenName = None
     """Named preset (draft, standard, high) or a YAML file; flags override it."""
     format: Formats = None
-    """Files to write, such as glb,usdz (--glb.formats); the GLB always comes with them. What is read
-    has a flag of its own (--capture.format)."""
+    """Files to write, such as glb,usdz (--glb.formats)."""
     busy: WhenBusy = "refuse"
     """What to do when another job writes into the same folder."""
     overwrite: Overwrite = False

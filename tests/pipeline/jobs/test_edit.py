@@ -274,6 +274,20 @@ def test_a_world_that_was_turned_upright_takes_its_skeleton_along(made: Made, he
     np.testing.assert_allclose(edited.positions, pose("left").positions, atol=1e-9)
 
 
+def test_a_normalised_capture_remembers_the_world_of_its_skeleton(made: Made, tmp_path: Path) -> None:
+    """What an earlier job made of the capture is one, too; targets stay as they are."""
+    folder = tmp_path / "body"
+    shutil.copytree(made.out / "views", folder)
+    result = edit(folder, tmp_path / "out", SETTINGS, skeleton=target_of(made), rest=made.capture / "skeleton.json")
+    assert result.asset is not None
+    assert gap(in_world(result.asset), pose("left").joint("left_wrist")) < 0.165
+    given, views = load_capture(folder), load_capture(tmp_path / "out" / "edited-views")
+    np.testing.assert_allclose(views.views[3].camera.c2w, given.views[3].camera.c2w, atol=1e-9)
+    edited = Skeleton.load(tmp_path / "out" / "edited-views" / "skeleton.json")
+    matrix = np.array(given.metadata["normalised_from_world"])
+    np.testing.assert_allclose(edited.positions, pose("left").transformed(matrix).positions, atol=1e-9)
+
+
 def nowhere(skeleton: Skeleton, shift: tuple[float, float, float]) -> Skeleton:
     return Skeleton(skeleton.positions + np.array(shift))
 
