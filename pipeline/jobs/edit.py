@@ -66,6 +66,8 @@ def edit(
     """
     told = reporter_of(reporter)
     fit_device(settings.device)
+    if not capture.exists():
+        read_capture(capture, out, settings.capture)  # which says so, before a skeleton is missed in it
     read = read_target(folder_of(capture), skeleton, boxes, rest, fit_bones=settings.fit_bones)
     with one_item(told, f"{capture} -> {out}", Work(shares=EDIT_SHARES)), only_job(out, busy, told.note):
         return _edit(capture, out, settings, read, told, overwrite)

@@ -71,6 +71,12 @@ def test_bad_targets_exit_with_2_and_one_line(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_capture_is_told_before_its_skeleton(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    standing().save(tmp_path / "t.json")
+    assert code_of("edit", tmp_path / "none", "--skeleton", tmp_path / "t.json", "-o", tmp_path / "out", "--quiet") == 2
+    assert "there is no such file or folder" in capsys.readouterr().err
+
+
 def test_a_job_that_fails_exits_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def edit(*_: Any, **__: Any) -> ItemResult:
         raise InputError("the skeleton lies outside the object")
