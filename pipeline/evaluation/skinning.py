@@ -147,9 +147,7 @@ def score_figure(
         bones = tuple(skeleton.compare_bones(figure.rest))
         unedited = float(_ious(before, theirs).mean())
         scores.append(
-            SkinningScore(
-                name, float(ious.mean()), float(ious.min()), float(gap / side), seconds, bones, unedited
-            )
+            SkinningScore(name, float(ious.mean()), float(ious.min()), float(gap / side), seconds, bones, unedited)
         )
     return bound, scores, binding
 

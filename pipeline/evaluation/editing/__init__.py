@@ -1,0 +1,1 @@
+"""Edits against known truths: cases, rows and scores."""
