@@ -7,11 +7,12 @@ their numbers are finite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from pipeline.diffusion.modules.conditioning import Conditioning, FourthEntry
+from pipeline.diffusion.settings import SamplingPlan
 from scene.documents import is_number, is_whole, read_object, shown
 from scene.errors import CheckpointError
 
@@ -116,6 +117,28 @@ def conditioning_of(index: Mapping[str, Any], where: Path) -> Conditioning:
             raise CheckpointError(f"viewloom.conditioning.{name} cannot be {shown(value)}", where=where)
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
     return Conditioning(**fields)
+
+
+def sampling_of(index: Mapping[str, Any], where: Path) -> SamplingPlan | None:
+    """How ``viewloom.sampling`` in an index asks for the model to be sampled; None if it does not say.
+
+    Raises:
+        CheckpointError: it says something else.
+    """
+    stated = index.get("viewloom", {}).get("sampling")
+    if stated is None:
+        return None
+    limits: dict[str, Callable[[object], bool]] = {
+        "steps": lambda value: is_whole(value, 1, 1000),
+        "guidance": lambda value: is_number(value, 0, 1000),
+        "strength": lambda value: is_number(value, 1e-3, 1),
+    }
+    if not isinstance(stated, dict) or stated.keys() != limits.keys():
+        raise CheckpointError(f"viewloom.sampling is no object of {', '.join(limits)}", where=where)
+    for name, value in stated.items():
+        if not limits[name](value):
+            raise CheckpointError(f"viewloom.sampling.{name} cannot be {shown(value)}", where=where)
+    return SamplingPlan(**stated)
 
 
 def _check(name: str, value: object, path: Path) -> None:

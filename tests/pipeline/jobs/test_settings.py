@@ -253,7 +253,7 @@ def test_standard_is_the_default_and_draft_is_less_work() -> None:
     default = Image2MeshSettings()
     assert settings_from_yaml(shipped("configs") / "standard.yaml", default).settings == default
     draft = settings_from_yaml(shipped("configs") / "draft.yaml", default).settings
-    assert draft.views.sampling.steps < default.views.sampling.steps
+    assert draft.views.sampling == default.views.sampling
     assert sum(draft.fit.iterations) < sum(default.fit.iterations)
     assert math.prod(draft.mesh.turntable) < math.prod(default.mesh.turntable)
     assert draft.fit.levels[-1] < default.fit.levels[-1]
