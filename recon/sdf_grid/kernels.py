@@ -468,13 +468,14 @@ def render_rays(field, rays, sampling, out):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - compiled
+def vote_masks(alpha, known, cam, weight, whole, votes, total):  # pragma: no cover - compiled
     """Add one view's votes: the mask's value at every voxel's projection.
 
     What :meth:`recon.views.ray_set.RaySet.votes` says of points, compiled for grids of any box.
 
     Args:
-        alpha: [h w] mask in [0, 1]; cam: [16] its row of ``camera_rows`` (grid coordinates); weight: of the view.
+        alpha: [h w] mask in [0, 1]; known: [h w] whether it tells anything there, or [1 1] if everywhere.
+        cam: [16] its row of ``camera_rows`` (grid coordinates); weight: of the view.
         whole: the view shows the whole object, so what lies beside the picture is outside.
         votes, total: [x y z], added to.
     """
@@ -487,7 +488,7 @@ def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - c
                 x = cam[3] * a + cam[6] * b + cam[9] * c
                 y = cam[4] * a + cam[7] * b + cam[10] * c
                 depth = -(cam[5] * a + cam[8] * b + cam[11] * c)
-                value, seen = np.float32(0), False
+                value, seen, silent = np.float32(0), False, False
                 if depth > 1e-6:
                     u = cam[14] + cam[12] * x / depth
                     v = cam[15] - cam[13] * y / depth
@@ -501,6 +502,8 @@ def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - c
                         top = alpha[q, p] * (1 - u) + alpha[q, p1] * u
                         low = alpha[q1, p] * (1 - u) + alpha[q1, p1] * u
                         value = np.float32(top * (1 - v) + low * v)
-                if seen or whole:
+                        if known.size > 1:
+                            silent = not (known[q, p] and known[q, p1] and known[q1, p] and known[q1, p1])
+                if (seen or whole) and not silent:
                     votes[i, j, k] += weight * value
                     total[i, j, k] += weight

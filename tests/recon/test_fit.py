@@ -243,3 +243,23 @@ def test_an_empty_coarse_volume_is_refused() -> None:
 def test_levels_need_their_iterations(changes: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(SettingsError, match="Give each level its number of iterations"):
         replace(TINY, **changes)
+
+
+def test_what_hides_the_object_cuts_nothing_off(ball_views: ViewSet) -> None:
+    """A bar before the ball in every second picture: taken for background it would cut the ball in two."""
+    views = []
+    for k, view in enumerate(ball_views):
+        rgba, bar = view.rgba().copy(), np.zeros((64, 64), np.uint8)
+        if k % 2:
+            bar[26:38] = 255
+        rgba[bar > 0] = (10, 200, 10, 0)
+        views.append(replace(view, pixels=rgba, unknown_source=bar if bar.any() else None))
+    settings = replace(TINY, hull_threshold=0.95)
+    found = fit_surface(replace(ball_views, views=tuple(views)), settings)
+    whole = fit_surface(ball_views, settings)
+    cut = tuple(replace(view, unknown_source=None) for view in views)
+    torn = fit_surface(replace(ball_views, views=cut), settings)
+    solid, wanted, lost = ((s.sdf < 0).sum() * s.voxel**3 for s in (found, whole, torn))
+    assert solid == pytest.approx(wanted, rel=0.03)
+    assert lost < 0.8 * wanted
+    assert np.ptp(found.colours_at(np.array([[0.5, 0, 0], [0, 0.5, 0], [-0.5, 0, 0]])), axis=0).max() < 0.1

@@ -414,6 +414,24 @@ def test_spreading_measures_from_what_is_known() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
+def test_hidden_pixels_have_no_vote(ball_views: ViewSet, whole: bool) -> None:
+    bar = np.zeros((64, 64), np.uint8)
+    bar[20:30] = 255
+    rays = RaySet.of(ViewSet((replace(ball_views.views[0], unknown_source=bar),), has_masks=True), 64)
+    known = rays.known[0]
+    assert known is not None
+    votes, total = np.zeros(BOX.shape, np.float32), np.zeros(BOX.shape, np.float32)
+    row = camera_rows(rays.cameras, BOX)[0]
+    alpha = np.ascontiguousarray(rays.alpha[0].numpy())
+    kernels.vote_masks(alpha, known.numpy(), row, np.float32(2), whole, votes, total)
+    points = torch.from_numpy(np.stack(np.meshgrid(*BOX.centres(), indexing="ij"), -1)).float().reshape(-1, 3)
+    cover, voted = (x.reshape(BOX.shape).numpy() for x in rays.votes(0, points))
+    assert votes == pytest.approx(2 * cover * voted, abs=0.02)
+    assert total == pytest.approx(2 * voted)
+    assert 0 < (total == 0).mean() < 0.5
+
+
+@pytest.mark.parametrize("whole", [True, False])
 def test_votes_are_the_masks_at_the_voxels_projections(ball_views: ViewSet, whole: bool) -> None:
     """From afar all voxels are in the picture; from close by some are beside it, or behind the camera."""
     close: Camera = orbit_camera(0.3, 0.2, 0.5, size=64)
@@ -424,7 +442,7 @@ def test_votes_are_the_masks_at_the_voxels_projections(ball_views: ViewSet, whol
     expected, among = torch.zeros(BOX.shape), torch.zeros(BOX.shape)
     for k, row in enumerate(camera_rows(rays.cameras, BOX)):
         weight = np.float32(0.5 + k)
-        kernels.vote_masks(np.ascontiguousarray(rays.alpha[k].numpy()), row, weight, whole, votes, total)
+        kernels.vote_masks(np.ascontiguousarray(rays.alpha[k].numpy()), np.ones((1, 1), bool), row, weight, whole, votes, total)
         cover, seen = (x.reshape(BOX.shape) for x in rays.sample_alpha(k, points.reshape(-1, 3)))
         expected += float(weight) * cover
         among += float(weight) * (torch.ones_like(seen) if whole else seen)
