@@ -197,6 +197,7 @@ GENERATED_FIT = FitSettings(
     photo_view_weights=(8.0, 0.1),
     laplacian_weight=0.03,
     shading_lr=0.0,
+    colour_pull=0.0,
 )
 """With a coarse volume, the shape is the volume's, made to agree with the photo; generated views hardly bend it."""
 

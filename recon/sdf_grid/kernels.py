@@ -91,11 +91,13 @@ class Loss(NamedTuple):
     Args:
         mask_weight: of the mask's cross-entropy; negative if the views have no masks.
         colour_limit, mask_limit: larger errors are contradictions and get no gradient.
+        colour_pull: share of the colour loss's gradient that reaches the distances; all of it reaches the colours.
     """
 
     mask_weight: np.float32
     colour_limit: np.float32
     mask_limit: np.float32
+    colour_pull: np.float32
 
 
 class Gradients(NamedTuple):
@@ -312,7 +314,7 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
     cameras, view, px, py = rays
     inv_s, step, truncation = sampling
     rgb_of, alpha_of, weight, backdrop, jitter = target
-    mask_weight, colour_limit, mask_limit = loss
+    mask_weight, colour_limit, mask_limit, pull = loss
     grad_sdf, grad_colour, grad_shading, grad_backdrop = gradients
     count = view.shape[0]
     scale = np.float32(1 / count)
@@ -390,7 +392,8 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
             # alpha_s shows what its interval has and hides what is behind:
             #   dL/dalpha_s = T_s q . c_s - (sum_{j>s} w_j q . c_j + T_n q . b - T_n p) / (1 - alpha_s)
             # The sum in brackets is what is behind; dO/dalpha_s = T_n / (1 - alpha_s) gives its last term.
-            behind = transmittance * (q0 * b0 + q1 * b1 + q2 * b2 - p)
+            # What reaches the distances of the colour's part is ``pull`` of it.
+            behind = transmittance * (pull * (q0 * b0 + q1 * b1 + q2 * b2) - p)
             for back in range(n):
                 s = n - 1 - back
                 w = w_of[s]
@@ -400,7 +403,7 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
                 if alpha > 0:
                     left = max(1 - alpha, np.float32(1e-4))  # an opaque interval hides all, by a finite gradient
                     in_front = w / max(alpha, np.float32(1e-9))  # T_s
-                    d_alpha = in_front * own - behind / left
+                    d_alpha = in_front * pull * own - behind / left
                     # With Phi' = inv_s Phi (1 - Phi), at the interval's end and at its start.
                     bottom = before + np.float32(1e-5)
                     d_after = -inv_s * after * (1 - after) / bottom * d_alpha
@@ -419,12 +422,12 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
                         gl[2] += d_bright * n2
                         # Of the unit normal, then of the gradient: only what turns it counts, (l - (l . n) n) / |grad|.
                         along = l0 * n0 + l1 * n1 + l2 * n2
-                        m0 = d_bright * (l0 - along * n0) / norm
-                        m1 = d_bright * (l1 - along * n1) / norm
-                        m2 = d_bright * (l2 - along * n2) / norm
+                        m0 = pull * d_bright * (l0 - along * n0) / norm
+                        m1 = pull * d_bright * (l1 - along * n1) / norm
+                        m2 = pull * d_bright * (l2 - along * n2) / norm
                         x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
                         _scatter(index, x, y, z, w, bright, q0, q1, q2, m0, m1, m2, gs, gc)
-                behind += w * own
+                behind += pull * w * own
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
