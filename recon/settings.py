@@ -69,8 +69,8 @@ class FitSettings:
     sdf_lr: float = 0.25
     """Typical change of the signed distance in a step, in voxels; the last level takes half of it."""
     colour_pull: float = 1.0
-    """Share of the colour loss's gradient that bends the surface. Colours in several photos tell its depth; in a single
-    one, print cannot be told from relief."""
+    """Share of the colour loss's gradient that bends the surface, where there is a coarse volume. Colours in several
+    photos tell its depth; in a single one print cannot be told from relief."""
     colour_lr: float = 0.03
     """Typical change of a colour in a step."""
     shading_lr: float | None = None

@@ -199,7 +199,8 @@ GENERATED_FIT = FitSettings(
     shading_lr=0.0,
     colour_pull=0.0,
 )
-"""With a coarse volume, the shape is the volume's, made to agree with the photo; generated views hardly bend it."""
+"""With a coarse volume, the shape is the volume's, made to agree with the photo's outline; generated views hardly bend
+it, and colours do not."""
 
 
 @dataclass(frozen=True)

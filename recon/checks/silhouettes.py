@@ -38,8 +38,10 @@ class SilhouetteScore:
 
 @dataclass(frozen=True, eq=False)
 class _Votes:
-    """What each view says of each voxel: that it has a vote, and that it votes against it; with the views' masks
-    and where these are known."""
+    """What each view says of each voxel: that it has a vote, and that it votes against it.
+
+    With the views' masks, and where these are known.
+    """
 
     sees: Bool[np.ndarray, "v n"]
     denies: Bool[np.ndarray, "v n"]
