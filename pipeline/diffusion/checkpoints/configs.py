@@ -58,6 +58,7 @@ _SIZES: Mapping[str, tuple[int, int]] = {
     "width": (1, _WIDEST),
 }
 _FACTORS: Mapping[str, tuple[float | int, float | int]] = {
+    "contrast": (0, 1),
     "dropout": (0, 1),
     "latents_mean": (-1e4, 1e4),
     "latents_std": (1e-4, 1e4),
@@ -68,9 +69,18 @@ _FACTORS: Mapping[str, tuple[float | int, float | int]] = {
     "shift_factor": (-1e4, 1e4),
     "threshold": (0, 10),
 }
-_NEEDED = ("sample_size", "scaling_factor", "sharpness", "image_size", "in_channels", "out_channels")
+_NEEDED = ("sample_size", "scaling_factor", "sharpness", "contrast", "image_size", "in_channels", "out_channels")
 """Keys that have no meaning when they are null."""
-_SINGLE = ("sample_size", "in_channels", "out_channels", "latent_channels", "scaling_factor", "sharpness", "fold")
+_SINGLE = (
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "latent_channels",
+    "scaling_factor",
+    "sharpness",
+    "contrast",
+    "fold",
+)
 """Keys that hold one number, where others may hold one for each level."""
 _MOST_LEVELS = 16
 

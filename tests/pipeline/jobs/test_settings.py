@@ -239,7 +239,7 @@ def test_shipped_presets_load_for_every_job(path: Path) -> None:
     assert part.glb == whole.glb
     # What makes a photo's fit follow the coarse volume is kept, and captures do not get it.
     photos, captures = Image2MeshSettings().fit, ReconstructSettings().fit
-    for name in ("prior_weight", "photo_view_weights", "laplacian_weight", "shading_lr"):
+    for name in ("prior_weight", "photo_view_weights", "laplacian_weight", "shading_lr", "colour_pull"):
         assert getattr(whole.fit, name) == getattr(photos, name) != getattr(captures, name), name
         assert getattr(part.fit, name) == getattr(captures, name), name
     assert (whole == Image2MeshSettings()) == (part == ReconstructSettings()) == (path.stem == "standard")
