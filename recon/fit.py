@@ -66,7 +66,9 @@ def fit_surface(
         InputError: no masks, masks without a common inside, or a map that cannot be read.
     """
     given, views = len(views), evenly_chosen(views, settings.max_views)
-    if prior is not None:
+    if prior is None:
+        settings = replace(settings, colour_pull=1.0)
+    else:
         views = _reweighted(views, settings.photo_view_weights)
     rays = RaySet.of(views, settings.image_side)
     wide, since = None if prior is None else _padded(prior, settings.half_extent), time.monotonic()

@@ -25,6 +25,7 @@ FIT_RANGES: Mapping[str, Range] = {
     "photo_view_weights": _WEIGHT,
     "inv_s": (1e-3, 1e3),
     "sdf_lr": _RATE,
+    "colour_pull": (0, 1),
     "colour_lr": _RATE,
     "shading_lr": _RATE,
     "mask_weight": _WEIGHT,
@@ -67,6 +68,9 @@ class FitSettings:
     """Inverse deviation of the density, per voxel: at the start of the coarse levels and at the end of the last."""
     sdf_lr: float = 0.25
     """Typical change of the signed distance in a step, in voxels; the last level takes half of it."""
+    colour_pull: float = 1.0
+    """Share of the colour loss's gradient that bends the surface, where there is a coarse volume. Colours in several
+    photos tell its depth; in a single one print cannot be told from relief."""
     colour_lr: float = 0.03
     """Typical change of a colour in a step."""
     shading_lr: float | None = None

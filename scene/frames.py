@@ -431,8 +431,9 @@ def _ignoring(
     if count == 0:
         return views, {}
     if masked:
-        sieve.notes.append(f"{count} dynamic masks were not used: masks tell the object already")
-        return views, {}
+        sieve.notes.append(f"{count} dynamic masks tell where the object's masks are silent: it may be there or not")
+        pairs = zip(views, files, strict=True)
+        return tuple(replace(view, unknown_source=file) for view, file in pairs), {}
     sieve.notes.append(f"{count} dynamic masks tell what is not to be looked at")
     # Where all is to be looked at there is no file; alpha that tells nothing is opaque.
     pairs = zip(views, files, strict=True)

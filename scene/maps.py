@@ -38,12 +38,14 @@ class PictureHead(NamedTuple):
         turned: whether its EXIF orientation asks viewers to show it in another way.
         upright: width and height after that.
         has_alpha: whether it has transparency.
+        orientation: as EXIF numbers it.
     """
 
     size: tuple[int, int]
     turned: bool
     upright: tuple[int, int]
     has_alpha: bool
+    orientation: int = 1
 
 
 def picture_head(path: Path) -> PictureHead:
@@ -56,7 +58,8 @@ def picture_head(path: Path) -> PictureHead:
         orientation = orientation_of(image)
         stored = stored_size(image, orientation)
         has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        return PictureHead(stored, orientation > 1, stored[::-1] if orientation >= 5 else stored, has_alpha)
+        upright = stored[::-1] if orientation >= 5 else stored
+        return PictureHead(stored, orientation > 1, upright, has_alpha, orientation)
 
 
 def load_depth(path: Path, size: tuple[int, int]) -> DepthMap:

@@ -119,6 +119,10 @@ def write_transforms(folder: Path, contents: Contents) -> None:
             frame["mask_path"] = f"masks/{view.name}.png"
             with written_aside(folder / frame["mask_path"]) as path:
                 Image.fromarray(rgba[..., 3]).save(path)
+        unknown = view.unknown() if contents.has_masks else None
+        if unknown is not None:
+            with written_aside(_dynamic_mask(folder / str(frame["file_path"]))) as path:
+                Image.fromarray(unknown).save(path)
         depth = view.depth() if depths else None
         if depth is not None:
             frame["depth_file_path"] = f"depths/{view.name}.npy"
@@ -327,14 +331,13 @@ def _frame(item: _Entry, content: dict[str, Any], files: _Files, where: str, not
         weight=_weight(values, where),
         origin=_origin(values, where),
         sharpness=_sharpness(values, where),
-        ignore=_dynamic_mask(image),
+        ignore=dynamic if (dynamic := _dynamic_mask(image)).is_file() else None,
     )
 
 
-def _dynamic_mask(image: Path) -> Path | None:
-    """instant-ngp's mask of what moves in a picture, white there."""
-    file = image.with_name(f"dynamic_mask_{image.stem}.png")
-    return file if file.is_file() else None
+def _dynamic_mask(image: Path) -> Path:
+    """Where instant-ngp has the mask of what moves in a picture, white there."""
+    return image.with_name(f"dynamic_mask_{image.stem}.png")
 
 
 def _applied(content: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class View:
             replaces the alpha of a picture without a mask.
         origin: where the picture comes from; textures take photos as they are, among pictures of other origin.
         sharpness: relative to the other pictures of its set, 1 is usual; says which are taken where there are many.
+        unknown_source: not black where the mask tells nothing, neither object nor background (a hand, a passer-by); in
+            memory, and then it belongs to ``camera``, or the file that it is read from, as instant-ngp's dynamic masks.
     """
 
     name: str
@@ -65,15 +67,41 @@ class View:
     origin: Origin = "photo"
     ignore_path: Path | None = None
     sharpness: float = 1.0
+    unknown_source: Mask | Path | None = None
 
     def rgba(self) -> RGBA:
-        """The picture, straight alpha; alpha is 255 everywhere if there is no mask.
+        """The picture, straight alpha; alpha is 255 everywhere if there is no mask, and 0 where it is unknown.
 
         Raises:
             InputError: the file is missing or unreadable, or its size is not the camera's.
         """
         rgba = self._read() if self.pixels is None else self.pixels
-        return rgba if self.mask is None else np.dstack([rgba[..., :3], self.mask])
+        rgba = rgba if self.mask is None else np.dstack([rgba[..., :3], self.mask])
+        return self._silenced(rgba, self.unknown())
+
+    def unknown(self, size: tuple[int, int] | None = None) -> Mask | None:
+        """255 where the mask tells nothing, 0 elsewhere; None if it tells something everywhere.
+
+        Args:
+            size: width and height to give it, no larger than the camera's: 255 where any part is unknown.
+
+        Raises:
+            InputError: the file cannot be read, or its size is not the picture's.
+        """
+        source = self.unknown_source
+        if source is None:
+            return None
+        if isinstance(source, Path):
+            orientation = picture_head(self.image_path).orientation if self.image_path is not None else 1
+            source = self._mask_of(source, orientation, None)
+            source = np.where(source > 0, np.uint8(255), np.uint8(0))
+            if self.undistortion is not None:
+                source = self.undistortion.picture(source)
+        found = np.where(source > 0, np.uint8(255), np.uint8(0))
+        if size is None or size == found.shape[1::-1]:
+            return found
+        part = np.asarray(Image.fromarray(found.astype(np.float32)).resize(size, Image.Resampling.BOX))
+        return np.where(part > 0, np.uint8(255), np.uint8(0))
 
     def reduced(self, max_side: int, *, worth: float = 2.0) -> RGBA:
         """The picture with a longest side of ``max_side`` pixels if it is large and has over ``worth`` times as many.
@@ -92,7 +120,7 @@ class View:
         if self.mask is not None:  # as the camera sees it
             size = rgba.shape[1::-1]
             rgba[..., 3] = np.asarray(Image.fromarray(self.mask).resize(size, Image.Resampling.BOX))
-        return rgba
+        return self._silenced(rgba, self.unknown(rgba.shape[1::-1]))
 
     @property
     def plain_file(self) -> Path | None:
@@ -134,7 +162,8 @@ class View:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that the view is read from."""
-        sources = (self.image_path, self.mask_path, self.ignore_path, self.depth_source, self.normal_source)
+        maps = (self.depth_source, self.normal_source, self.unknown_source)
+        sources = (self.image_path, self.mask_path, self.ignore_path, *maps)
         return tuple(source for source in sources if isinstance(source, Path))
 
     @property
@@ -156,6 +185,13 @@ class View:
             return rgba
         lens = self.undistortion if max_side is None else self.undistortion.reduced(width, height)
         return lens.picture(rgba)
+
+    @staticmethod
+    def _silenced(rgba: RGBA, unknown: Mask | None) -> RGBA:
+        """The picture with alpha 0 where it is unknown."""
+        if unknown is None:
+            return rgba
+        return np.dstack([rgba[..., :3], np.where(unknown > 0, np.uint8(0), rgba[..., 3])])
 
     def _stored(self, max_side: int | None) -> tuple[RGBA, int]:
         """The file's picture as the camera or its lens saw it, reduced if asked for; and its orientation."""

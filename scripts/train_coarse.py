@@ -44,13 +44,17 @@ class Arguments:
     """Map that the camera is read from (see CoarseVolumeModel); a model resumed from grows one if it has none."""
     sharpness: float = 3.0
     """Factor on the logits of volumes in use, which a model resumed from keeps; training does not see it."""
+    contrast: float = 0.5
+    """Of the photo's colours where the shape of volumes in use is read, 1 for all of it; kept and unseen likewise."""
 
 
 def main(arguments: Arguments) -> None:
     """Build or load the model, find the data, train."""
     settings = arguments.train
     seed = begin(settings)
-    model = CoarseVolumeModel(camera_channels=arguments.camera_channels, sharpness=arguments.sharpness)
+    model = CoarseVolumeModel(
+        camera_channels=arguments.camera_channels, sharpness=arguments.sharpness, contrast=arguments.contrast
+    )
     if settings.resume is not None:
         model = CoarseVolumeModel.from_pretrained(settings.resume, low_cpu_mem_usage=False).float()
     with contextlib.ExitStack() as stack:

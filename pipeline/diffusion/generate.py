@@ -86,7 +86,7 @@ def generate_views(
         "views: %d of %d pixels, %d steps in %.1f s; %s in %.1f s",
         len(images),
         size,
-        settings.steps,
+        settings.plan(model.sampling).steps,
         time.monotonic() - first,
         "no coarse volume" if volume is None else f"coarse volume of {volume.occupancy.shape[-1]}",
         first - since,
@@ -138,7 +138,7 @@ def generate_six_views(
     tiles = sample_six_views(model, torch.from_numpy(photo)[None], settings, on_step=report)
     colours = np.round(tiles.permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
     seconds = time.monotonic() - since
-    _LOG.debug("views: 6 of %d pixels, %d steps in %.1f s", colours.shape[1], settings.steps, seconds)
+    _LOG.debug("views: 6 of %d pixels, %d steps in %.1f s", colours.shape[1], settings.plan().steps, seconds)
     rgba = np.stack([np.concatenate([tile, _object_mask(tile)[..., None]], -1) for tile in colours])
     elevation = math.radians(DEFAULT_ELEVATION_DEG if elevation_deg is None else elevation_deg)
     photo_camera = orbit_camera(0.0, elevation, DEFAULT_RADIUS, size=model.image_size, fov=ZERO123_FOV)

@@ -136,7 +136,8 @@ def sample_latents(
     start, pairs = _start(model, extended, settings, method, noise)
     shared = planned is not None and settings.zero_to_hero.share_renoise
     renoise = RowNoise.of(shared_seeds(seeds, views)[: len(all_seeds)]) if shared else None
-    null = conditions.null() if settings.guidance != 1 else None
+    guidance = settings.plan(model.sampling).guidance
+    null = conditions.null() if guidance != 1 else None
     extended_null = null if null is None or extended is conditions else extended.null()
     sharing = model.shared_views(views + int(method.adds_source), joint=settings.joint)
     active = [*([] if sharing is None else [sharing]), *(planned.hooks if planned else []), *hooks]
@@ -153,7 +154,7 @@ def sample_latents(
         out = call(0, grouped, times, conditions if alone else extended)
         if null is not None and extended_null is not None:
             uncond = call(1, grouped, times, null if alone else extended_null)
-            out = uncond + settings.guidance * (out - uncond)
+            out = uncond + guidance * (out - uncond)
         return method.flattened(out)
 
     with hooked(model.unet, active, model.latent_size):
@@ -183,10 +184,11 @@ def _start(
     if settings.filtering != "none" and settings.zero_to_hero.share_init_noise:
         firsts = start[: method.objects * method.views : method.views]
         start = torch.cat([firsts.repeat_interleave(method.views, 0), firsts])[: len(start)]
-    from_coarse = settings.start < 1 and conditions.coarse is not None
-    end = round(settings.start * count) if from_coarse else count
+    plan = settings.plan(model.sampling)
+    from_coarse = plan.strength < 1 and conditions.coarse is not None
+    end = round(plan.strength * count) if from_coarse else count
     if method.timesteps is None:
-        timesteps = spacing(settings.steps, max(settings.steps, end) if from_coarse else count)
+        timesteps = spacing(plan.steps, max(plan.steps, end) if from_coarse else count)
     else:
         timesteps = [t for t in method.timesteps if t < end] or method.timesteps[-1:]
     if not method.acts(timesteps):

@@ -192,16 +192,31 @@ class ControlNetFilterSettings:
 
 
 @dataclass(frozen=True)
+class SamplingPlan:
+    """How a checkpoint is sampled; ``sampling`` in its index may ask for a way of its own.
+
+    Args:
+        steps: denoising steps.
+        guidance: classifier-free guidance; 1 for none.
+        strength: noise of the start, in (0, 1]; 1 for noise alone.
+    """
+
+    steps: int = 14
+    guidance: float = 1.5
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
 class SamplingSettings:
     """How views are sampled."""
 
-    steps: int = 14
-    """Denoising steps."""
-    guidance: float = 1.5
-    """Classifier-free guidance; 1 turns it off and halves the work."""
+    steps: int | None = None
+    """Denoising steps. Without steps, guidance and strength those that the checkpoint asks for; else 14 by default."""
+    guidance: float | None = None
+    """Classifier-free guidance; 1 turns it off and halves the work. By default 1.5, or what the checkpoint asks for."""
     strength: float | None = None
-    """How noisy the start is: 1 is noise alone, less is the noised render of the coarse volume. By default 0.35, and 1
-    with filtering, whose steps are the noisy ones."""
+    """How noisy the start is: 1 is noise alone, less is the noised render of the coarse volume. By default 0.35, or
+    what the checkpoint asks for, and 1 with filtering, whose steps are the noisy ones."""
     coarse_colours: bool = True
     """Take low-frequency colours from the coarse volume's render, which keeps the photo's; details stay as sampled."""
     eta: float = 0.0
@@ -216,9 +231,9 @@ class SamplingSettings:
     """The numbers of either."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise SettingsError(f"views cannot be sampled in {self.steps} steps", fix="Give one step at least.")
-        if not 0 <= self.guidance < math.inf:
+        if self.guidance is not None and not 0 <= self.guidance < math.inf:
             raise SettingsError(f"a guidance of {self.guidance} means nothing", fix="Give 0 or more; 1 turns it off.")
         if self.strength is not None and not 0 < self.strength <= 1:
             raise SettingsError(f"a strength of {self.strength} means nothing", fix="Give a value above 0, up to 1.")
@@ -226,9 +241,17 @@ class SamplingSettings:
             raise SettingsError(f"an eta of {self.eta} means nothing", fix="Give a value from 0 to 1.")
         require_ranges(self, {"steps": (1, 1000), "guidance": (0, 1000), "seed": (-(2**63), 2**63 - 1)})
 
-    @property
-    def start(self) -> float:
-        """The strength, or what suits the filtering."""
-        if self.strength is not None:
-            return self.strength
-        return 0.35 if self.filtering == "none" else 1.0
+    def plan(self, own: SamplingPlan | None = None) -> SamplingPlan:
+        """Steps, guidance and strength: as given, or what suits.
+
+        Args:
+            own: what the checkpoint asks for; used if none of the three is given and nothing is filtered.
+        """
+        if own is not None and self.filtering == "none" and (self.steps, self.guidance, self.strength) == (None,) * 3:
+            return own
+        usual = SamplingPlan(strength=0.35 if self.filtering == "none" else 1.0)
+        return SamplingPlan(
+            usual.steps if self.steps is None else self.steps,
+            usual.guidance if self.guidance is None else self.guidance,
+            usual.strength if self.strength is None else self.strength,
+        )

@@ -197,8 +197,10 @@ GENERATED_FIT = FitSettings(
     photo_view_weights=(8.0, 0.1),
     laplacian_weight=0.03,
     shading_lr=0.0,
+    colour_pull=0.0,
 )
-"""With a coarse volume, the shape is the volume's, made to agree with the photo; generated views hardly bend it."""
+"""With a coarse volume, the shape is the volume's, made to agree with the photo's outline; generated views hardly bend
+it, and colours do not."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial import ConvexHull, QhullError
 
 from recon.checks.image_quality import reduced
@@ -137,7 +137,8 @@ def _outline_iou(caster: RayCaster, view: View) -> float:
     width, height = (max(1, round(scale * n)) for n in (view.camera.width, view.camera.height))
     origins, directions = view.camera.resized(width, height).rays()
     hit = np.isfinite(caster.cast(origins.reshape(-1, 3), directions.reshape(-1, 3)).distance)
-    return mask_iou(hit.reshape(height, width), reduced(view.reduced(2 * _SIDE), width, height)[..., 3] >= 128)
+    mask = reduced(view.reduced(2 * _SIDE), width, height)[..., 3] >= 128
+    return mask_iou(hit.reshape(height, width) & _known(view, width, height), mask)
 
 
 def _convexity(vertices: Vertices, faces: Faces) -> float:
@@ -183,7 +184,13 @@ def _likeness(renderer: MeshRenderer, view: View, masked: bool, ignored: bool) -
     mask = photo[..., 3] >= 0.5 if masked else drawn.mask
     both = mask & drawn.mask & (photo[..., 3] >= 0.99) if ignored else mask & drawn.mask
     error = 1.0 if not both.any() else 10 ** (-psnr(drawn.rgba[..., :3], photo[..., :3], both) / 10)
-    return mask_iou(drawn.mask, mask), error
+    return mask_iou(drawn.mask & _known(view, width, height), mask), error
+
+
+def _known(view: View, width: int, height: int) -> Bool[np.ndarray, "h w"]:
+    """Where a view's mask tells anything."""
+    unknown = view.unknown((width, height))
+    return np.ones((height, width), bool) if unknown is None else unknown == 0
 
 
 def _depth(vertices: Vertices, camera: Camera) -> float:

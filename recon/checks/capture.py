@@ -211,7 +211,9 @@ def _loaded(
         width, height = working_size(view.camera, WORKING_SIDE)
         pixels = np.zeros((height, width, 4), np.uint8)
         pixels[..., 3] = reduced_mask(rgba[..., 3], width, height) if views.has_masks else 255
-        return View(view.name, view.camera.resized(width, height), pixels, weight=view.weight), quality
+        small = View(view.name, view.camera.resized(width, height), pixels, weight=view.weight)
+        unknown = view.unknown((width, height)) if views.has_masks else None
+        return small if unknown is None else replace(small, unknown_source=unknown), quality
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         loaded = []

@@ -126,7 +126,7 @@ def put_right(picture: Shaped[np.ndarray, "h w *c"], quarters: int, mirrored: bo
 def _turned(view: View, turn: Turn) -> View:
     if turn.quarters % 2 and view.camera.width != view.camera.height:
         raise InputError("a picture that is not square cannot be turned by 90 degrees", where=view.name)
-    depth, normals = view.depth(), view.normals()
+    depth, normals, unknown = view.depth(), view.normals(), view.unknown()
     if normals is not None:
         across, up, towards = np.moveaxis(put_right(normals, turn.quarters, turn.mirrored), -1, 0)
         across = -across if turn.mirrored else across
@@ -140,6 +140,7 @@ def _turned(view: View, turn: Turn) -> View:
         weight=view.weight,
         depth_source=None if depth is None else put_right(depth, turn.quarters, turn.mirrored),
         normal_source=normals,
+        unknown_source=None if unknown is None else put_right(unknown, turn.quarters, turn.mirrored),
     )
 
 

@@ -38,11 +38,15 @@ class SilhouetteScore:
 
 @dataclass(frozen=True, eq=False)
 class _Votes:
-    """What each view says of each voxel: that it has a vote, and that it votes against it; with the views' masks."""
+    """What each view says of each voxel: that it has a vote, and that it votes against it.
+
+    With the views' masks, and where these are known.
+    """
 
     sees: Bool[np.ndarray, "v n"]
     denies: Bool[np.ndarray, "v n"]
     masks: tuple[Bool[np.ndarray, "_ _"], ...]
+    known: tuple[Bool[np.ndarray, "_ _"], ...]
     cameras: tuple[Camera, ...]
     resolution: int
 
@@ -143,7 +147,9 @@ def _votes(rays: RaySet, resolution: int) -> _Votes:
         sees[k] = (voted > 0).numpy()
         denies[k] = sees[k] & (cover < 0.5).numpy()
     masks = tuple((alpha >= 0.5).numpy() for alpha in rays.alpha)
-    return _Votes(sees, denies, masks, rays.cameras, resolution)
+    pairs = zip(masks, rays.known, strict=True)
+    known = tuple(np.ones_like(mask) if tells is None else tells.numpy() for mask, tells in pairs)
+    return _Votes(sees, denies, masks, known, rays.cameras, resolution)
 
 
 def _scores(votes: _Votes, members: list[int]) -> dict[int, SilhouetteScore]:
@@ -153,7 +159,7 @@ def _scores(votes: _Votes, members: list[int]) -> dict[int, SilhouetteScore]:
     found = {}
     for k in members:
         solid = (denied - votes.denies[k] <= slack) & (seen - votes.sees[k] > slack)
-        found[k] = compare(votes.masks[k], silhouette(votes.grid(solid), _HALF, votes.cameras[k]))
+        found[k] = compare(votes.masks[k], silhouette(votes.grid(solid), _HALF, votes.cameras[k]) & votes.known[k])
     return found
 
 

@@ -139,7 +139,10 @@ def _loss(
     slope = at_ends.diff(dim=-1) / length.clamp(min=1e-6)
     weights = render_weights(neus_alpha((at_ends[:, 1:] + at_ends[:, :-1]) / 2, slope, length, inv_s))
     cover = weights.sum(-1)
-    colour = composite(weights, field.rgb((ends[:, 1:] + ends[:, :-1]) / 2)) + 1 - cover[:, None]
+    seen = weights
+    if settings.colour_pull < 1:
+        seen = weights.detach() + settings.colour_pull * (weights - weights.detach())
+    colour = composite(seen, field.rgb((ends[:, 1:] + ends[:, :-1]) / 2)) + 1 - seen.sum(-1)[:, None]
     alpha = rgba[:, 3]
     # On white, so that colour errors at outlines do not fight the mask.
     error = (colour - rgba[:, :3] * alpha[:, None] - (1 - alpha[:, None])).abs().mean(-1)

@@ -33,9 +33,10 @@ def fit_digest(
     """Names all that a fit depends on: only a fit of the same name may continue from its state."""
     digest = hashlib.sha256(json.dumps([_VERSION, asdict(settings), len(rays)]).encode())
     arrays = [rays.weight.numpy(), np.zeros(0) if prior is None else prior]
-    for camera, colour, alpha in zip(rays.cameras, rays.colour, rays.alpha, strict=True):
+    for camera, colour, alpha, known in zip(rays.cameras, rays.colour, rays.alpha, rays.known, strict=True):
         lens = [camera.fx, camera.fy, camera.cx, camera.cy]
         arrays += [np.array(camera.c2w, np.float64), np.array(lens, np.float64), colour.numpy(), alpha.numpy()]
+        arrays += [] if known is None else [known.numpy()]
     for array in (*arrays, *maps):
         # Shapes, too: the same numbers in other rows are another picture.
         digest.update(f"{array.dtype.str}{array.shape}".encode())

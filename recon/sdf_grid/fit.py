@@ -237,6 +237,7 @@ class LevelFit:
                 np.float32(settings.mask_weight if self.backdrop is None else -1),
                 np.float32(limits[0]),
                 np.float32(limits[1]),
+                np.float32(settings.colour_pull),
             ),
             kernels.Gradients(band.grad_sdf, band.grad_colour, band.grad_shading, self.grad_backdrop),
             self.error,

@@ -83,7 +83,9 @@ class InitialSDF:
                 # About as many pixels as it covers in the middle of the scene.
                 pixels = math.ceil(margin * camera.fx / max(float(np.linalg.norm(camera.centre)), margin))
                 alpha = ndimage.maximum_filter(alpha, size=2 * pixels + 1)
-            kernels.vote_masks(alpha, row, np.float32(self.rays.weight[k]), self.rays.shows_all(k), votes, total)
+            held = self.rays.known[k]
+            known = np.ones((1, 1), bool) if held is None else np.ascontiguousarray(held.numpy())
+            kernels.vote_masks(alpha, known, row, np.float32(self.rays.weight[k]), self.rays.shows_all(k), votes, total)
         inside = np.where(total > 0, votes / np.maximum(total, 1e-6), 0)
         if self.prior is not None and self.settings.prior_weight > 0:
             inside = inside + self.settings.prior_weight * self._prior_at(box)

@@ -91,11 +91,13 @@ class Loss(NamedTuple):
     Args:
         mask_weight: of the mask's cross-entropy; negative if the views have no masks.
         colour_limit, mask_limit: larger errors are contradictions and get no gradient.
+        colour_pull: share of the colour loss's gradient that reaches the distances; all of it reaches the colours.
     """
 
     mask_weight: np.float32
     colour_limit: np.float32
     mask_limit: np.float32
+    colour_pull: np.float32
 
 
 class Gradients(NamedTuple):
@@ -312,7 +314,7 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
     cameras, view, px, py = rays
     inv_s, step, truncation = sampling
     rgb_of, alpha_of, weight, backdrop, jitter = target
-    mask_weight, colour_limit, mask_limit = loss
+    mask_weight, colour_limit, mask_limit, pull = loss
     grad_sdf, grad_colour, grad_shading, grad_backdrop = gradients
     count = view.shape[0]
     scale = np.float32(1 / count)
@@ -390,7 +392,8 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
             # alpha_s shows what its interval has and hides what is behind:
             #   dL/dalpha_s = T_s q . c_s - (sum_{j>s} w_j q . c_j + T_n q . b - T_n p) / (1 - alpha_s)
             # The sum in brackets is what is behind; dO/dalpha_s = T_n / (1 - alpha_s) gives its last term.
-            behind = transmittance * (q0 * b0 + q1 * b1 + q2 * b2 - p)
+            # What reaches the distances of the colour's part is ``pull`` of it.
+            behind = transmittance * (pull * (q0 * b0 + q1 * b1 + q2 * b2) - p)
             for back in range(n):
                 s = n - 1 - back
                 w = w_of[s]
@@ -400,7 +403,7 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
                 if alpha > 0:
                     left = max(1 - alpha, np.float32(1e-4))  # an opaque interval hides all, by a finite gradient
                     in_front = w / max(alpha, np.float32(1e-9))  # T_s
-                    d_alpha = in_front * own - behind / left
+                    d_alpha = in_front * pull * own - behind / left
                     # With Phi' = inv_s Phi (1 - Phi), at the interval's end and at its start.
                     bottom = before + np.float32(1e-5)
                     d_after = -inv_s * after * (1 - after) / bottom * d_alpha
@@ -419,12 +422,12 @@ def fit_step(field, rays, sampling, target, loss, gradients, error):  # pragma: 
                         gl[2] += d_bright * n2
                         # Of the unit normal, then of the gradient: only what turns it counts, (l - (l . n) n) / |grad|.
                         along = l0 * n0 + l1 * n1 + l2 * n2
-                        m0 = d_bright * (l0 - along * n0) / norm
-                        m1 = d_bright * (l1 - along * n1) / norm
-                        m2 = d_bright * (l2 - along * n2) / norm
+                        m0 = pull * d_bright * (l0 - along * n0) / norm
+                        m1 = pull * d_bright * (l1 - along * n1) / norm
+                        m2 = pull * d_bright * (l2 - along * n2) / norm
                         x, y, z = o0 + t * d0, o1 + t * d1, o2 + t * d2
                         _scatter(index, x, y, z, w, bright, q0, q1, q2, m0, m1, m2, gs, gc)
-                behind += w * own
+                behind += pull * w * own
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
@@ -468,13 +471,14 @@ def render_rays(field, rays, sampling, out):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 @no_type_check
-def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - compiled
+def vote_masks(alpha, known, cam, weight, whole, votes, total):  # pragma: no cover - compiled
     """Add one view's votes: the mask's value at every voxel's projection.
 
     What :meth:`recon.views.ray_set.RaySet.votes` says of points, compiled for grids of any box.
 
     Args:
-        alpha: [h w] mask in [0, 1]; cam: [16] its row of ``camera_rows`` (grid coordinates); weight: of the view.
+        alpha: [h w] mask in [0, 1]; known: [h w] whether it tells anything there, or [1 1] if everywhere.
+        cam: [16] its row of ``camera_rows`` (grid coordinates); weight: of the view.
         whole: the view shows the whole object, so what lies beside the picture is outside.
         votes, total: [x y z], added to.
     """
@@ -487,7 +491,7 @@ def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - c
                 x = cam[3] * a + cam[6] * b + cam[9] * c
                 y = cam[4] * a + cam[7] * b + cam[10] * c
                 depth = -(cam[5] * a + cam[8] * b + cam[11] * c)
-                value, seen = np.float32(0), False
+                value, seen, silent = np.float32(0), False, False
                 if depth > 1e-6:
                     u = cam[14] + cam[12] * x / depth
                     v = cam[15] - cam[13] * y / depth
@@ -501,6 +505,8 @@ def vote_masks(alpha, cam, weight, whole, votes, total):  # pragma: no cover - c
                         top = alpha[q, p] * (1 - u) + alpha[q, p1] * u
                         low = alpha[q1, p] * (1 - u) + alpha[q1, p1] * u
                         value = np.float32(top * (1 - v) + low * v)
-                if seen or whole:
+                        if known.size > 1:
+                            silent = not (known[q, p] and known[q, p1] and known[q1, p] and known[q1, p1])
+                if (seen or whole) and not silent:
                     votes[i, j, k] += weight * value
                     total[i, j, k] += weight

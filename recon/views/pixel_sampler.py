@@ -39,7 +39,8 @@ class Pixels:
             alpha = rays.alpha[k].cpu().numpy()
             margin = max(3, round(0.08 * max(alpha.shape)))
             wanted = ndimage.maximum_filter(alpha > 0.02, size=2 * margin + 1) if masked else alpha > 0.5
-            row, column = np.nonzero(wanted)
+            known = rays.known[k]
+            row, column = np.nonzero(wanted if known is None else wanted & known.cpu().numpy())
             views.append(np.full(len(row), k, np.int32))
             xs.append(column)
             ys.append(row)

@@ -31,12 +31,19 @@ class RaySet:
         colour: straight sRGB in [0, 1] of each view.
         alpha: mask of each view in [0, 1]. Without masks it is 1 where the view may be looked at.
         weight: confidence of each view.
+        known: for each view, whether its mask tells anything at a pixel, object or background; None if it does
+            everywhere.
     """
 
     cameras: tuple[Camera, ...]
     colour: tuple[Float[Tensor, "_ _ 3"], ...]
     alpha: tuple[Float[Tensor, "_ _"], ...]
     weight: Float[Tensor, "v"]
+    known: tuple[Bool[Tensor, "_ _"] | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.known:
+            object.__setattr__(self, "known", (None,) * len(self.cameras))
 
     @classmethod
     def of(cls, views: ViewSet, max_side: int, *, masked: bool = True) -> RaySet:
@@ -49,7 +56,7 @@ class RaySet:
         """
         if masked and not views.has_masks:
             raise InputError("a surface fit needs masks", fix="Give RGBA pictures, or mask files beside them.")
-        cameras, colours, alphas = [], [], []
+        cameras, colours, alphas, known = [], [], [], []
         for view, rgba in zip(views, _pictures(views, max_side), strict=True):
             camera = view.camera
             size = working_size(camera, max_side)
@@ -60,9 +67,12 @@ class RaySet:
             cameras.append(camera)
             colours.append(values[..., :3])
             alphas.append(values[..., 3])
+            unknown = view.unknown(size) if masked else None
+            known.append(None if unknown is None else torch.from_numpy(unknown == 0))
         if not any(bool((a > 0.5).any()) for a in alphas):
             raise InputError("the masks of all views are empty", fix="Check the masks: white must be the object.")
-        return cls(tuple(cameras), tuple(colours), tuple(alphas), torch.tensor([v.weight for v in views]).float())
+        weight = torch.tensor([v.weight for v in views]).float()
+        return cls(tuple(cameras), tuple(colours), tuple(alphas), weight, tuple(known))
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -74,6 +84,7 @@ class RaySet:
             tuple(c.to(device) for c in self.colour),
             tuple(a.to(device) for a in self.alpha),
             self.weight.to(device),
+            tuple(None if k is None else k.to(device) for k in self.known),
         )
 
     def flat(
@@ -99,7 +110,14 @@ class RaySet:
         return o, d, c, a, w
 
     def sample_alpha(self, k: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """Mask of view ``k`` at projected points (bilinear), and whether the view sees the point at all (0 or 1)."""
+        """Mask of view ``k`` at projected points (bilinear), and whether its picture holds the point (0 or 1)."""
+        cover, seen, _ = self._looked_up(k, points)
+        return cover, seen
+
+    def _looked_up(
+        self, k: int, points: Float[Tensor, "n 3"]
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """As :meth:`sample_alpha`, and whether the mask tells anything there, which it does beside the picture."""
         camera = self.cameras[k]
         local = (points - self._tensor(camera.centre)) @ self._tensor(camera.c2w[:3, :3])
         depth = -local[:, 2]
@@ -110,31 +128,47 @@ class RaySet:
             0, 0, 0
         ]
         seen = (depth > 0) & (grid.abs() <= 1).all(-1)
-        return torch.where(seen, cover, 0.0), seen.float()
+        known, tells = self.known[k], torch.ones_like(depth)
+        if known is not None:
+            # The mask must be known at all pixels that are mixed.
+            silent = (~known).float()[None, None]
+            near = F.grid_sample(silent, grid[None, None], padding_mode="border", align_corners=False)[0, 0, 0]
+            tells = (~(seen & (near > 0))).float()
+        return torch.where(seen, cover, 0.0), seen.float(), tells
 
     def votes(self, k: int, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """What view ``k`` says of points in a visual hull: its mask there, and whether it has a vote at all (0 or 1).
 
         A view whose mask ends inside the picture shows the whole object, so it votes against all that lies beside the
-        picture; a view that cuts the object off votes only on what it sees.
+        picture; a view that cuts the object off votes only on what it sees. Where its mask is unknown it has no vote.
         """
-        cover, seen = self.sample_alpha(k, points)
-        return cover, torch.ones_like(seen) if self.shows_all(k) else seen
+        cover, seen, tells = self._looked_up(k, points)
+        return cover, tells if self.shows_all(k) else seen * tells
 
     def shows_all(self, k: int) -> bool:
-        """Whether view ``k`` has the whole object in its picture: the mask is not empty and touches no border."""
-        solid = self.alpha[k] > 0.5
-        rim = torch.cat([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
+        """Whether view ``k`` has the whole object in its picture: the mask is not empty and touches no border.
+
+        Nor does what is unknown touch one: the object may go on behind a hand that comes from beside the picture.
+        """
+        solid, known = self.alpha[k] > 0.5, self.known[k]
+        open_to = solid if known is None else solid | ~known
+        rim = torch.cat([open_to[0], open_to[-1], open_to[:, 0], open_to[:, -1]])
         return bool(solid.any()) and not bool(rim.any())
 
-    def small(self, k: int, size: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Bool[Tensor, "n"]]:
-        """Rays and mask of view ``k`` at about ``size`` pixels along its longest side."""
+    def small(
+        self, k: int, size: int
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Bool[Tensor, "n"], Bool[Tensor, "n"]]:
+        """Rays and mask of view ``k`` at about ``size`` pixels along its longest side, and where it is known."""
         camera = self.cameras[k]
         scale = size / max(camera.width, camera.height)
         camera = camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
         origin, direction = camera.rays()
         mask = F.interpolate(self.alpha[k][None, None], (camera.height, camera.width), mode="area")[0, 0] >= 0.5
-        return self._tensor(origin), self._tensor(direction), mask.reshape(-1)
+        known = self.known[k]
+        whole = torch.ones_like(mask)
+        if known is not None:
+            whole = F.interpolate(known.float()[None, None], (camera.height, camera.width), mode="area")[0, 0] >= 1
+        return self._tensor(origin), self._tensor(direction), mask.reshape(-1), whole.reshape(-1)
 
     def _tensor(self, values: np.ndarray) -> Float[Tensor, "n 3"]:
         return torch.from_numpy(np.ascontiguousarray(values)).float().reshape(-1, 3).to(self.weight.device)

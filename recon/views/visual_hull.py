@@ -140,12 +140,12 @@ def silhouette_iou(
     spread = (torch.arange(steps, device=device) + 0.5) / steps
     total = weight = 0.0
     for k in range(len(rays)):
-        origin, direction, mask = rays.small(k, size)
+        origin, direction, mask, known = rays.small(k, size)
         near, far = ray_box_span(origin - centre, direction, -extents, extents)
         t = near[:, None] + (far - near).clamp(min=0)[:, None] * spread
         points = (origin - centre)[:, None] + direction[:, None] * t[..., None]
         values = F.grid_sample(solid, (points / extents).flip(-1)[None, None], align_corners=False)[0, 0, 0]
-        found = (values.amax(-1) > 0.5) & (far > near)
+        found, mask = (values.amax(-1) > 0.5) & (far > near) & known, mask & known
         either = float((found | mask).sum())
         total += float(rays.weight[k]) * (float((found & mask).sum()) / either if either else 1.0)
         weight += float(rays.weight[k])

@@ -23,6 +23,8 @@ _LOOKED_AT = 1024
 """Longest side, pixels, at which large masks are looked at."""
 _ENOUGH = 6
 """Views that a hull needs."""
+_PIECE = 0.1
+"""Least size of a further piece of an object that something hides a part of, relative to the largest."""
 VALLEY = 0.75
 """Where the threshold lies between the background's colour (0) and the middle of object and background (1)."""
 
@@ -109,7 +111,8 @@ def threshold_masks(views: ViewSet, *, tolerance: float = 0.09, min_area: float 
 def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_area: float = 0.002) -> ViewSet:
     """Masks as :func:`threshold_masks` finds them, for pictures parts of which are not to be looked at.
 
-    Where such a part touches the object, its outline is not known: these views are left out, which a note says.
+    Where such a part touches the object, its outline is not known: the mask is silent there. Pictures in which nothing
+    else shows of the object are left out. Notes say so.
 
     Args:
         views: the set, with such parts.
@@ -118,7 +121,7 @@ def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_are
     Raises:
         InputError: as there, or too few views are left.
     """
-    sieve, kept = Sieve(_folder(views)), list[View]()
+    sieve, kept, partly = Sieve(_folder(views)), list[View](), 0
     for view in views:
         rgba = sieve.keep(view.rgba)
         if rgba is None:
@@ -134,22 +137,31 @@ def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_are
             continue
         rgb[near] = np.median(rgb[rim & ~near], axis=0)
         try:
-            mask = _threshold_of(rgb, view, tolerance, min_area)
+            mask = _threshold_of(rgb, view, tolerance, min_area, beside=near)
         except InputError:
             continue  # what is not to be looked at covers the object
-        if not (cv2.dilate(mask, np.ones((3, 3), np.uint8))[near] > 0).any():
+        if (cv2.dilate(mask, np.ones((3, 3), np.uint8))[near] > 0).any():
+            partly += 1
+            # What hides the object also hides whether there is more of it behind.
+            kept.append(replace(view, mask=mask, unknown_source=np.where(near, np.uint8(255), np.uint8(0))))
+        else:
             kept.append(replace(view, mask=mask))
-    touched, read = len(views) - len(sieve.faults) - len(kept), len(views) - len(sieve.faults)
+    hidden, read = len(views) - len(sieve.faults) - len(kept), len(views) - len(sieve.faults)
     if len(kept) < max(_ENOUGH, len(views) // 3):
-        raise InputError(f"what is not to be looked at touches the object in {touched} views")
+        raise InputError(f"what is not to be looked at hides the object in {hidden} views")
     sieve.settle(len(kept))
-    note = (
-        f"{touched} of {read} views were left out: what is not to be looked at touches the object "
-        "there. In the others it stands out from the background (--masks none uses all pictures as they are)"
-    )
+    as_they_are = "--masks none uses all pictures as they are"
+    notes = list(sieve.notes)
+    if partly:
+        notes.append(
+            f"what is not to be looked at touches the object in {partly} of {read} views: whether the object goes on "
+            f"there is left to the others. It stands out from the background elsewhere ({as_they_are})"
+        )
+    if hidden:
+        notes.append(f"{hidden} of {read} views were left out: what is not to be looked at hides the object there")
     metadata = {key: value for key, value in views.metadata.items() if key not in MASKS_IGNORE}
     found = replace(views, views=tuple(kept), has_masks=True, metadata={**metadata, "masks": "threshold"})
-    return with_notes(found, [*sieve.notes, *([note] if touched else [])])
+    return with_notes(found, notes)
 
 
 def _folder(views: ViewSet) -> Path:
@@ -157,7 +169,15 @@ def _folder(views: ViewSet) -> Path:
     return (views.views[0].image_path or Path("memory", "picture.png")).parent
 
 
-def _threshold_of(rgb: UInt8[np.ndarray, "h w 3"], view: View, tolerance: float, min_area: float) -> Mask:
+def _threshold_of(
+    rgb: UInt8[np.ndarray, "h w 3"],
+    view: View,
+    tolerance: float,
+    min_area: float,
+    *,
+    beside: Bool[np.ndarray, "h w"] | None = None,
+) -> Mask:
+    """The mask of the largest piece that stands out, and of what else lies ``beside`` what cuts it in pieces."""
     where = view.image_path or view.name
     level, varies = _background(rgb)
     if varies > 2.5 * tolerance:
@@ -185,6 +205,10 @@ def _threshold_of(rgb: UInt8[np.ndarray, "h w 3"], view: View, tolerance: float,
             "nothing stands out from the background", where=where, fix="Give masks, or a smaller tolerance."
         )
     mask = labels == 1 + int(areas.argmax())
+    if beside is not None:
+        touching = np.unique(labels[cv2.dilate(beside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0])
+        if labels[mask][0] in touching:
+            mask = np.isin(labels, [k for k in touching if k > 0 and areas[k - 1] >= _PIECE * areas.max()])
     return np.where(mask | _shadows(mask, away, near), 255, 0).astype(np.uint8)
 
 

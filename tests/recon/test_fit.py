@@ -21,6 +21,7 @@ from recon.surface import Surface
 from scene.camera import OBJECT_RADIUS, orbit_camera
 from scene.errors import InputError, SettingsError
 from scene.mesh import signed_volume
+from scene.raycast import mesh_caster
 from scene.viewset import ViewSet
 from scene.voxels import sphere_cameras, voxel_centres
 
@@ -243,3 +244,60 @@ def test_an_empty_coarse_volume_is_refused() -> None:
 def test_levels_need_their_iterations(changes: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(SettingsError, match="Give each level its number of iterations"):
         replace(TINY, **changes)
+
+
+class Letters:
+    """Dark marks on a cream label on red, on every side."""
+
+    def __call__(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
+        y, z = points[:, 1], points[:, 2]
+        label = (np.abs(y) < 0.22) & (np.abs(z) < 0.2)
+        ink = label & (np.abs(z) < 0.13) & ((np.floor(y / 0.06) % 2 == 0) | (np.abs(z) < 0.04))
+        red, cream, blue = (np.array(c) for c in ((0.8, 0.2, 0.15), (0.95, 0.9, 0.8), (0.1, 0.1, 0.45)))
+        return np.where(ink[:, None], blue, np.where(label[:, None], cream, red)).astype(np.float32)
+
+
+@pytest.mark.parametrize("pull", [0.0, 1.0])
+def test_print_on_one_photo_is_not_relief(pull: float, shoot: Callable[..., ViewSet]) -> None:
+    """The same block, volume and camera, with and without print: what differs in depth is the print's doing."""
+    half = np.array([0.25, 0.4, 0.4])
+    prior = (np.abs(voxel_centres(32)) < half).all(-1).astype(np.float32)
+    settings = replace(TINY, prior_weight=30.0, colour_pull=pull, shading_lr=0.0, flat_base=False, sdf_lr=0.25)
+    fronts, colours = [], []
+    for solid in ((), (Letters(),)):
+        photo = shoot(box(tuple(half)), [orbit_camera(0.0, 0.1, size=64)], solid=solid)
+        surface = fit_surface(photo, settings, prior=prior)
+        y, z = (v.ravel() for v in np.meshgrid(*[np.linspace(-0.2, 0.2, 12)] * 2))
+        origins = np.stack([np.full_like(y, 1.5), y, z], axis=-1)
+        caster = mesh_caster(*extract_mesh(surface))
+        fronts.append(caster.cast(origins, np.broadcast_to([-1.0, 0, 0], origins.shape)).distance)
+        colours.append(surface.colours_at(np.array([[0.25, 0.18, 0.17], [0.25, 0.3, 0.3]])))
+    relief = float(np.std(fronts[1] - fronts[0]))
+    assert (relief < 0.05 * VOXEL) if pull == 0 else (relief > 0.1 * VOXEL)
+    # Colours are learned all the same: cream has more green than red.
+    assert colours[1][0, 1] - colours[1][1, 1] > 0.02
+
+
+def test_without_a_volume_colours_bend_the_surface(ball_views: ViewSet) -> None:
+    one, other = (fit_surface(ball_views, replace(SHORT, colour_pull=pull)) for pull in (0.0, 1.0))
+    assert np.array_equal(one.sdf, other.sdf)
+
+
+def test_what_hides_the_object_cuts_nothing_off(ball_views: ViewSet) -> None:
+    """A bar before the ball in every second picture: taken for background it would cut the ball in two."""
+    views = []
+    for k, view in enumerate(ball_views):
+        rgba, bar = view.rgba().copy(), np.zeros((64, 64), np.uint8)
+        if k % 2:
+            bar[26:38] = 255
+        rgba[bar > 0] = (10, 200, 10, 0)
+        views.append(replace(view, pixels=rgba, unknown_source=bar if bar.any() else None))
+    settings = replace(TINY, hull_threshold=0.95)
+    found = fit_surface(replace(ball_views, views=tuple(views)), settings)
+    whole = fit_surface(ball_views, settings)
+    cut = tuple(replace(view, unknown_source=None) for view in views)
+    torn = fit_surface(replace(ball_views, views=cut), settings)
+    solid, wanted, lost = ((s.sdf < 0).sum() * s.voxel**3 for s in (found, whole, torn))
+    assert solid == pytest.approx(wanted, rel=0.03)
+    assert lost < 0.8 * wanted
+    assert np.ptp(found.colours_at(np.array([[0.5, 0, 0], [0, 0.5, 0], [-0.5, 0, 0]])), axis=0).max() < 0.1

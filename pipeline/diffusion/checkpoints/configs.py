@@ -7,11 +7,12 @@ their numbers are finite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from pipeline.diffusion.modules.conditioning import Conditioning, FourthEntry
+from pipeline.diffusion.settings import SamplingPlan
 from scene.documents import is_number, is_whole, read_object, shown
 from scene.errors import CheckpointError
 
@@ -57,6 +58,7 @@ _SIZES: Mapping[str, tuple[int, int]] = {
     "width": (1, _WIDEST),
 }
 _FACTORS: Mapping[str, tuple[float | int, float | int]] = {
+    "contrast": (0, 1),
     "dropout": (0, 1),
     "latents_mean": (-1e4, 1e4),
     "latents_std": (1e-4, 1e4),
@@ -67,9 +69,18 @@ _FACTORS: Mapping[str, tuple[float | int, float | int]] = {
     "shift_factor": (-1e4, 1e4),
     "threshold": (0, 10),
 }
-_NEEDED = ("sample_size", "scaling_factor", "sharpness", "image_size", "in_channels", "out_channels")
+_NEEDED = ("sample_size", "scaling_factor", "sharpness", "contrast", "image_size", "in_channels", "out_channels")
 """Keys that have no meaning when they are null."""
-_SINGLE = ("sample_size", "in_channels", "out_channels", "latent_channels", "scaling_factor", "sharpness", "fold")
+_SINGLE = (
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "latent_channels",
+    "scaling_factor",
+    "sharpness",
+    "contrast",
+    "fold",
+)
 """Keys that hold one number, where others may hold one for each level."""
 _MOST_LEVELS = 16
 
@@ -116,6 +127,28 @@ def conditioning_of(index: Mapping[str, Any], where: Path) -> Conditioning:
             raise CheckpointError(f"viewloom.conditioning.{name} cannot be {shown(value)}", where=where)
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
     return Conditioning(**fields)
+
+
+def sampling_of(index: Mapping[str, Any], where: Path) -> SamplingPlan | None:
+    """How ``viewloom.sampling`` in an index asks for the model to be sampled; None if it does not say.
+
+    Raises:
+        CheckpointError: it says something else.
+    """
+    stated = index.get("viewloom", {}).get("sampling")
+    if stated is None:
+        return None
+    limits: dict[str, Callable[[object], bool]] = {
+        "steps": lambda value: is_whole(value, 1, 1000),
+        "guidance": lambda value: is_number(value, 0, 1000),
+        "strength": lambda value: is_number(value, 1e-3, 1),
+    }
+    if not isinstance(stated, dict) or stated.keys() != limits.keys():
+        raise CheckpointError(f"viewloom.sampling is no object of {', '.join(limits)}", where=where)
+    for name, value in stated.items():
+        if not limits[name](value):
+            raise CheckpointError(f"viewloom.sampling.{name} cannot be {shown(value)}", where=where)
+    return SamplingPlan(**stated)
 
 
 def _check(name: str, value: object, path: Path) -> None:

@@ -87,8 +87,9 @@ def true_maps(
     times = torch.full((1, len(clean)), t, device=clean.device)
     z = model.schedule.add_noise(clean, noise, times[0])[None]
     sharing = model.shared_views(len(clean), joint=settings.joint)
+    guidance = settings.plan(model.sampling).guidance
     with hooked(model.unet, [*([] if sharing is None else [sharing]), hook], model.latent_size):
-        for call, read in enumerate([conditions] if settings.guidance == 1 else [conditions, conditions.null()]):
+        for call, read in enumerate([conditions] if guidance == 1 else [conditions, conditions.null()]):
             hook.begin_call(call)
             model.predict(z, times, read)
     hook.mode = "inject"

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder
-from pipeline.diffusion.checkpoints.configs import conditioning_of
+from pipeline.diffusion.checkpoints.configs import conditioning_of, sampling_of
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.layouts import (
     INDEX,
@@ -33,7 +33,7 @@ from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.conditioning import CoarseMap, Conditioning, Conditions, PhotoEncoder, PoseProjection
 from pipeline.diffusion.modules.latents import LatentCodec, save_decoder_memory, vae_factor
 from pipeline.diffusion.modules.symmetry import SymmetryHead
-from pipeline.diffusion.settings import Memory, PoseEntry
+from pipeline.diffusion.settings import Memory, PoseEntry, SamplingPlan
 from scene.errors import CheckpointError
 
 _PARTS = {
@@ -67,6 +67,7 @@ class ViewDiffusion:
         coarse_map: the linear map of its renders; needed if the U-Net predicts what that leaves.
         symmetry: where the object's symmetry plane is, read off the coarse volume's trunk.
         licence: of the weights.
+        sampling: how it asks to be sampled, if it does.
         rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
     """
 
@@ -80,6 +81,7 @@ class ViewDiffusion:
     coarse_map: CoarseMap | None = None
     symmetry: SymmetryHead | None = None
     licence: str = "unknown"
+    sampling: SamplingPlan | None = None
     rows_at_once: int | None = None
 
     def __post_init__(self) -> None:
@@ -188,6 +190,7 @@ class ViewDiffusion:
         folder = found.path
         try:
             conditioning = conditioning_of(found.index, folder / INDEX)
+            sampling = sampling_of(found.index, folder / INDEX)
         except CheckpointError as error:
             raise CheckpointError(f"cannot be read ({error.what})", where=folder / INDEX) from error
         scheduler = scheduler_config(folder)
@@ -196,7 +199,9 @@ class ViewDiffusion:
             for name, kind in _PARTS.items()
             if name not in _OPTIONAL or (folder / name).is_dir()
         }
-        return cls(conditioning=conditioning, scheduler=scheduler, licence=licence_in(found.index), **parts)
+        return cls(
+            conditioning=conditioning, scheduler=scheduler, licence=licence_in(found.index), sampling=sampling, **parts
+        )
 
     def save_pretrained(self, folder: Path, *, max_shard: str = "14MB", dtype: torch.dtype = torch.float16) -> None:
         """Write the checkpoint in diffusers layout, part by part: over an older one, a kill can leave a mixture.
@@ -215,7 +220,8 @@ class ViewDiffusion:
                 library = "diffusers" if name in ("unet", "vae") else "viewloom"
                 index[name] = [library, type(part).__name__]
         index["scheduler"] = ["diffusers", "DDIMScheduler"]
-        index["viewloom"] = {"conditioning": asdict(self.conditioning), "licence": self.licence}
+        own: dict[str, object] = {"conditioning": asdict(self.conditioning), "licence": self.licence}
+        index["viewloom"] = own if self.sampling is None else {**own, "sampling": asdict(self.sampling)}
         (folder / "scheduler").mkdir(exist_ok=True)
         for path, content in (
             (folder / "scheduler" / "scheduler_config.json", self.scheduler),

@@ -297,13 +297,13 @@ def sample_six_views(
             f"filtering {settings.filtering} is for models that make one view per row, not for Zero123++",
             fix="Leave --filtering out, or choose another checkpoint.",
         )
-    device, schedule = model.device, model.schedule
+    plan, device, schedule = settings.plan(), model.device, model.schedule
     side, channels = model.image_size // model.down, int(model.vae.config["latent_channels"])
     views_seed, reference_seed = view_seeds(settings.seed, 2)
     reference_noise = RowNoise.of([reference_seed])
     image = on_grey(photo.to(device), model.image_size)
     references, texts = image, model.embed_text(image)
-    if settings.guidance != 1:
+    if plan.guidance != 1:
         # The unconditional half: grey in place of the photo, and the prompt alone.
         references, texts = torch.cat([torch.zeros_like(image), image]), torch.cat([model.prompt[None], texts])
 
@@ -326,12 +326,12 @@ def sample_six_views(
             hook.writing = False
             outs.append(model.unet(z.expand(len(text), -1, -1, -1).to(dtype), t, text).sample.float())
         out = torch.cat(outs)
-        return out if len(out) == 1 else out[:1] + settings.guidance * (out[1:] - out[:1])
+        return out if len(out) == 1 else out[:1] + plan.guidance * (out[1:] - out[:1])
 
     height, width = ROWS * model.tile // model.down, COLUMNS * model.tile // model.down
     noise = RowNoise.of([views_seed])
     start = noise.draw((channels, height, width), device)
-    pairs = timestep_pairs(trailing_timesteps(settings.steps, len(schedule)))
+    pairs = timestep_pairs(trailing_timesteps(plan.steps, len(schedule)))
     with hooked(model.unet, [hook], height):
         out = denoise(predict, start, schedule, pairs, noise=noise, eta=settings.eta, on_step=on_step)
     return model.decode(out)

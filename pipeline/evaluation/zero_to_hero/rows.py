@@ -82,7 +82,7 @@ def rows_of(ablation: AblationSettings, tuned: dict[str, Any]) -> dict[str, Row]
     def uniform(steps: int) -> SamplingSettings:
         return replace(base, steps=min(steps, 3) if quick else steps, filtering="none")
 
-    rows = {f"uniform-{n}": Row(uniform(n)) for n in sorted({base.steps, 25, 50, 66})}
+    rows = {f"uniform-{n}": Row(uniform(n)) for n in sorted({base.plan().steps, 25, 50, 66})}
     parts: dict[str, dict[str, Any]] = {
         "hourglass": {"passes": 1, "amf": False, "msa": False},
         "resample": {"amf": False, "msa": False},

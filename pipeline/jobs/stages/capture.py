@@ -36,7 +36,7 @@ class CaptureStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
 
     views: ViewSet
     folder: Path

@@ -26,7 +26,7 @@ from pipeline.diffusion.sample import (
     transfer_low_frequencies,
     view_conditions,
 )
-from pipeline.diffusion.settings import SamplingSettings
+from pipeline.diffusion.settings import SamplingPlan, SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, orbit_camera, zero123_pose
 
@@ -114,6 +114,22 @@ def test_guidance_of_one_needs_half_the_passes(make_model: Make) -> None:
         assert len(calls) == passes
         blank = [tokens for tokens in calls if not tokens.any()]
         assert len(blank) == passes - 4  # the null token is zero, not the projection of zeros
+
+
+def test_a_checkpoint_says_how_it_is_sampled_where_nobody_else_does(make_model: Make) -> None:
+    """All three of steps, guidance and strength, or none: half a plan of each would be nobody's."""
+
+    def passes(settings: SamplingSettings) -> int:
+        model.sampling = SamplingPlan(steps=3, guidance=1.0, strength=1.0)
+        calls = count_calls(model)
+        sample_latents(model, make_conditions(model), settings)
+        return len(calls)
+
+    model = make_model()
+    assert passes(SamplingSettings()) == 3
+    assert passes(SamplingSettings(steps=4)) == 8
+    assert passes(SamplingSettings(guidance=1.0)) == 14
+    assert passes(SamplingSettings(strength=1.0)) == 28
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])

@@ -356,3 +356,17 @@ def test_similar_views_look_in_similar_directions() -> None:
     cameras = [orbit_camera(k * math.pi / 6, 0.1) for k in range(12)]
     assert all(set(near) == {(k + d) % 12 for d in (-2, -1, 1, 2)} for k, near in enumerate(similar_views(cameras)))
     assert [list(near) for near in similar_views(cameras[:2])] == [[1], [0]]
+
+
+def test_hidden_parts_are_no_contradiction(ring: ViewSet) -> None:
+    """Half of a mask lost is a contradiction; half of it hidden is none."""
+    rgba = ring.views[3].rgba().copy()
+    hidden = np.zeros(rgba.shape[:2], np.uint8)
+    rows = np.flatnonzero((rgba[..., 3] > 127).any(axis=1))
+    hidden[: (rows[0] + rows[-1]) // 2] = 255
+    rgba[hidden > 0, 3] = 0
+    for source, expected in ((None, True), (hidden, False)):
+        view = replace(ring.views[3], pixels=rgba, unknown_source=source)
+        report = check_capture(replace(ring, views=(*ring.views[:3], view, *ring.views[4:])))
+        found = [issue.kind for issue in report.issues if ring.views[3].name in issue.views]
+        assert ("mask" in found) == expected, found

@@ -98,3 +98,15 @@ def test_the_mean_colour_is_the_trusted_objects() -> None:
     assert found.mean_colour() * 255 == pytest.approx([14.5, 24.5, 0])
     nobody = replace(views, views=tuple(replace(v, weight=0.0) for v in views))
     assert np.isfinite(Pixels.of(RaySet.of(nobody, 64)).mean_colour()).all()
+
+
+def test_what_is_hidden_is_neither_object_nor_background() -> None:
+    views = pictures()
+    unknown = np.zeros(views.views[0].rgba().shape[:2], np.uint8)
+    unknown[:, : unknown.shape[1] // 2] = 255
+    hidden = replace(views, views=(replace(views.views[0], unknown_source=unknown), views.views[1]))
+    drawn, whole = Pixels.of(RaySet.of(hidden, 64)), Pixels.of(RaySet.of(views, 64))
+    first = drawn.view == 0
+    assert first.any()
+    assert (drawn.x[first] > unknown.shape[1] // 2).all()
+    assert (~first).sum() == (whole.view == 1).sum()

@@ -154,7 +154,7 @@ def test_an_empty_mask_does_not_show_the_object() -> None:
 def test_small_outlines_cover_the_same_directions(size: int) -> None:
     rgba = np.zeros((16, 16, 4), np.uint8)
     rgba[:8] = 255  # the upper half
-    origin, direction, mask = RaySet.of(one_view(rgba), 64).small(0, size)
+    origin, direction, mask, _ = RaySet.of(one_view(rgba), 64).small(0, size)
     assert len(mask) == size * size
     assert torch.equal(mask, direction[:, 2] > 0)
     assert origin.numpy() == pytest.approx(np.broadcast_to([2.0, 0, 0], (size * size, 3)))
@@ -168,3 +168,43 @@ def test_principal_points_off_the_centre_are_kept() -> None:
     assert rays.sample_alpha(0, torch.zeros(1, 3))[0].tolist() == pytest.approx([1.0])
     assert rays.sample_alpha(0, torch.tensor([[0.0, 0.5, 0.5]]))[0].tolist() == pytest.approx([0.0])
     assert math.isclose(RaySet.of(one_view(rgba, camera=camera), 4).cameras[0].cy, 2.5)
+
+
+def hidden_half(size: int = 16) -> View:
+    """A square of which something hides the left half."""
+    rgba, unknown = np.zeros((size, size, 4), np.uint8), np.zeros((size, size), np.uint8)
+    rgba[4:12, 4:12] = 255
+    unknown[3:13, 3:8] = 255
+    return replace(one_view(rgba).views[0], unknown_source=unknown)
+
+
+def test_what_is_hidden_has_no_vote_but_for_the_others() -> None:
+    """y points to the right in the picture: the hidden half is at y < 0."""
+    rays = RaySet.of(ViewSet((hidden_half(),), True), 64)
+    points = torch.tensor([[0.0, 0.15, 0.0], [0.0, -0.15, 0.0], [0.0, 0.35, 0.0], [0.0, 40.0, 0.0]])
+    cover, voted = rays.votes(0, points)
+    assert voted.tolist() == [1, 0, 1, 1]
+    assert cover.tolist() == pytest.approx([1, 0, 0, 0], abs=0.01)
+    assert rays.shows_all(0)
+    at_the_border = np.zeros((16, 16), np.uint8)
+    at_the_border[:, 3:8] = 255
+    view = replace(hidden_half(), unknown_source=at_the_border)
+    assert not RaySet.of(ViewSet((view,), True), 64).shows_all(0)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_small_outlines_know_what_is_hidden(size: int) -> None:
+    rays = RaySet.of(ViewSet((hidden_half(),), True), 64)
+    _, _, mask, known = (values.reshape(-1) for values in rays.small(0, size))
+    assert not (mask & ~known).any()
+    assert mask.sum() == (size // 4) * (size // 2)
+    assert (~known).reshape(size, size).any(0).nonzero().flatten().tolist() == list(range(3 * size // 16, size // 2))
+
+
+def test_pixels_with_any_hidden_part_are_unknown_when_reduced() -> None:
+    rays = RaySet.of(ViewSet((hidden_half(64),), True), 32)
+    known = rays.known[0]
+    assert known is not None
+    assert known.shape == (32, 32)
+    assert (~known).nonzero().amin(0).tolist() == [1, 1]
+    assert (~known).nonzero().amax(0).tolist() == [6, 3]

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.diffusion.checkpoints.configs import conditioning_of, read_config
+from pipeline.diffusion.checkpoints.configs import conditioning_of, read_config, sampling_of
+from pipeline.diffusion.settings import SamplingPlan
 from pipeline.diffusion.view_models.load import checkpoint_info, load_view_model
 from scene.errors import CheckpointError
 
@@ -90,6 +91,31 @@ def test_pictures_have_a_size_within_reason(folder: Path, size: int) -> None:
 def test_conditions_that_are_none(stated: Any) -> None:
     with pytest.raises(CheckpointError, match=r"i\.json: viewloom\.conditioning"):
         conditioning_of({"viewloom": {"conditioning": stated}}, Path("i.json"))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "x",
+        [1, 1, 1],
+        {"steps": 1},
+        {"steps": 1, "guidance": 1, "strength": 1, "eta": 0},
+        {"steps": 0, "guidance": 1, "strength": 1},
+        {"steps": 1.5, "guidance": 1, "strength": 1},
+        {"steps": 1, "guidance": "1", "strength": 1},
+        {"steps": 1, "guidance": 1, "strength": 0},
+        {"steps": 1, "guidance": 1, "strength": 1.1},
+    ],
+)
+def test_ways_of_sampling_that_are_none(stated: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"i\.json: viewloom\.sampling"):
+        sampling_of({"viewloom": {"sampling": stated}}, Path("i.json"))
+
+
+def test_ways_of_sampling_are_read_where_they_are_named() -> None:
+    assert sampling_of({"viewloom": {}}, Path("i.json")) is sampling_of({}, Path("i.json")) is None
+    stated = {"steps": 2, "guidance": 1.5, "strength": 0.5}
+    assert sampling_of({"viewloom": {"sampling": stated}}, Path("i.json")) == SamplingPlan(2, 1.5, 0.5)
 
 
 @pytest.mark.parametrize("value", [0, "x", None, [8, 8], 10**9])

@@ -12,6 +12,7 @@ import torch
 from pipeline.diffusion.modules.coarse_volume import (
     CoarseVolume,
     CoarseVolumeModel,
+    flattened,
     grid_points,
     render_coarse_volume,
     render_volume,
@@ -132,6 +133,33 @@ def test_sharpness_spreads_what_is_predicted_and_keeps_the_level() -> None:
     assert torch.allclose(b, (3 * torch.logit(a)).sigmoid(), atol=1e-5)
     with torch.no_grad():
         assert torch.equal(soft(photo)[0], sharp(photo)[0])  # what is trained is not
+
+
+def test_photos_are_flattened_within_their_outline() -> None:
+    """Half-covered pixels too: what is not the object stays white, and its mean colour stays what it is."""
+    own, alpha = torch.rand(1, 3, 8, 8), (torch.rand(1, 1, 8, 8) * 3 - 1).clamp(0, 1)
+    photo = torch.cat([own * alpha + 1 - alpha, alpha], 1) * 2 - 1
+    mean = ((own * alpha).sum((2, 3)) / alpha.sum((2, 3)))[..., None, None]
+    for contrast in (1.0, 0.5, 0.0):
+        wanted = contrast * own + (1 - contrast) * mean
+        found = (flattened(photo, contrast) + 1) / 2
+        assert torch.allclose(found, torch.cat([wanted * alpha + 1 - alpha, alpha], 1), atol=1e-5)
+    nothing = torch.cat([torch.ones(1, 3, 4, 4), -torch.ones(1, 1, 4, 4)], 1)
+    assert torch.allclose(flattened(nothing, 0.5), nothing)
+
+
+def test_contrast_changes_the_shape_alone() -> None:
+    photo = torch.rand(2, 4, IMAGE, IMAGE) * 2 - 1
+    full = small_model()
+    less = CoarseVolumeModel(**{**full.settings, "contrast": 0.5})
+    less.load_state_dict(full.state_dict())
+    less.eval()
+    a, b = full.predict(photo), less.predict(photo)
+    assert not torch.allclose(a.occupancy, b.occupancy)
+    assert torch.equal(a.colours, b.colours)
+    assert torch.equal(a.source, b.source)
+    with torch.no_grad():
+        assert torch.allclose(b.occupancy, full(flattened(photo, 0.5), a.source)[0].sigmoid())
 
 
 def test_a_camera_elsewhere_turns_the_volume() -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.diffusion.checkpoints.parts import load_part, save_part
 from pipeline.diffusion.modules.attention import SharedViews, hooked
 from pipeline.diffusion.modules.conditioning import Conditioning, Conditions, PoseProjection
+from pipeline.diffusion.settings import SamplingPlan
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from scene.errors import CheckpointError
 
@@ -100,6 +101,14 @@ def test_large_parts_are_written_in_shards_and_read_again(make_model: Make, tmp_
     assert torch.equal(
         ViewDiffusion.from_pretrained(tmp_path).unet.conv_in.weight, make_model(seed=1).unet.conv_in.weight
     )
+
+
+def test_how_it_asks_to_be_sampled_is_kept(make_model: Make, tmp_path: Path) -> None:
+    model = make_model()
+    for asked in (None, SamplingPlan(2, 1.0, 0.5)):
+        model.sampling = asked
+        model.save_pretrained(tmp_path)
+        assert ViewDiffusion.from_pretrained(tmp_path).sampling == asked
 
 
 def test_loaded_parts_keep_sizes_that_differ_from_the_defaults(tmp_path: Path) -> None:

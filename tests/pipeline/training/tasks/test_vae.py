@@ -35,6 +35,7 @@ from pipeline.training.tasks.vae import (
     recoloured,
     reconstruction_scores,
 )
+from scene.resources import default_weights
 
 CPU = torch.device("cpu")
 
@@ -269,3 +270,8 @@ def test_the_steered_weight_goes_on(make_task: Callable[..., VaeTask]) -> None:
         task.loss(batch)
     other.load_state(task.state())
     assert other.state() == task.state() != make_task().state()
+
+
+def test_the_shipped_vae_has_all_hues() -> None:
+    vae = load_part(AutoencoderKL, default_weights() / "vae")
+    assert disc_error(vae) <= 4
