@@ -19,7 +19,7 @@ from scene.skinning.bind import SkinnedMesh, bind_to_boxes, bind_to_skeleton, bo
 from scene.skinning.motion import PARTS
 from scene.skinning.pose import Method, posed_vertices
 from scene.skinning.weights import Weights
-from tests.bodies import ARM, body_of, standing
+from tests.bodies import ARM, LEG, body_of, capsules, standing
 
 METHODS: tuple[Method, ...] = ("linear", "dual_quaternion")
 
@@ -243,3 +243,22 @@ def test_boxes_that_do_not_fit_are_refused() -> None:
         bind_to_boxes(bar(), np.zeros((0, 4, 4)))
     with pytest.raises(InputError, match="1 boxes before and 2 after"):
         box_motions(near[None], np.stack([near, near]))
+
+
+def test_the_back_of_a_head_goes_with_the_head() -> None:
+    """The joints are those of the face; behind it, above a pack on the back, the trunk is as near."""
+    body = standing()
+    joint = body.joint
+    skull = 0.5 * (joint("right_ear") + joint("left_ear"))
+    parts = [(skull, skull - [0.02, 0, 0], 0.12), (joint("neck"), skull, 0.07)]
+    parts += [(joint("mid_hip"), joint("neck") - [0, 0, 0.06], 0.13), ((-0.2, 0, 1.0), (-0.2, 0, 1.3), 0.15)]
+    for side in ("left", "right"):
+        parts += [(joint("neck"), joint(f"{side}_shoulder"), 0.07)]
+        parts += [(joint(f"{side}_shoulder"), joint(f"{side}_wrist"), ARM)]
+        parts += [(joint(f"{side}_hip"), joint(f"{side}_ankle"), LEG)]
+    bound = bind_to_skeleton(capsules(parts, 0.03), body)
+    vertices = bound.mesh.vertices
+    back = (vertices[:, 0] < -0.06) & (vertices[:, 2] > 1.63)
+    assert back.sum() > 20
+    assert bound.skin.dense(len(PARTS))[back, PARTS.index("neck")].min() > 0.6
+    assert bound.report.cuts == 0
