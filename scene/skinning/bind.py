@@ -131,6 +131,8 @@ def _require_usable(mesh: ColouredMesh) -> None:
             f"a surface of {len(mesh.faces):,} faces is too large to be bound (at most {_LARGEST:,})",
             fix="Reduce it first.",
         )
+    if not np.ptp(mesh.vertices[mesh.faces.reshape(-1)], axis=0).max() > 0:
+        raise InputError("a surface in a single point cannot be bound")
 
 
 def _require_lengths(skeleton: Skeleton) -> None:

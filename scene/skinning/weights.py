@@ -204,8 +204,8 @@ def _relative_gaps(skeleton: Skeleton, part: int, points: np.ndarray) -> np.ndar
     centre = skeleton.joint(about)
     if PARTS[part] in ("body", "spine"):  # the waist is wide: all of the trunk may be where it bends
         return np.zeros(len(points))
-    ends = skeleton.positions[[INDEX[name] for name in moved]]
-    length = float(np.nanmax(np.linalg.norm(ends - centre, axis=1))) if not np.isnan(ends).all() else np.nan
+    bones = np.linalg.norm(skeleton.positions[[INDEX[name] for name in moved]] - centre, axis=1)
+    length = float(np.nanmax(bones)) if not np.isnan(bones).all() else np.nan
     if PARTS[part] == "neck":
         length *= 1.5
     if not length > 0:
