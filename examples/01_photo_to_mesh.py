@@ -8,23 +8,14 @@ A second run continues where the first stopped, and redoes only what a changed s
 import sys
 from pathlib import Path
 
-from viewloom import (
-    FitSettings,
-    Image2MeshSettings,
-    MeshSettings,
-    RingSettings,
-    SamplingSettings,
-    ViewsSettings,
-    image2mesh,
-)
+from viewloom import FitSettings, Image2MeshSettings, MeshSettings, RingSettings, ViewsSettings, image2mesh
 
 OUT = Path("out/examples/photo_to_mesh")
 
 settings = Image2MeshSettings()
 if "--quick" in sys.argv:
     settings = Image2MeshSettings(
-        views=ViewsSettings(rings=RingSettings(views=(4,), elevations_deg=(10.0,), offsets_deg=(45.0,)),
-                            sampling=SamplingSettings(steps=2)),
+        views=ViewsSettings(rings=RingSettings(views=(4,), elevations_deg=(10.0,), offsets_deg=(45.0,))),
         fit=FitSettings(levels=(12, 24), iterations=(20, 20), rays=1024, prior_weight=30.0),
         mesh=MeshSettings(max_faces=2000, texture=256),
     )  # fmt: skip

@@ -117,6 +117,12 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_same_place(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one place, be something there or not."""
+    # os.path: that of pathlib raises where links lead to themselves.
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 def bytes_of(name: str) -> int:
     """Length of a name as file systems count it."""
     return len(os.fsencode(name) if os.name == "posix" else name.encode("utf-8", "surrogatepass"))

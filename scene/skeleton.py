@@ -17,7 +17,6 @@ capture that the skeleton belongs to (right-handed, the capture's unit).
 from __future__ import annotations
 
 import difflib
-import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -371,10 +370,16 @@ class Motion:
             raise InputError("holds no poses", where=path, fix="Give a list of objects with 18 joints each.")
         if not isinstance(seconds, list) or len(seconds) != len(poses):
             raise InputError(f"needs as many seconds as poses ({len(poses)})", where=path)
-        if not all(is_number(value, 0, 1e6) for value in seconds) or any(
-            late <= early for early, late in itertools.pairwise(seconds)
-        ):
+        if not all(is_number(value, 0, 1e6) for value in seconds):
             raise InputError("seconds must be numbers that rise, from 0 on", where=path)
+        # Clips hold them in single precision.
+        close = [k for k, gap in enumerate(np.diff(np.array(seconds, np.float32)), 1) if not gap > 0]
+        if close:
+            raise InputError(
+                f"seconds must rise, but {shown(seconds[close[0]])} comes after {shown(seconds[close[0] - 1])}",
+                where=path,
+                fix="Give each pose a time of its own, in the order of time.",
+            )
         read = [skeleton_of_plain(pose, path, f"pose {number}: ") for number, pose in enumerate(poses)]
         return cls(tuple(float(value) for value in seconds), tuple(read))
 

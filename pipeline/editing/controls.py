@@ -30,6 +30,8 @@ _DIM = 0.6
 """Of a limb's colour."""
 _FAR = 2.0
 """Where inverse depth ends, as a multiple of the farthest point seen: the object stands out of the background."""
+_FLAT = 1e-12
+"""Volume of a box, relative to the product of its sides, up to which it has none."""
 
 # fmt: off
 COLOURS = (
@@ -291,7 +293,8 @@ def box_mesh(frames: Frames) -> tuple[Vertices, Faces]:
         raise EmptyControlError("there are no boxes")
     for index, frame in enumerate(frames):
         volume = float(np.linalg.det(frame[:3, :3])) if np.isfinite(frame).all() else math.nan
-        if volume == 0:
+        # Of sides in one plane, rounding seldom leaves exactly nothing.
+        if abs(volume) <= _FLAT * np.prod(np.linalg.norm(frame[:3, :3], axis=0)):
             raise EmptyControlError(f"box {index} encloses nothing")
         if not volume > 0:
             raise ControlError(f"the frame of box {index} is mirrored or not finite")

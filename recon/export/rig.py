@@ -22,6 +22,8 @@ from scene.skinning.weights import WeightSettings
 
 _QUALITY = 90
 """Of the JPEG, where the texture's own bytes are not at hand."""
+_NAMED = 4
+"""Bones that a message names at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +63,15 @@ def make_rig(
         allow_open: take meshes with holes too.
 
     Raises:
-        InputError: the skeleton misses the mesh or lacks joints of the trunk, or the mesh is open.
+        InputError: the skeleton misses the mesh or lacks joints of the trunk, a pose does (its number is named), or the
+            mesh is open.
     """
     mesh = ColouredMesh(asset.vertices, asset.faces, uv=asset.uv, texture=asset.texture)
     bound = bind_to_skeleton(mesh, skeleton, settings, weld_numbers(asset))
     if not bound.report.was_closed and not allow_open:
         raise InputError(
-            "the mesh is open, and what is inside it a guess", fix="Give a closed mesh, or --allow-open to guess."
+            "the mesh is open or has edges of more than two faces, and what is inside it is a guess",
+            fix="Give a closed mesh, or --allow-open to guess.",
         )
     pivots = _pivots(skeleton)
     skin = GlbSkin(
@@ -91,11 +95,14 @@ def require_same_bones(motion: Motion, skeleton: Skeleton, where: Path) -> None:
     for number, pose in enumerate(motion.poses):
         ratios = pose.compare_bones(skeleton)
         if ratios:
-            listed = ", ".join(f"{PARENTS[name]} to {name} {ratio:.2f} times" for name, ratio in ratios.items())
+            named = [f"{PARENTS[name]} to {name} {ratio:.2f} times" for name, ratio in ratios.items()]
+            more = f" (and {len(named) - _NAMED} more)" if len(named) > _NAMED else ""
+            # Bones without length have no direction that could be kept.
+            otherwise = ", or give --fit-bones to keep its directions only" if min(ratios.values()) > 0 else ""
             raise InputError(
-                f"pose {number} has bones of other lengths: {listed} the skeleton's",
+                f"pose {number} has bones of other lengths: {', '.join(named[:_NAMED])} the skeleton's{more}",
                 where=where,
-                fix="Correct the pose, or give --fit-bones to keep its directions only.",
+                fix=f"Correct the pose{otherwise}.",
             )
 
 
@@ -135,7 +142,10 @@ def _clip(rest: Skeleton, motion: Motion, pivots: Float[np.ndarray, "p 3"]) -> G
     rotations = np.zeros((len(PARTS), len(motion.poses), 4))
     translations = np.zeros((len(PARTS), len(motion.poses), 3))
     for number, pose in enumerate(motion.poses):
-        placed = part_motions(rest, pose)
+        try:
+            placed = part_motions(rest, pose)
+        except InputError as error:
+            raise InputError(f"pose {number}: {error.what}", fix=error.fix) from error
         placed[:, :3, 3] += np.einsum("pij,pj->pi", placed[:, :3, :3], pivots)
         for part in range(len(PARTS)):
             local = placed[part] if part not in PARENT_OF else np.linalg.inv(placed[PARENT_OF[part]]) @ placed[part]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, Faces, OtherVertices, Vertices
-from scene.skeleton import Skeleton
+from scene.skeleton import PARENTS, Skeleton
 from scene.skinning.cut import Topology, cut, next_corner, ring_centre, without_islands
 from scene.skinning.motion import PARTS, part_motions
 from scene.skinning.pose import Method, posed_vertices
@@ -18,6 +18,9 @@ from scene.skinning.weights import Weights, WeightSettings, falloff, natural_pai
 
 _LARGEST = 200_000
 """Faces of a surface that is bound."""
+_SHORTEST = 0.01
+"""Of a bone's length, relative to the longest."""
+_FACE = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,12 @@ def bind_to_skeleton(
         welds: which vertices are one (the same number); by default those of one position.
 
     Raises:
-        InputError: the skeleton misses the surface, its trunk is not known, or the surface has no faces or too many.
+        InputError: the skeleton misses the surface, its trunk is not known, both ends of a bone are in one place, or
+            the surface has no faces or too many.
     """
     _require_usable(mesh)
     skeleton.require("neck", "right_hip", "left_hip", "right_shoulder", "left_shoulder")
+    _require_lengths(skeleton)
     welds = _same_places(mesh.vertices) if welds is None else welds
     places, faces = _welded(mesh, welds)
     inner = InnerDistances(voxelise(places, faces))
@@ -126,6 +131,18 @@ def _require_usable(mesh: ColouredMesh) -> None:
             f"a surface of {len(mesh.faces):,} faces is too large to be bound (at most {_LARGEST:,})",
             fix="Reduce it first.",
         )
+    if not np.ptp(mesh.vertices[mesh.faces.reshape(-1)], axis=0).max() > 0:
+        raise InputError("a surface in a single point cannot be bound")
+
+
+def _require_lengths(skeleton: Skeleton) -> None:
+    """Raise if a bone that turns has no length: no part of the surface would be near it, and its limb be cut off."""
+    lengths = {name: length for name, length in skeleton.bone_lengths().items() if name not in _FACE}
+    for name, length in lengths.items():
+        if length <= _SHORTEST * max(lengths.values()):
+            raise InputError(
+                f"{PARENTS[name]} and {name} are in one place", fix="Correct them, or give null for what is not known."
+            )
 
 
 def _same_places(vertices: Vertices) -> Int[np.ndarray, "v"]:

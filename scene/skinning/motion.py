@@ -15,6 +15,8 @@ PARENT_OF = {PARTS.index(part): PARTS.index(parent) for part, parent in PIVOT_PA
 """The part that carries a part, by number."""
 _HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 _TINY = 1e-9
+_FLAT = 1e-4
+"""Sine of the angle between two directions below which they tell no plane."""
 
 Motions = Float[np.ndarray, "p 4 4"]
 """A motion for each part, world frame."""
@@ -100,7 +102,7 @@ def _frame(skeleton: Skeleton, across: str, kept: str) -> np.ndarray:
     left = skeleton.joint(f"left_{across}") - skeleton.joint(f"right_{across}")
     spine = skeleton.joint("neck") - skeleton.joint(MID_HIP)
     forward = np.cross(left, spine)
-    if np.linalg.norm(forward) < _TINY:
+    if np.linalg.norm(forward) <= _FLAT * np.linalg.norm(left) * np.linalg.norm(spine):
         raise InputError(
             f"the {across}s and the spine lie on one line, which tells no front", fix="Check the joints of the trunk."
         )
@@ -127,7 +129,7 @@ def _head_turn(rest: Skeleton, target: Skeleton, carried: np.ndarray) -> np.ndar
 
 def _on_a_line(points: np.ndarray) -> bool:
     values = np.linalg.svd(points - points.mean(axis=0))[1]
-    return bool(values[1] < 1e-3 * values[0])
+    return bool(values[1] <= 1e-3 * values[0])
 
 
 def _head_shift(rest: Skeleton, target: Skeleton, turn: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ _RESOLUTION = 112
 """Voxels along the longest side: a figure's arm is four of them or more."""
 _MARGIN = 2
 """Empty voxels around."""
+_ONE_BY_ONE = 256
+"""Separate parts that may hang on each other; of more, the farthest are dust."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ def voxelise(vertices: Vertices, faces: Faces, resolution: int = _RESOLUTION) ->
         vertices, faces: the surface.
         resolution: voxels along its longest side.
     """
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    used = vertices[np.unique(faces)]  # what no face has is nowhere
+    low, high = used.min(axis=0), used.max(axis=0)
     voxel = float((high - low).max()) / resolution
     shape = np.ceil((high - low) / voxel).astype(int) + 2 * _MARGIN
     # Off the lattice of whole numbers, on which modelled edges like to lie: rays through edges count twice or never.
@@ -187,21 +190,31 @@ class InnerDistances:
         count, part = csgraph.connected_components(graph, directed=False)
         if count == 1:
             return graph
-        sizes = np.bincount(part)
-        joined = part == np.argmax(sizes)
+        order = np.argsort(-np.bincount(part), kind="stable")
+        left = np.nonzero(part != order[0])[0]
+        gap, to = self._nearest_of(part == order[0], left)
         links = []
-        left = list(np.argsort(-sizes)[1:])
-        while left:
-            tree = cKDTree(self.centres[joined])
-            gaps = {p: tree.query(self.centres[part == p]) for p in left[:64]}
-            nearest = min(gaps, key=lambda p: float(gaps[p][0].min()))
-            gap, to = gaps[nearest]
+        for _ in range(min(count - 1, _ONE_BY_ONE)):
             at = int(np.argmin(gap))
-            links.append((np.nonzero(part == nearest)[0][at], np.nonzero(joined)[0][to[at]], max(gap[at], 1e-6)))
-            joined = joined | (part == nearest)
-            left.remove(nearest)
+            links.append((left[at], to[at], gap[at]))
+            new = part == part[left[at]]
+            keep = ~new[left]
+            left, gap, to = left[keep], gap[keep], to[keep]
+            if not len(left):
+                break
+            nearer, there = self._nearest_of(new, left)
+            to, gap = np.where(nearer < gap, there, to), np.minimum(nearer, gap)
+        # Dust: each to the nearest of what has been joined.
+        by_part = np.lexsort((gap, part[left]))
+        first = by_part[np.unique(part[left][by_part], return_index=True)[1]]
+        links += zip(left[first], to[first], gap[first], strict=True)
         i, j, length = (np.array(column) for column in zip(*links, strict=True))
         return sparse.csr_array(graph + self._both_ways(i, j, length))
+
+    def _nearest_of(self, there: Bool[np.ndarray, "n"], voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance of some voxels, given by number, from the nearest of others, and its number."""
+        gap, to = cKDTree(self.centres[there]).query(self.centres[voxels])
+        return np.asarray(gap), np.nonzero(there)[0][to]
 
     def _both_ways(self, i: np.ndarray, j: np.ndarray, length: np.ndarray) -> sparse.csr_array:
         count = len(self.centres)

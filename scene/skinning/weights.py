@@ -19,6 +19,10 @@ MOST_JOINTS = 4
 
 _HAND = 1.8
 """How far a forearm's line may go on in the hand, as a multiple of its bone."""
+_FAR = 0.05
+"""Of the surface's diagonal: from there on a joint is far outside of it."""
+_SMALLEST = 0.1
+"""Of the surface's diagonal, that a skeleton spans at least: the trunk alone spans a quarter of a figure."""
 _HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 
@@ -135,11 +139,17 @@ def part_distances(
 
 
 def _require_meeting(inner: InnerDistances, skeleton: Skeleton) -> None:
-    """Raise if a skeleton is not in the solid, or all but not."""
+    """Raise if a skeleton is not in the solid, or all but not, or a speck in it."""
     places = skeleton.positions[skeleton.known]
     size = float(np.linalg.norm(np.ptp(inner.centres, axis=0)))
     gap, _ = inner.nearest(places)
-    if (gap > 0.1 * size).sum() * 2 >= len(places):
+    span = float(np.linalg.norm(np.ptp(places, axis=0)))
+    if span < _SMALLEST * size:
+        raise InputError(
+            f"the skeleton spans {span / size:.1%} of the surface only",
+            fix="Both must be in one frame and one unit: that of the surface's file.",
+        )
+    if (gap > _FAR * size).sum() * 2 >= len(places):
         raise InputError(
             "the skeleton misses the surface: most of its joints are far outside",
             fix="Both must be in one frame and one unit: that of the surface's file.",
@@ -197,8 +207,8 @@ def _relative_gaps(skeleton: Skeleton, part: int, points: np.ndarray) -> np.ndar
     centre = skeleton.joint(about)
     if PARTS[part] in ("body", "spine"):  # the waist is wide: all of the trunk may be where it bends
         return np.zeros(len(points))
-    ends = skeleton.positions[[INDEX[name] for name in moved]]
-    length = float(np.nanmax(np.linalg.norm(ends - centre, axis=1))) if not np.isnan(ends).all() else np.nan
+    bones = np.linalg.norm(skeleton.positions[[INDEX[name] for name in moved]] - centre, axis=1)
+    length = float(np.nanmax(bones)) if not np.isnan(bones).all() else np.nan
     if PARTS[part] == "neck":
         length *= 1.5
     if not length > 0:

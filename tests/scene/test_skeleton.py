@@ -224,7 +224,9 @@ def test_a_joint_given_twice_is_told(tmp_path: Path) -> None:
     [
         (lambda c: c.update(poses=[], seconds=[]), "no poses"),
         (lambda c: c.update(seconds=[0]), "as many seconds as poses"),
-        (lambda c: c.update(seconds=[1, 1]), "that rise"),
+        (lambda c: c.update(seconds=[1, 1]), "must rise, but 1 comes after 1"),
+        (lambda c: c.update(seconds=[100000, 100000.0001]), "must rise, but 100000.0001 comes after 100000"),
+        (lambda c: c.update(seconds=[-1, 1]), "from 0 on"),
         (lambda c: c["poses"][1].pop("nose"), "pose 1: joint is missing: nose"),
     ],
 )

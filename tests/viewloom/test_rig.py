@@ -17,7 +17,7 @@ from recon.export.glb_check import examine_glb
 from recon.export.glb_read import read_glb
 from recon.texture.bake import TexturedMesh
 from scene.mesh import vertex_normals
-from scene.skeleton import Motion
+from scene.skeleton import INDEX, Motion, Skeleton
 from tests.bodies import body_of, standing
 from tests.viewloom.conftest import code_of
 
@@ -96,6 +96,18 @@ def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
             lambda c: c.update(joints={n: p and [p[0] + 9, *p[1:]] for n, p in c["joints"].items()}),
             "the skeleton misses the surface",
         ),
+        (
+            lambda c: c.update(joints={n: p and [v / 1000 for v in p] for n, p in c["joints"].items()}),
+            "the skeleton spans 0.1% of the surface only",
+        ),
+        (
+            lambda c: c.update(joints={n: p and [p[0], p[2], -p[1]] for n, p in c["joints"].items()}),
+            "the skeleton misses the surface",
+        ),
+        (
+            lambda c: c["joints"].update(left_elbow=c["joints"]["left_shoulder"]),
+            "left_shoulder and left_elbow are in one place",
+        ),
     ],
 )
 def test_skeletons_that_are_wrong_are_one_line(
@@ -133,6 +145,65 @@ def test_bones_of_other_lengths_are_named_and_fitted_when_asked(
     assert "right_shoulder to right_elbow 1.50 times" in err
     assert len(err.splitlines()) == 1
     assert code_of(*words, "--fit-bones") == 0
+
+
+def test_of_many_bones_a_few_are_named(
+    glb: Path, skeleton: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Motion((0.0,), (standing().transformed(np.diag([1000, 1000, 1000, 1])),)).save(tmp_path / "m.json")
+    assert code_of("rig", glb, "--skeleton", skeleton, "--quiet", "--poses", tmp_path / "m.json") == 2
+    err = capsys.readouterr().err
+    assert err.count("1000.00 times") == 4
+    assert "(and 14 more)" in err
+
+
+def test_poses_that_cannot_be_reached_are_named(
+    glb: Path, skeleton: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blind = standing().positions.copy()
+    blind[INDEX["neck"]] = np.nan
+    Motion((0.0, 1.0), (standing(), Skeleton(blind))).save(tmp_path / "m.json")
+    words = ["rig", glb, "--skeleton", skeleton, "--quiet", "--poses", tmp_path / "m.json"]
+    assert code_of(*words) == 2
+    assert "pose 1: joint neck must be known" in capsys.readouterr().err
+    # Directions of bones without length cannot be kept: the flag is not advised, and of no help.
+    flat = standing().positions.copy()
+    flat[INDEX["left_wrist"]] = flat[INDEX["left_elbow"]]
+    Motion((0.0,), (Skeleton(flat),)).save(tmp_path / "m.json")
+    for more in ([], ["--fit-bones"]):
+        assert code_of(*words, *more) == 2
+        err = capsys.readouterr().err
+        assert "left_elbow to left_wrist 0.00 times" in err
+        assert "--fit-bones" not in err
+
+
+@pytest.mark.parametrize("flag", ["--skeleton", "--poses"])
+def test_nothing_that_is_read_is_replaced(
+    glb: Path, skeleton: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = glb.with_name("odd.glb")
+    if flag == "--poses":
+        Motion((0.0,), (standing(),)).save(other)
+        words = ["--skeleton", skeleton, "--poses", other]
+    else:
+        standing().save(other)
+        words = ["--skeleton", other]
+    before = other.read_bytes()
+    assert code_of("rig", glb, *words, "--quiet", "-o", other) == 2
+    assert f"{other}: would replace the file that is read" in capsys.readouterr().err
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [".", "/", "loop.glb"])
+def test_what_is_no_file_is_one_line(
+    skeleton: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(skeleton.parent)
+    (skeleton.parent / "loop.glb").symlink_to("loop.glb")
+    assert code_of("rig", name, "--skeleton", skeleton, "--quiet") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"viewloom: {name}: ")
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from recon.file_frame import PRINTING, AssetSize, FileFrame, Point, Unit, Up
 from recon.profiles import PROFILES, ProfileName
 from recon.settings import GlbSettings
 from scene.errors import InputError, OutputError, SettingsError
+from scene.files import is_same_place
 from viewloom.commands.output import Shown, ShownFlags, started
 from viewloom.commands.parsing import Formats, Overwrite, OwnOut, with_formats
 
@@ -114,7 +115,7 @@ class Export:
         folder = self.mesh.parent if self.out is None else self.out
         formats = with_formats(GlbSettings(), self.format).formats
         targets = tuple(folder / f"{self.mesh.stem}.{ending}" for ending in formats)
-        if any(target.resolve() == self.mesh.resolve() for target in targets):
+        if any(is_same_place(target, self.mesh) for target in targets):
             raise InputError("would replace the file that is read", where=self.mesh, fix="Give a folder with -o.")
         return targets
 

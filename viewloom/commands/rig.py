@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from scene.errors import InputError
+from scene.files import is_same_place
 from viewloom.commands.output import Shown, ShownFlags, Switch, started
 from viewloom.commands.parsing import GivenPath, OwnOut
 
@@ -45,11 +46,7 @@ class Rig:
 
     def run(self) -> int:
         """Bind, write the file, and print where it is."""
-        target = self.mesh.with_name(f"{self.mesh.stem}-rig.glb") if self.out is None else self.out
-        if target.suffix.lower() != ".glb":
-            raise InputError("a rig is written as GLB only", where=target, fix="Give a name that ends in .glb.")
-        if target.resolve() == self.mesh.resolve():
-            raise InputError("would replace the file that is read", where=self.mesh, fix="Give a file with -o.")
+        target = self._target()
         with started("rig", self.shown) as reporter:
             from recon.export.glb_read import read_glb
             from recon.export.rig import make_rig, require_same_bones, write_rig
@@ -78,6 +75,17 @@ class Rig:
                 reporter.note(f"Cuts of {rig.report.left_open} edges could not be closed, since they run into holes.")
         print(target)
         return 0
+
+    def _target(self) -> Path:
+        if not self.mesh.stem:  # a folder such as . or /
+            raise InputError("is no GLB", where=str(self.mesh), fix="Give a file that viewloom wrote.")
+        target = self.mesh.with_name(f"{self.mesh.stem}-rig.glb") if self.out is None else self.out
+        if target.suffix.lower() != ".glb":
+            raise InputError("a rig is written as GLB only", where=target, fix="Give a name that ends in .glb.")
+        for path in (self.mesh, self.skeleton, self.poses):
+            if path is not None and is_same_place(target, path):
+                raise InputError("would replace the file that is read", where=path, fix="Give another file with -o.")
+        return target
 
     def _asset_from_given(self, asset: Asset) -> np.ndarray:
         import numpy as np

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from scipy.spatial.transform import Rotation
 
 from pipeline.editing.boxes import BoxTarget
 from pipeline.editing.controls import EmptyControlError
@@ -57,6 +58,14 @@ def test_flat_boxes_and_other_files_are_refused(tmp_path: Path) -> None:
     flat = {"before": GOOD.tolist(), "after": np.diag([1.0, 1, 0, 1]).tolist()}
     with pytest.raises(EmptyControlError, match="box 0 encloses nothing"):
         BoxTarget.load(written(tmp_path / "b.json", [flat]))
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_rotvec([0.3, 0.5, 0.7]).as_matrix()
+    slanted = turn @ np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1.0]])
+    assert np.linalg.det(slanted[:3, :3]) != 0  # by rounding alone
+    with pytest.raises(EmptyControlError, match="box 0 encloses nothing"):
+        BoxTarget(GOOD[None], slanted[None])
+    thin = np.diag([1, 1, 1e-6, 1])
+    assert BoxTarget(GOOD[None], thin[None]).after.shape == (1, 4, 4)
     with pytest.raises(InputError, match="no file of boxes"):
         BoxTarget.load(written(tmp_path / "b.json", [flat], layout="coco18"))
     with pytest.raises(InputError, match="1 boxes before and 2 after"):

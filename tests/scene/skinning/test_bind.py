@@ -14,7 +14,7 @@ from recon.mesh.topology import edges_of
 from scene.camera import apply_transform
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, signed_volume
-from scene.skeleton import MID_HIP, Skeleton
+from scene.skeleton import INDEX, MID_HIP, Skeleton
 from scene.skinning.bind import SkinnedMesh, bind_to_boxes, bind_to_skeleton, box_motions
 from scene.skinning.motion import PARTS
 from scene.skinning.pose import Method, posed_vertices
@@ -199,6 +199,28 @@ def test_skeletons_that_do_not_fit_are_refused() -> None:
         bind_to_skeleton(mesh, Skeleton.of({"neck": (0, 0, 1.4)}))
     with pytest.raises(InputError, match="without faces"):
         bind_to_skeleton(replace(mesh, faces=mesh.faces[:0]), standing())
+    with pytest.raises(InputError, match="in a single point"):
+        bind_to_skeleton(replace(mesh, vertices=np.zeros_like(mesh.vertices)), standing())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bone", [("right_shoulder", "right_elbow"), ("left_knee", "left_ankle"), ("neck", "mid_hip")])
+def test_bones_without_length_are_refused(bone: tuple[str, str]) -> None:
+    mesh, places = body_of(standing(), 0.04), standing().positions.copy()
+    places[INDEX[bone[0]]] = standing().joint(bone[1])
+    with pytest.raises(InputError, match="are in one place"):
+        bind_to_skeleton(mesh, Skeleton(places))
+    # Not known, they are of no harm.
+    if bone[0] != "neck":
+        places[[INDEX[name] for name in bone if "shoulder" not in name]] = np.nan
+        places[INDEX["right_shoulder"]] = standing().joint("right_shoulder")
+        assert bind_to_skeleton(mesh, Skeleton(places)).report.cuts == 0
+
+
+def test_a_face_may_be_in_one_point() -> None:
+    places = standing().positions.copy()
+    places[[INDEX[name] for name in ("right_eye", "left_eye", "right_ear", "left_ear")]] = places[INDEX["nose"]]
+    assert bind_to_skeleton(body_of(standing(), 0.04), Skeleton(places)).report.is_closed
 
 
 # --- boxes ------------------------------------------------------------------------------------------------------------

@@ -82,3 +82,23 @@ def test_a_trunk_without_width_is_refused() -> None:
     places[INDEX["left_hip"]] = places[INDEX["right_hip"]]
     with pytest.raises(InputError, match="tells no front"):
         part_motions(standing(), Skeleton(places))
+
+
+def test_a_face_in_one_point_tells_no_turn_of_the_head() -> None:
+    places = standing().positions.copy()
+    places[[INDEX[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear")]] = (0.1, 0, 1.6)
+    for rest, target in ((standing(), Skeleton(places)), (Skeleton(places), standing())):
+        motions = part_motions(rest, target)
+        turn = motions[PARTS.index("neck"), :3, :3]
+        assert np.isfinite(motions).all()
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_the_unit_says_nothing_of_the_trunk(scale: float) -> None:
+    small = standing().transformed(np.diag([scale, scale, scale, 1]))
+    np.testing.assert_allclose(part_motions(small, small), np.tile(np.eye(4), (len(PARTS), 1, 1)), atol=1e-9)
+    flat = small.positions.copy()
+    flat[INDEX["left_hip"]] = flat[INDEX["right_hip"]]
+    with pytest.raises(InputError, match="tells no front"):
+        part_motions(small, Skeleton(flat))

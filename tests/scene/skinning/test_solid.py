@@ -72,3 +72,25 @@ def test_what_floats_is_joined_to_what_is_nearest() -> None:
     assert np.isfinite(distance).all()
     _, far = inner.nearest(np.array([[1.4, 0, 0.0]]))
     assert distance[far[0]] == pytest.approx(1.4, rel=0.1)
+
+
+def test_many_that_float_are_joined_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Crumbs in a row: each hangs on the one before, or, once there are too many, all on what is joined.
+    crumbs = [trimesh.creation.box((0.5, 0.5, 0.5))]
+    for k in range(12):
+        crumbs.append(trimesh.creation.box((0.06, 0.06, 0.06)))
+        crumbs[-1].apply_translation((0.35 + 0.12 * k, 0, 0))
+    mesh = of(trimesh.util.concatenate(crumbs))
+    chain = InnerDistances(voxelise(*mesh)).from_points(np.zeros((1, 3)))
+    assert chain.max() == pytest.approx(0.38 + 0.12 * 11, rel=0.05)
+    monkeypatch.setattr("scene.skinning.solid._ONE_BY_ONE", 3)
+    dust = InnerDistances(voxelise(*mesh)).from_points(np.zeros((1, 3)))
+    assert np.isfinite(dust).all()
+    np.testing.assert_allclose(dust, chain, rtol=0.05, atol=0.02)  # here the ways are as long
+
+
+def test_vertices_of_no_face_are_nowhere() -> None:
+    vertices, faces = of(trimesh.creation.icosphere(3))
+    solid, more = voxelise(vertices, faces, 40), voxelise(np.vstack([vertices, [[900, 0, 0.0]]]), faces, 40)
+    np.testing.assert_array_equal(solid.inside, more.inside)
+    assert (solid.voxel, tuple(solid.corner)) == (more.voxel, tuple(more.corner))
