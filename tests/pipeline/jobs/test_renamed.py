@@ -13,7 +13,7 @@ import yaml
 import viewloom
 from pipeline.jobs.presets import keys_of_other_jobs, settings_from_yaml
 from pipeline.jobs.renamed import LAST_VERSION, RENAMED, renamed_flags, renamed_keys
-from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
+from pipeline.jobs.settings import EditSettings, Image2MeshSettings, ReconstructSettings
 from viewloom.commands.parsing import parse
 
 
@@ -90,7 +90,10 @@ def test_old_names_are_dropped_after_their_last_version() -> None:
 
 
 def test_presets_pass_over_what_only_other_jobs_have() -> None:
-    assert keys_of_other_jobs(ReconstructSettings()) == {"prepare", "views", "dtype", "memory"}
-    assert keys_of_other_jobs(Image2MeshSettings()) == {"capture"}
-    everything = {f.name for job in (Image2MeshSettings, ReconstructSettings) for f in dataclasses.fields(job)}
+    edits = {"deform", "fit_bones", "method", "view_side"}
+    assert keys_of_other_jobs(ReconstructSettings()) == {"prepare", "views", "dtype", "memory"} | edits
+    assert keys_of_other_jobs(EditSettings()) == {"prepare", "views", "dtype", "memory"}
+    assert keys_of_other_jobs(Image2MeshSettings()) == {"capture"} | edits
+    jobs = (Image2MeshSettings, ReconstructSettings, EditSettings)
+    everything = {f.name for job in jobs for f in dataclasses.fields(job)}
     assert everything >= {"capture", "views", "fit", "mesh", "glb"}

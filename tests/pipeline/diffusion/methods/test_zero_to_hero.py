@@ -276,18 +276,19 @@ def test_nothing_asked_for_is_nothing_done(
     conditions = make_conditions(model)
     plain = SamplingSettings(**{"steps": 3, "strength": 1.0, **changes})  # type: ignore[arg-type]
     assert plan_zero_to_hero(model, plain, 1, 3) is None
+    guidance = plain.plan().guidance
 
     def predict(z: torch.Tensor, t: int) -> torch.Tensor:
         rows, times = z[None], torch.full((1, 3), t)
         cond = model.predict(rows, times, conditions)[0]
-        if plain.guidance == 1:
+        if guidance == 1:
             return cond
         blank = model.predict(rows, times, conditions.null())[0]
-        return blank + plain.guidance * (cond - blank)
+        return blank + guidance * (cond - blank)
 
     sharing, noise = model.shared_views(3, joint=True), RowNoise.of(view_seeds(0, 3))
     start = noise.draw((4, 8, 8), torch.device("cpu"))
-    from_coarse = conditioning.coarse and plain.strength < 1
+    from_coarse = conditioning.coarse and plain.plan().strength < 1
     timesteps = (trailing_timesteps if model.schedule.zero_terminal_snr else leading_timesteps)(
         3, 600 if from_coarse else 1000
     )
