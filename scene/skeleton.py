@@ -58,6 +58,8 @@ JOINTS = (
 )
 """COCO-18, in its order; the neck is the middle of the shoulders."""
 INDEX = {name: index for index, name in enumerate(JOINTS)}
+FACE = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
+"""Joints that turn with the head."""
 MID_HIP = "mid_hip"
 """The root of the tree: the middle of the hips."""
 
@@ -95,7 +97,7 @@ The drawn limbs differ in the trunk only: OpenPose joins the hips to the neck.
 PIVOTS = {
     "body": (MID_HIP, ()),
     "spine": (MID_HIP, ("neck", "right_shoulder", "left_shoulder")),
-    "neck": ("neck", ("nose", "right_eye", "left_eye", "right_ear", "left_ear")),
+    "neck": ("neck", FACE),
     "right_shoulder": ("right_shoulder", ("right_elbow",)),
     "right_elbow": ("right_elbow", ("right_wrist",)),
     "left_shoulder": ("left_shoulder", ("left_elbow",)),

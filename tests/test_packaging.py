@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -180,13 +180,34 @@ def test_the_source_archive_has_the_demo_photo_and_no_other_pictures_of_the_docu
         assert config.path_is_excluded(left_out), left_out
 
 
-def test_the_npm_lock_names_no_addresses() -> None:
-    folder = ROOT / "tools" / "gltf-validator"
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in (ROOT / "tools").glob("*/package.json")), ids=lambda folder: folder.name
+)
+def test_npm_locks_name_no_addresses(folder: Path) -> None:
     text = (folder / "package-lock.json").read_text(encoding="utf-8")
     assert "://" not in text
     wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
     packages = json.loads(text)["packages"]
     assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+
+
+def test_the_weights_do_not_tell_where_they_were_made() -> None:
+    """diffusers notes the folder that a part was loaded from, and so would anything else that is a path."""
+
+    def texts(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from (text for pair in value.items() for part in pair for text in texts(part))
+        elif isinstance(value, list):
+            yield from (text for item in value for text in texts(item))
+        elif isinstance(value, str):
+            yield value
+
+    files = sorted((ROOT / "weights").rglob("*.json"))
+    assert files
+    for file in files:
+        held = list(texts(json.loads(file.read_text(encoding="utf-8"))))
+        assert "_name_or_path" not in held, file
+        assert not [text for text in held if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()]
 
 
 def test_credits_name_every_core_dependency_and_extra() -> None:

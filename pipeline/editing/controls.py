@@ -20,7 +20,7 @@ from scene.camera import Camera
 from scene.errors import InputError
 from scene.mesh import Faces, Vertices, signed_volume
 from scene.raycast import RayCaster, mesh_caster
-from scene.skeleton import DRAWN_LIMBS, INDEX, Joints
+from scene.skeleton import DRAWN_LIMBS, FACE, INDEX, Joints
 
 SIDE = 512
 """Shorter side at which skeletons are drawn, pixels."""
@@ -41,7 +41,6 @@ COLOURS = (
 )
 # fmt: on
 """RGB of each joint, and of the limb of the same place in :data:`scene.skeleton.DRAWN_LIMBS`."""
-FACE = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 """Joints that detectors leave out on the far side of a head."""
 
 Pixels = Float[np.ndarray, "18 2"]

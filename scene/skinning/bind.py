@@ -9,18 +9,17 @@ from jaxtyping import Bool, Float, Int
 
 from scene.errors import InputError
 from scene.mesh import ColouredMesh, Faces, OtherVertices, Vertices
-from scene.skeleton import PARENTS, Skeleton
+from scene.skeleton import FACE, PARENTS, Skeleton
 from scene.skinning.cut import Topology, cut, next_corner, ring_centre, without_islands
 from scene.skinning.motion import PARTS, part_motions
 from scene.skinning.pose import Method, posed_vertices
 from scene.skinning.solid import InnerDistances, voxelise
-from scene.skinning.weights import Weights, WeightSettings, falloff, natural_pairs, part_distances, smoothed
+from scene.skinning.weights import Meetings, Weights, WeightSettings, falloff, part_distances, smoothed
 
 _LARGEST = 200_000
 """Faces of a surface that is bound."""
 _SHORTEST = 0.01
 """Of a bone's length, relative to the longest."""
-_FACE = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,10 @@ def bind_to_skeleton(
     origin = faces.reshape(-1)[first]
     side = labels[first // 3]
     dense = falloff(near[origin], radii, settings.power)
-    dense = _of_one_side(dense, places[origin], side, skeleton, settings)
+    meetings = Meetings(skeleton, places[origin], settings.reach)
+    dense = _of_one_side(dense, side, meetings)
     dense = smoothed(dense, places[origin], corners, settings.smoothing)
-    dense = _of_one_side(dense, places[origin], side, skeleton, settings)
+    dense = _of_one_side(dense, side, meetings)
     return _assembled(mesh, corners, dense, places[origin], opened.loops, (topology.closed, opened.open))
 
 
@@ -137,7 +137,7 @@ def _require_usable(mesh: ColouredMesh) -> None:
 
 def _require_lengths(skeleton: Skeleton) -> None:
     """Raise if a bone that turns has no length: no part of the surface would be near it, and its limb be cut off."""
-    lengths = {name: length for name, length in skeleton.bone_lengths().items() if name not in _FACE}
+    lengths = {name: length for name, length in skeleton.bone_lengths().items() if name not in FACE}
     for name, length in lengths.items():
         if length <= _SHORTEST * max(lengths.values()):
             raise InputError(
@@ -167,27 +167,23 @@ def _glued(
     labels = relative[topology.faces].sum(axis=1).argmin(axis=1)
     middles = places[topology.middles].mean(axis=1)
     one, two = topology.first // 3, topology.second // 3
+    meetings = Meetings(skeleton, middles, settings.reach)
     for _ in range(3):
-        glued = ~natural_pairs(skeleton, middles, labels[one], labels[two], settings.reach)
+        glued = ~meetings.natural(labels[one], labels[two])
         calmer = without_islands(topology, places, labels, glued)
         if np.array_equal(calmer, labels):
             break
         labels = calmer
-    return labels, ~natural_pairs(skeleton, middles, labels[one], labels[two], settings.reach)
+    return labels, ~meetings.natural(labels[one], labels[two])
 
 
 def _of_one_side(
-    dense: Float[np.ndarray, "v p"],
-    places: Vertices,
-    side: Int[np.ndarray, "v"],
-    skeleton: Skeleton,
-    settings: WeightSettings,
+    dense: Float[np.ndarray, "v p"], side: Int[np.ndarray, "v"], meetings: Meetings
 ) -> Float[np.ndarray, "v p"]:
     """Weights without those of parts that may not blend with a vertex's own part there."""
     out = dense.copy()
     for part in range(dense.shape[1]):
-        other = np.full(len(side), part)
-        out[~natural_pairs(skeleton, places, side, other, settings.reach), part] = 0
+        out[~meetings.natural(side, part), part] = 0
     total = out.sum(axis=1)
     lost = total < 1e-9
     out[lost, side[lost]] = 1

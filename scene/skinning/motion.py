@@ -7,13 +7,12 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from scene.errors import InputError
-from scene.skeleton import INDEX, MID_HIP, PIVOT_PARENTS, PIVOTS, Skeleton
+from scene.skeleton import FACE, INDEX, MID_HIP, PIVOT_PARENTS, PIVOTS, Skeleton
 
 PARTS = tuple(PIVOTS)
 """Rigid parts of a body, each called by the pivot that moves it; parents come before those that they carry."""
 PARENT_OF = {PARTS.index(part): PARTS.index(parent) for part, parent in PIVOT_PARENTS.items()}
 """The part that carries a part, by number."""
-_HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 _TINY = 1e-9
 _FLAT = 1e-4
 """Sine of the angle between two directions below which they tell no plane."""
@@ -114,7 +113,7 @@ def _frame(skeleton: Skeleton, across: str, kept: str) -> np.ndarray:
 
 
 def _head_turn(rest: Skeleton, target: Skeleton, carried: np.ndarray) -> np.ndarray:
-    face = [INDEX[name] for name in _HEAD if rest.known[INDEX[name]] and target.known[INDEX[name]]]
+    face = [INDEX[name] for name in FACE if rest.known[INDEX[name]] and target.known[INDEX[name]]]
     # The neck bends too, so that it tells the head's turn only where the face alone does not.
     known = face if len(face) > 2 and not _on_a_line(rest.positions[face]) else [INDEX["neck"], *face]
     if len(known) < 2:
@@ -133,6 +132,6 @@ def _on_a_line(points: np.ndarray) -> bool:
 
 
 def _head_shift(rest: Skeleton, target: Skeleton, turn: np.ndarray) -> np.ndarray:
-    known = [INDEX[name] for name in _HEAD if rest.known[INDEX[name]] and target.known[INDEX[name]]]
+    known = [INDEX[name] for name in FACE if rest.known[INDEX[name]] and target.known[INDEX[name]]]
     known = known or [INDEX["neck"]]
     return np.asarray(target.positions[known].mean(axis=0) - turn @ rest.positions[known].mean(axis=0))

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from scene.errors import InputError
 from scene.mesh import Faces, Vertices
-from scene.skeleton import INDEX, MID_HIP, PIVOTS, Skeleton
+from scene.skeleton import FACE, INDEX, MID_HIP, PIVOTS, Skeleton
 from scene.skinning.motion import PARENT_OF, PARTS
 from scene.skinning.solid import InnerDistances
 
@@ -23,7 +23,6 @@ _FAR = 0.05
 """Of the surface's diagonal: from there on a joint is far outside of it."""
 _SMALLEST = 0.1
 """Of the surface's diagonal, that a skeleton spans at least: the trunk alone spans a quarter of a figure."""
-_HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def bone_points(skeleton: Skeleton, step: float) -> dict[int, Float[np.ndarray, 
     neck = joint("neck")
     lines["spine"] = [(hip + 0.25 * (neck - hip), neck)]
     lines["spine"] += [(neck + 0.6 * (joint(f"{s}_shoulder") - neck), neck) for s in ("right", "left")]
-    head = skeleton.positions[[INDEX[name] for name in _HEAD]]
+    head = skeleton.positions[[INDEX[name] for name in FACE]]
     head = head[~np.isnan(head[:, 0])]
     if len(head):
         middle = head.mean(axis=0)
@@ -167,38 +166,48 @@ def falloff(distances: Float[np.ndarray, "n p"], radii: Float[np.ndarray, "p"], 
     return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
-def natural_pairs(
-    skeleton: Skeleton, points: Vertices, first: Int[np.ndarray, "n"], second: Int[np.ndarray, "n"], reach: float
-) -> Bool[np.ndarray, "n"]:
-    """Whether two parts may meet at a point: one carries the other, or a third carries both, and their joint is near.
+class Meetings:
+    """Which parts may meet at some points: one carries the other, or a third carries both, and their joint is near.
 
     Args:
         skeleton: in the pose of the surface.
-        points: where they meet, world frame.
-        first, second: numbers of the parts.
+        points: where parts meet, world frame.
         reach: see :class:`WeightSettings`.
     """
-    allowed = np.full((len(PARTS), len(PARTS), 2), -1)
+
+    def __init__(self, skeleton: Skeleton, points: Vertices, reach: float) -> None:
+        near = [_relative_gaps(skeleton, part, points) <= reach for part in range(len(PARTS))]
+        # The last column is of pairs that may meet nowhere.
+        self._near = np.stack([*near, np.zeros(len(points), bool)], axis=1)
+
+    def natural(self, first: Int[np.ndarray, "n"], second: Int[np.ndarray, "n"] | int) -> Bool[np.ndarray, "n"]:
+        """Whether two parts, given by number, may meet at each of the points."""
+        pivots, rows = _PIVOTS_OF_PAIRS[first, second], np.arange(len(first))
+        return np.asarray((first == second) | self._near[rows, pivots[:, 0]] | self._near[rows, pivots[:, 1]])
+
+
+def _pivots_of_pairs() -> Int[np.ndarray, "11 11 2"]:
+    """By the numbers of two parts, those whose pivots must be near where they meet, one of two; -1 for none."""
+    pivots = np.full((len(PARTS), len(PARTS), 2), -1)
     for a in range(len(PARTS)):
         for b in range(len(PARTS)):
             up, down = PARENT_OF.get(a), PARENT_OF.get(b)
             if up == b:
-                allowed[a, b, 0] = a
+                pivots[a, b, 0] = a
             elif down == a:
-                allowed[a, b, 0] = b
+                pivots[a, b, 0] = b
             elif up is not None and up == down:
-                allowed[a, b] = a, b
+                pivots[a, b] = a, b
             elif up is not None and PARENT_OF.get(up) == b and PARTS[b] == "body":
-                allowed[a, b] = a, up  # shoulders and head to the hips: all that lies between is the trunk
+                pivots[a, b] = a, up  # shoulders and head to the hips: all that lies between is the trunk
             elif down is not None and PARENT_OF.get(down) == a and PARTS[a] == "body":
-                allowed[a, b] = b, down
+                pivots[a, b] = b, down
             elif {PARTS[a], PARTS[b]} & {"spine"} and {PARTS[a], PARTS[b]} & {"right_hip", "left_hip"}:
-                allowed[a, b, 0] = a if PARTS[a].endswith("hip") else b
-    gap = np.stack([_relative_gaps(skeleton, part, points) for part in range(len(PARTS))], axis=1)
-    gap = np.concatenate([gap, np.full((len(points), 1), np.inf)], axis=1)
-    rows = np.arange(len(points))
-    near = [gap[rows, allowed[first, second, side]] <= reach for side in (0, 1)]
-    return np.asarray((first == second) | near[0] | near[1])
+                pivots[a, b, 0] = a if PARTS[a].endswith("hip") else b
+    return pivots
+
+
+_PIVOTS_OF_PAIRS = _pivots_of_pairs()
 
 
 def _relative_gaps(skeleton: Skeleton, part: int, points: np.ndarray) -> np.ndarray:

@@ -92,12 +92,17 @@ def save_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB", dtype:
 
     An error while writing leaves the folder as it was. A kill while the written files are moved into it does not.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     twin = type(part).from_config(part.config)
     twin.load_state_dict(part.state_dict())
+    write_part(twin.to(dtype), folder, max_shard=max_shard)
+
+
+def write_part(part: ModelMixin, folder: Path, *, max_shard: str = "14MB") -> None:
+    """Write one part as it is; see :func:`save_part`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
         with quiet_diffusers():
-            twin.to(dtype).save_pretrained(partial, max_shard_size=max_shard)
+            part.save_pretrained(partial, max_shard_size=max_shard)
         # diffusers notes where a model was loaded from: a path of this machine.
         config = Path(partial) / "config.json"
         content = json.loads(config.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.diffusion.checkpoints.parts import write_part
 from pipeline.diffusion.modules.coarse_volume import CAMERA_SCALE, CoarseVolumeModel
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.training.data.photos import PhotoBatch, PhotoSettings, draw_photos
@@ -128,7 +129,7 @@ class CoarseTask(Task[PhotoBatch]):
         """Write the model in half precision."""
         twin = CoarseVolumeModel(**self.model.settings)
         twin.load_state_dict(self.model.state_dict())
-        twin.half().save_pretrained(folder)
+        write_part(twin.half(), folder)
 
     def _tensors(
         self, batch: PhotoBatch

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pipeline.diffusion.checkpoints.parts import write_part
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.symmetry import SymmetryHead, opposite
@@ -156,7 +157,7 @@ class SymmetryTask(Task[SymmetryBatch]):
         settings = {k: v for k, v in self.model.config.items() if not k.startswith("_")}
         twin = SymmetryHead(**settings)
         twin.load_state_dict(self.model.state_dict())
-        twin.half().save_pretrained(folder)
+        write_part(twin.half(), folder)
 
     def _near(self, errors: Float[np.ndarray, "n k"], azimuth: Float[np.ndarray, "n"]) -> np.ndarray:
         count = int(self.model.config["headings"])

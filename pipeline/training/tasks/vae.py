@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pipeline.diffusion.checkpoints.parts import quiet_diffusers
+from pipeline.diffusion.checkpoints.parts import quiet_diffusers, write_part
 from pipeline.diffusion.modules.latents import (
     decode_latents,
     encode_images,
@@ -199,8 +199,6 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
 
     def save(self, folder: Path) -> None:
         """Write the VAE with the statistics of its latents, half precision."""
-        with torch.no_grad():
-            mean, std = self.latent_statistics()
         with quiet_diffusers():  # it does not know of folding
             twin = AutoencoderKL.from_config(self.vae.config)
         twin.load_state_dict(self.vae.state_dict())
@@ -213,7 +211,7 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
             twin.register_to_config(
                 latents_mean=[round(float(v), 5) for v in mean], latents_std=[round(float(v), 5) for v in std]
             )
-        twin.half().save_pretrained(folder)
+        write_part(twin.half(), folder)
 
     def state(self) -> dict[str, Any]:
         """The steered weight."""

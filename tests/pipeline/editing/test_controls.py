@@ -54,7 +54,7 @@ def annotator() -> Any:
     """The module of controlnet-aux that draws bodies, without the detectors that its package imports."""
     found = importlib.util.find_spec("controlnet_aux")
     if found is None or found.origin is None:
-        pytest.skip("controlnet-aux is not installed")
+        pytest.skip("controlnet-aux is not installed: pip install viewloom[edit]")
     folder = Path(found.origin).parent / "open_pose"
     for name, where in (("annotator_parts", folder),):
         package = types.ModuleType(name)

@@ -59,7 +59,7 @@ def figure(tmp_path: Path) -> Path:
 def test_a_body_that_is_its_own_rig_is_posed_as_the_rig_does(figure: Path) -> None:
     loaded = load_figure(figure, 4)
     assert loaded.rest.known.all()
-    assert loaded.rest.joint("left_shoulder")[0] > 0.05  # it faces -y: the left is +x
+    assert loaded.rest.joint("left_shoulder")[1] > 0.05  # it faces +x: the left is +y
     bound, scores, seconds = score_figure(loaded, views=4, size=64)
     assert len(scores) == 4
     assert bound.report.was_closed
