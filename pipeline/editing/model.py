@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -23,9 +23,9 @@ from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.attention import Layer, self_attention_layers, use_one_token_attention
 from pipeline.diffusion.modules.latents import LatentCodec, save_decoder_memory, vae_factor
 from pipeline.diffusion.settings import Memory
+from pipeline.editing.controls import ControlKind
 from scene.errors import CheckpointError, InputError
 
-ControlKind = Literal["skeleton", "depth"]
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 

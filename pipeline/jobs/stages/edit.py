@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
-from pipeline.editing.controls import box_mesh, depth_controls, skeleton_controls
+from pipeline.editing.control_pictures import control_pictures
 from pipeline.editing.deform import Deformed, deform
 from pipeline.editing.target import REST_FILE, EditTarget, SkeletonTarget, plain_target
 from pipeline.jobs.runner import StageRun
@@ -345,10 +345,7 @@ class EditedViewsStage:
 
     def _save_controls(self, folder: Path, target: EditTarget, views: tuple[View, ...]) -> None:
         cameras = [view.camera for view in views]
-        if isinstance(target, SkeletonTarget):
-            pictures = skeleton_controls(target.target.positions, cameras)
-        else:
-            pictures = depth_controls(*box_mesh(target.after), cameras)[0]
+        pictures = control_pictures(target, cameras)
         folder.mkdir(parents=True)
         for view, picture in zip(views, pictures, strict=True):
             path = folder / f"{view.name}.png"

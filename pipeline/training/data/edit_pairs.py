@@ -49,7 +49,7 @@ class States:
     """
 
     meshes: Sequence[ColouredMesh]
-    targets: Sequence[Skeleton] | Sequence[Float[np.ndarray, "b 4 4"]]
+    targets: Sequence[Skeleton | Float[np.ndarray, "b 4 4"]]
 
 
 def figure_states(figure: Figure, rng: Rng, draw: Callable[[Rng], Worlds] | None = None, count: int = STATES) -> States:
