@@ -35,11 +35,13 @@ class QueryProbe(AttentionHook):
         layers: which, from :func:`query_layers`.
         replaced: what the rows ``rows`` get, or None to leave them as they are.
         rows: of the batch, those that ``replaced`` is for.
+        weights: how much of each place is replaced, in [0, 1]; None for all of it.
     """
 
     layers: Mapping[Layer, QueryLayer]
     replaced: Queries | None = None
     rows: Sequence[int] = ()
+    weights: Float[Tensor, "v h w"] | None = None
     _recording: bool = False
     _found: dict[QueryLayer, Heads] = field(default_factory=dict)
 
@@ -60,7 +62,8 @@ class QueryProbe(AttentionHook):
 
     def reset(self) -> None:
         """Let go of everything."""
-        self.replaced, self.rows, self._found, self._recording = None, (), {}, False
+        self.replaced, self.rows, self.weights = None, (), None
+        self._found, self._recording = {}, False
 
     def project(self, layer: Layer, q: Heads, k: Heads, v: Heads) -> tuple[Heads, Heads, Heads]:
         """Record, then replace."""
@@ -71,8 +74,13 @@ class QueryProbe(AttentionHook):
             # As it is: under gradient checkpointing this runs again backwards, where it must do the same.
             self._found[mine] = q
         if self.replaced is not None:
+            rows = torch.tensor(list(self.rows), device=q.device)
             given = self.replaced[mine].flatten(1, 2).unflatten(2, (q.shape[1], -1)).transpose(1, 2)
-            q = q.index_copy(0, torch.tensor(list(self.rows), device=q.device), given.to(q.device, q.dtype))
+            given = given.to(q.device, q.dtype)
+            if self.weights is not None:
+                weight = token_weights(self.weights, mine.side).flatten(1)[:, None, :, None].to(q.device, q.dtype)
+                given = q[rows] + weight * (given - q[rows])
+            q = q.index_copy(0, rows, given)
         return q, k, v
 
 
@@ -98,23 +106,24 @@ class RunningStatistics:
             masks: how much each token counts.
         """
         for layer, of_views in queries.items():
-            for view, values in enumerate(of_views.detach().flatten(1, 2).double().cpu()):
-                weight = (
-                    torch.ones(len(values), 1, dtype=torch.float64)
-                    if masks is None
-                    else token_weights(masks[view], layer.side).flatten()[:, None].cpu().double()
-                )
-                mass = float(weight.sum())
+            values = of_views.detach().flatten(1, 2).float()
+            weights = (
+                torch.ones(values.shape[:2]) if masks is None else token_weights(masks, layer.side).flatten(1).cpu()
+            )
+            masses = weights.double().sum(1)
+            shares = (weights / masses.clamp(min=1e-6)[:, None]).float().to(values.device)
+            means = torch.einsum("vt,vtc->vc", shares, values)
+            squares = torch.einsum("vt,vtc->vc", shares, (values - means[:, None]).square())
+            # Views are joined in double precision, by their means, which loses no digits where these are far from zero.
+            for mass, own, variance in zip(masses.tolist(), means.cpu().double(), squares.cpu().double(), strict=True):
                 if mass == 0:
                     continue
-                own = (weight * values).sum(0) / mass
-                squares = (weight * (values - own).square()).sum(0)
                 total, mean, before = self._sums.get(layer, (0.0, own, torch.zeros_like(own)))
                 change, both = own - mean, total + mass
                 self._sums[layer] = (
                     both,
                     mean + change * (mass / both),
-                    before + squares + change.square() * (total * mass / both),
+                    before + mass * variance + change.square() * (total * mass / both),
                 )
 
     def result(self) -> dict[QueryLayer, Statistics]:
