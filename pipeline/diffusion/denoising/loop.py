@@ -15,6 +15,7 @@ from pipeline.diffusion.modules.attention import AttentionHook, Step
 Latents = Float[Tensor, "rows c h w"]
 Predict = Callable[[Latents, int], Latents]
 Guide = Callable[[Latents, Latents, int], Latents]
+Before = Callable[[Latents, Step], Latents]
 SEEDS = 2**63 - 1
 """How many seeds there are; rows' seeds go around in them."""
 SEED_STRIDE = 7919
@@ -64,6 +65,7 @@ def denoise(
     rows: Callable[[int], int] | None = None,
     hooks: Sequence[AttentionHook] = (),
     guide: Guide | None = None,
+    before: Before | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Float[Tensor, "left c h w"]:
     """Denoise latents along explicit timestep pairs with DDIM.
@@ -81,6 +83,7 @@ def denoise(
         rows: how many rows, from the first on, are denoised from a timestep on; the others are dropped for good.
         hooks: notified of steps and passes; installing them on the U-Net is up to the caller.
         guide: optional change ``(latents, clean estimate, t) -> clean estimate`` before the update.
+        before: optional change of the latents before every pass, once hooks know of it; it may take gradients inside.
         on_step: called after every step, for progress bars.
 
     Returns:
@@ -96,6 +99,8 @@ def denoise(
             step = Step(index, len(pairs), t, pass_index, count)
             for hook in hooks:
                 hook.begin_pass(step)
+            if before is not None:
+                z = before(z, step)
             clean, eps = schedule.predict_x0_eps(predict(z, t), z, t)
             if guide is not None:
                 clean = guide(z, clean, t)

@@ -217,6 +217,37 @@ def test_an_idle_guide_changes_nothing() -> None:
         assert torch.allclose(free, idle, atol=1e-4)
 
 
+def test_latents_change_before_every_pass_once_hooks_know_of_it() -> None:
+    """What a change brings about is what the network meets and what the update starts from."""
+    schedule, told, hook = SCHEDULES["v"], list[tuple[int, int]](), Recorder()
+
+    def before(z: torch.Tensor, step: Step) -> torch.Tensor:
+        assert hook.passes[-1] == step
+        told.append((step.index, step.pass_index))
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            (slope,) = torch.autograd.grad((leaf**2).sum(), leaf)
+        return z - slope / 4
+
+    start = torch.randn(1, *SHAPE)
+    with torch.no_grad():
+        out = denoise(
+            network,
+            start,
+            schedule,
+            [(900, 700), (700, 100)],
+            noise=RowNoise.of([0]),
+            passes=lambda t: 2 if t == 900 else 1,
+            hooks=[hook],
+            before=before,
+        )
+        last = denoise(network, start, schedule, [(900, 700)], noise=RowNoise.of([0]), before=lambda z, step: z / 2)
+        plain = denoise(network, start / 2, schedule, [(900, 700)], noise=RowNoise.of([0]))
+    assert told == [(0, 0), (0, 1), (1, 0)]
+    assert torch.equal(last, plain)
+    assert torch.isfinite(out).all()
+
+
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 30))
 def test_a_view_keeps_its_seed_whatever_the_number_of_views(seed: int, few: int, many: int) -> None:
     few, many = min(few, many), max(few, many)
