@@ -16,6 +16,7 @@ import tyro
 from diffusers import AutoencoderKL
 from rich.progress import track
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.latents import LatentCodec, vae_factor
 from pipeline.training.data.edit_pairs import (
@@ -27,7 +28,6 @@ from pipeline.training.data.edit_pairs import (
     save_states,
     write_header,
 )
-from pipeline.training.data.encoded import latent_digest
 from pipeline.training.data.rigged_files import FileFigure, load_rigged
 from pipeline.training.procedural.edits import FAMILIES
 from pipeline.training.procedural.humanoid import humanoid

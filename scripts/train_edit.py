@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import tyro
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.editing.model import EditDiffusion
 from pipeline.training.data.edit_pairs import PairBatch, PairPool, held_out_pairs
-from pipeline.training.data.encoded import latent_digest
 from pipeline.training.tasks.edit import EditLoss, EditModules, EditNetwork, EditTask, fresh_editor
 from pipeline.training.trainer import TrainSettings, begin, train
 from scene.backends import pick_device
@@ -24,7 +24,7 @@ from scene.errors import InputError
 
 HELD_OUT = 3_900_000_000
 """First seed of the held-out figures: above those of training, below those of evaluation."""
-_EVERY = 200
+_EVERY = 20
 """Steps after which new files are looked for."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +38,8 @@ EDIT_FILE = "edit.json"
 """Of the edit's stage: what it made."""
 CONTROLS = "controls"
 """Folder of the control pictures, beside those of the edited views."""
+ORIGINALS = "originals"
+"""Folder of the framed views as they were, where views were drawn anew."""
 _HUMAN_EDITS = "http://cv.iptc.org/newscodes/digitalsourcetype/humanEdits"
 
 
@@ -67,6 +69,7 @@ class EditReport:
         moved: a sentence for each part or box that moved.
         cuts: rings along which glued parts were cut apart.
         warnings: what the user should know.
+        intervals: of views that were drawn anew, how each went; see :class:`pipeline.editing.task.IntervalReport`.
     """
 
     method: EditMethod
@@ -81,6 +84,7 @@ class EditReport:
     moved: list[str]
     cuts: int
     warnings: list[str]
+    intervals: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def published(self) -> list[str]:
@@ -351,6 +355,12 @@ class EditedViewsStage:
             path = folder / f"{view.name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(path)
+
+
+class DraftViewsStage(EditedViewsStage):
+    """Views of a deformed asset that are drawn over."""
+
+    name: ClassVar[str] = "draft-views"
 
 
 def _fitted(camera: Camera, side: int) -> Camera:

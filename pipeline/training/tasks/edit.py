@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.denoising.loop import RowNoise, denoise
 from pipeline.diffusion.denoising.schedule import Span, timestep_pairs, trailing_timesteps
@@ -25,7 +26,6 @@ from pipeline.diffusion.methods.mutual_self_attention import MutualSelfAttention
 from pipeline.diffusion.modules.attention import Step, hooked
 from pipeline.editing.model import KINDS, Controls, EditDiffusion
 from pipeline.training.data.edit_pairs import PairBatch
-from pipeline.training.data.encoded import latent_digest
 from pipeline.training.tasks.views import channel_weights, shifted_timesteps
 from pipeline.training.trainer import Task
 from scene.errors import InputError

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.attention import hooked
@@ -24,7 +25,7 @@ from pipeline.diffusion.modules.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.training.data.encoded import EncodedBatch, latent_digest
+from pipeline.training.data.encoded import EncodedBatch
 from pipeline.training.data.store import SampleBatch
 from pipeline.training.trainer import Task
 from scene.errors import InputError
