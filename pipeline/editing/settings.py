@@ -61,8 +61,9 @@ class ConsolidateSettings:
     """Weight of the ControlNet."""
     guidance: float = 1.0
     """How far to go beyond what the control changes: ``without + guidance (with - without)``. 1 needs one pass."""
-    start: float = 1.0
-    """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the layout of the draft."""
+    start: float | None = None
+    """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the layout of the draft. By default all,
+    or half of it where a draft is drawn over."""
     trajectory: TrajectoryKind = "noise"
     """The original's latents at each step: of DDIM inversion, or noised with one noise, which is exact and free."""
     source_control: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.diffusion.denoising.loop import Latents, RowNoise, view_seeds
-from pipeline.diffusion.denoising.schedule import Span, leading_timesteps, timestep_pairs
+from pipeline.diffusion.denoising.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.methods.mutual_self_attention import MutualSelfAttention
 from pipeline.diffusion.modules.attention import AttentionHook
 from pipeline.editing.inversion import inverted, noised_at
@@ -22,6 +22,14 @@ from pipeline.editing.settings import ConsolidateSettings
 from pipeline.editing.task import EditTask
 from scene.errors import InputError
 from scene.files import unwritable
+
+
+def spaced_timesteps(scheduler: Mapping[str, object], steps: int, end: int) -> list[int]:
+    """Falling timesteps below ``end``, spaced as a model's scheduler says: diffusers' ``trailing``, or else leading."""
+    if scheduler.get("timestep_spacing") == "trailing":
+        return trailing_timesteps(steps, end)
+    offset = scheduler.get("steps_offset", 0)
+    return leading_timesteps(steps, end, offset if isinstance(offset, int) and 0 <= offset < end - steps else 0)
 
 
 class ViewPasses:
@@ -36,9 +44,9 @@ class ViewPasses:
 
     def __init__(self, model: EditDiffusion, task: EditTask, settings: ConsolidateSettings) -> None:
         self.model, self.task, self.settings = model, task, settings
-        count = len(model.schedule)
-        end = count if settings.start == 1 else max(settings.steps + 1, round(settings.start * count))
-        self.timesteps = leading_timesteps(settings.steps, end)
+        count, strength = len(model.schedule), 1.0 if settings.start is None else settings.start
+        end = count if strength == 1 else max(settings.steps + 1, round(strength * count))
+        self.timesteps = spaced_timesteps(model.scheduler, settings.steps, end)
         self.pairs = timestep_pairs(self.timesteps)
         self.index = {t: index for index, t in enumerate(self.timesteps)}
         self.edits = 1 if settings.guidance == 1 else 2
