@@ -62,7 +62,7 @@ class ConsolidateSettings:
     guidance: float = 1.0
     """How far to go beyond what the control changes: ``without + guidance (with - without)``. 1 needs one pass."""
     start: float | None = None
-    """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the layout of the draft. By default all,
+    """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the draft's layout. By default all,
     or half of it where a draft is drawn over."""
     trajectory: TrajectoryKind = "noise"
     """The original's latents at each step: of DDIM inversion, or noised with one noise, which is exact and free."""
