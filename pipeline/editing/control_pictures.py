@@ -33,3 +33,23 @@ def control_pictures(target: EditTarget, cameras: Sequence[Camera]) -> list[Floa
     if isinstance(target, BoxTarget):
         return depth_controls(*box_mesh(target.after), cameras)[0]
     return depth_controls(target.vertices, target.faces, cameras)[0]
+
+
+def both_control_pictures(
+    target: EditTarget, cameras: Sequence[Camera]
+) -> tuple[list[Float[np.ndarray, "_h _w 3"]] | None, list[Float[np.ndarray, "_h _w 3"]]]:
+    """The controls of the state before the edit, None of a mesh, which has none; and of the state after it.
+
+    Args:
+        target: in the world of the cameras.
+        cameras: of the views.
+
+    Raises:
+        MissedControlError: no camera sees one of them.
+    """
+    after = control_pictures(target, cameras)
+    if isinstance(target, SkeletonTarget):
+        return skeleton_controls(target.rest.positions, cameras), after
+    if isinstance(target, BoxTarget):
+        return depth_controls(*box_mesh(target.before), cameras)[0], after
+    return None, after

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -28,6 +28,7 @@ from pipeline.editing.controls import ControlKind
 from scene.errors import CheckpointError, InputError
 from scene.resources import default_weights
 
+Source = Literal["noised", "clean"]
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 
@@ -61,6 +62,8 @@ class EditDiffusion:
         scheduler: config of the noise process, in diffusers' terms.
         prompt: embedded tokens of the prompt, the same for all rows.
         licence: of the weights.
+        source: how noisy the originals are whose keys and values it reads: as noisy as the edit, as any model takes
+            them, or clean, at timestep 0 and with their own control, as it was trained.
     """
 
     unet: UNet2DConditionModel
@@ -69,6 +72,7 @@ class EditDiffusion:
     scheduler: dict[str, object]
     prompt: Float[Tensor, "n d"]
     licence: str = "unknown"
+    source: Source = "noised"
 
     def __post_init__(self) -> None:
         self.codec = LatentCodec(self.vae)
@@ -186,12 +190,13 @@ class EditDiffusion:
         """
         index = read_json(folder / INDEX)
         own = index.get("viewloom")
-        kinds = own.get("controls") if isinstance(own, dict) else None
+        own = own if isinstance(own, dict) else {}
+        kinds = own.get("controls")
         if index.get("_class_name") != cls.__name__ or not isinstance(kinds, list) or not set(kinds) <= set(KINDS):
             raise CheckpointError("is no editor", where=folder / INDEX, fix="Give a folder that train_edit.py wrote.")
         own_vae = (folder / "vae").is_dir()
         vae = load_part(AutoencoderKL, (folder if own_vae else default_weights()) / "vae")
-        if not own_vae and dict(own or {}).get("latents") != latent_digest(cast(AutoencoderKL, vae)):
+        if not own_vae and own.get("latents") != latent_digest(cast(AutoencoderKL, vae)):
             raise CheckpointError(
                 "was trained on the latents of another VAE than the nano checkpoint's",
                 where=folder,
@@ -206,6 +211,7 @@ class EditDiffusion:
             scheduler_config(folder),
             torch.zeros(1, int(unet.config["cross_attention_dim"])),
             licence_in(index),
+            "clean" if own.get("source") == "clean" else "noised",
         )
 
     def save_pretrained(self, folder: Path, *, vae: bool = True) -> None:
@@ -228,7 +234,7 @@ class EditDiffusion:
             save_part(part, folder / name)
             index[name] = ["diffusers", type(part).__name__]
         index["scheduler"] = ["diffusers", "DDIMScheduler"]
-        kept: dict[str, object] = {"controls": sorted(self.controlnets), "licence": self.licence}
+        kept: dict[str, object] = {"controls": sorted(self.controlnets), "licence": self.licence, "source": self.source}
         index["viewloom"] = kept if vae else kept | {"latents": latent_digest(self.vae)}
         (folder / "scheduler").mkdir(exist_ok=True)
         for path, content in (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.editing.boxes import BoxTarget
 from pipeline.editing.consolidate import OnProgress, edit_latents
-from pipeline.editing.control_pictures import control_kind, control_pictures
+from pipeline.editing.control_pictures import both_control_pictures, control_kind
 from pipeline.editing.controls import box_mesh
 from pipeline.editing.framed import Frame, frame_around
 from pipeline.editing.model import Controls, EditDiffusion
@@ -82,10 +82,11 @@ class FramedDraft:
 
     Args:
         pictures: straight alpha.
-        depth: its inverse depth.
+        before, depth: inverse depth of the surface before it was deformed, and of this one.
     """
 
     pictures: UInt8[np.ndarray, "n s s 4"]
+    before: UInt8[np.ndarray, "n s s 3"]
     depth: UInt8[np.ndarray, "n s s 3"]
 
 
@@ -134,18 +135,28 @@ def redrawn(
         InputError: the model or the settings do not go with the task.
         ViewloomError: the control makes no difference to the model.
     """
-    controls = bytes_of(control_pictures(target, cameras)) if draft is None else draft.depth
+    if draft is None:
+        kind, (own, wanted) = control_kind(target), both_control_pictures(target, cameras)
+        before, controls = None if own is None else bytes_of(own), bytes_of(wanted)
+    else:
+        kind, before, controls = "depth", draft.before, draft.depth
     task = EditTask(
         encoded(model, originals),
-        control_kind(target) if draft is None else "depth",
-        torch.from_numpy(controls).permute(0, 3, 1, 2).float() / 255,
+        kind,
+        as_control(controls),
         tuple(cameras),
-        start=None if draft is None else encoded(model, draft.pictures),
+        None if before is None else as_control(before),
+        None if draft is None else encoded(model, draft.pictures),
     )
     check_effect(model, task)
     edited = edit_latents(model, task, settings, folder=work, on_progress=on_progress)
     pictures = [decoded(model, latents[None])[0] for latents in edited.latents]
     return Redrawn(np.stack(pictures), controls, originals, edited.intervals)
+
+
+def as_control(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+    """Pictures as networks take controls, in [0, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
 def encoded(model: EditDiffusion, pictures: UInt8[np.ndarray, "n s s 4"]) -> Float[Tensor, "n c h w"]:

@@ -226,7 +226,8 @@ def _redrawn(
     draft = None
     if deformed is not None:
         drawn = _draw(built, settings, read, world, deformed, DraftViewsStage, told)
-        draft = Draft(deformed, drawn, name)
+        asset_run = next(run for run in runner.runs if run.name == "asset")
+        draft = Draft(asset_run, deformed, drawn, name)
     start = settings.consolidate.start or (1.0 if draft is None else DRAFT_START)
     views = runner.run(
         RedrawnViewsStage(

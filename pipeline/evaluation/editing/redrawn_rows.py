@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,12 +15,12 @@ from pipeline.diffusion.denoising.loop import RowNoise, view_seeds
 from pipeline.diffusion.modules.attention import Step, hooked
 from pipeline.editing.boxes import BoxTarget
 from pipeline.editing.consolidate import edit_latents
-from pipeline.editing.control_pictures import control_kind, control_pictures
+from pipeline.editing.control_pictures import both_control_pictures, control_kind
 from pipeline.editing.controls import depth_controls
 from pipeline.editing.inversion import noised_at
 from pipeline.editing.model import EditDiffusion
 from pipeline.editing.queries import Queries, RunningStatistics, standardised
-from pipeline.editing.redraw import bytes_of, encoded
+from pipeline.editing.redraw import as_control, bytes_of, encoded
 from pipeline.editing.settings import ConsolidateSettings
 from pipeline.editing.target import EditTarget, SkeletonTarget
 from pipeline.editing.task import EditedLatents, EditTask
@@ -92,14 +92,18 @@ class RedrawnRow:
 
     def task(self, views: TrueViews) -> EditTask:
         """What the editor is asked for."""
-        target = target_of(views.case)
-        kind, pictures, start = control_kind(target), bytes_of(control_pictures(target, views.cameras)), None
-        if self.draft is not None:
-            mesh = self.draft(views.case)
-            kind, pictures = "depth", bytes_of(depth_controls(mesh.vertices, mesh.faces, views.cameras)[0])
-            start = encoded(self.model, drawn(mesh, views.cameras))
-        control = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-        return EditTask(encoded(self.model, views.originals), kind, control, views.cameras, start=start)
+        originals, target = encoded(self.model, views.originals), target_of(views.case)
+        if self.draft is None:
+            before, after = both_control_pictures(target, views.cameras)
+            own = None if before is None else as_control(bytes_of(before))
+            return EditTask(originals, control_kind(target), as_control(bytes_of(after)), views.cameras, own)
+        mesh = self.draft(views.case)
+        controls = [
+            as_control(bytes_of(depth_controls(one.vertices, one.faces, views.cameras)[0]))
+            for one in (views.case.before, mesh)
+        ]
+        start = encoded(self.model, drawn(mesh, views.cameras))
+        return EditTask(originals, "depth", controls[1], views.cameras, controls[0], start)
 
     def _true(self, views: TrueViews, task: EditTask) -> TrueQueries:
         truth = encoded(self.model, views.truths)
@@ -159,7 +163,7 @@ class TrueQueries:
             truth: latents of the true edit.
             rendered: give what a field renders that was fitted to them, at each step anew.
         """
-        passes = ViewPasses(model, task, replace(settings, trajectory="noise"))
+        passes = ViewPasses(model, task, settings)
         originals = Originals(passes, None)
         noise = RowNoise.of(view_seeds(settings.seed + 1, task.views)).draw(truth.shape[1:], torch.device("cpu"))
         layers = tuple(passes.probe.layers.values())

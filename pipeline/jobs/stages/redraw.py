@@ -63,11 +63,13 @@ class Draft:
     """A deformed surface, which an editor draws over.
 
     Args:
+        asset: the stage that made the original.
         edit: the stage that deformed it.
         views: pictures of it from the capture's cameras.
         item: name of its files.
     """
 
+    asset: StageRun[AssetReport]
     edit: StageRun[EditReport]
     views: StageRun[EditedViews]
     item: str
@@ -86,10 +88,13 @@ class Draft:
             smaller = drawn[view.name].camera.width / view.camera.width
             framing = replace(frame.framing, scale=frame.framing.scale / smaller)
             pictures.append(apply_framing(drawn[view.name].rgba(), framing))
-        asset = read_glb(self.edit.folder / f"{edited_name(self.item)}.glb")
-        mesh = coloured_in_world(asset, normalised)
-        depth = depth_controls(mesh.vertices, mesh.faces, [frame.camera for frame in frames])[0]
-        return FramedDraft(np.stack(pictures), bytes_of(depth))
+        meshes = [
+            coloured_in_world(read_glb(path), normalised)
+            for path in (self.asset.folder / f"{self.item}.glb", self.edit.folder / f"{edited_name(self.item)}.glb")
+        ]
+        cameras = [frame.camera for frame in frames]
+        before, after = (bytes_of(depth_controls(mesh.vertices, mesh.faces, cameras)[0]) for mesh in meshes)
+        return FramedDraft(np.stack(pictures), before, after)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Training of the nano editor: a U-Net and its ControlNet together, on pairs of one object in two states.
 
-A row of each pair is the source, seen as it is; the other one is the target, which in most steps reads the source's
-keys and values in the finest places of the decoder, as edits do (:class:`MutualSelfAttention`): public models keep an
-object's looks that way untrained, a small one has to learn it.
+A row of each pair is the source, clean and with its own control; the other one is the target, which in most steps reads
+the source's keys and values in the finest places of the decoder, as edits do (:class:`MutualSelfAttention`). Public
+models keep an object's looks that way untrained, from a source that is as noisy as the target; a small one has to learn
+it, and learns more from one that is not.
 """
 
 from __future__ import annotations
@@ -75,7 +76,6 @@ class EditLoss:
         shared: share of the steps in which targets read their sources' keys and values.
         drop: chance that a target loses its control (for guidance over it).
         source_control: chance that a source has its own control.
-        source_weight: of the source rows' error beside the target rows'.
         object_weight: how much more a place of the object, in either state, counts than one of the background.
         by_sensitivity: weigh latent channels by what an error in them does to pictures.
     """
@@ -83,8 +83,7 @@ class EditLoss:
     shift: float = 1.0
     shared: float = 0.75
     drop: float = 0.1
-    source_control: float = 0.5
-    source_weight: float = 0.25
+    source_control: float = 0.9
     object_weight: float = 3.0
     by_sensitivity: bool = True
 
@@ -115,7 +114,7 @@ def fresh_editor(weights: Path, network: EditNetwork = EditNetwork()) -> EditDif
         unet.conv_out.bias.zero_()
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=network.control_widths)
     prompt = torch.zeros(1, network.token)
-    return EditDiffusion(unet, vae, dict.fromkeys(KINDS, control), EDIT_SCHEDULER, prompt, "Apache-2.0")
+    return EditDiffusion(unet, vae, dict.fromkeys(KINDS, control), EDIT_SCHEDULER, prompt, "Apache-2.0", "clean")
 
 
 class EditModules(nn.Module):
@@ -155,31 +154,29 @@ class EditTask(Task[PairBatch]):
             yield self.draw(self._rng)
 
     def loss(self, batch: PairBatch) -> tuple[Tensor, int, dict[str, float]]:
-        """Squared error of the predicted v over both rows of each pair."""
+        """Squared error of the predicted v of targets."""
         w, model, count = self.weights, self.model, len(batch)
         t = self._levels[torch.randint(len(self._levels), (count,))].to(self.device)
-        times = t.repeat_interleave(2)
-        noise = torch.randn_like(batch.source).repeat_interleave(2, 0)  # both rows share it, as edits do
-        clean = pairs(batch.source, batch.target)
-        noisy = model.schedule.add_noise(clean, noise, times)
-        wanted = model.schedule.target(clean, noise, times)
-        kept = torch.rand(count, device=self.device) >= w.drop
-        own = torch.rand(count, device=self.device) < w.source_control
-        scales = pairs((own & kept).float(), kept.float())
-        controls = Controls("skeleton", pairs(batch.source_control, batch.target_control), scales)
+        noise = torch.randn_like(batch.target)
+        noisy = model.schedule.add_noise(batch.target, noise, t)
+        wanted = model.schedule.target(batch.target, noise, t)
+        kept = (torch.rand(count, device=self.device) >= w.drop).float()
+        own = (torch.rand(count, device=self.device) < w.source_control).float()
+        controls = Controls("skeleton", pairs(batch.source_control, batch.target_control), pairs(own, kept))
         shared = bool(torch.rand(()) < w.shared)
         hook = MutualSelfAttention(2, Span(0, len(model.schedule)), self._sides)
         with hooked(model.unet, [hook] if shared else []):
             hook.begin_pass(Step(0, 1, 0))
-            predicted = model.predict(noisy, times, controls)
+            if shared:
+                predicted = model.predict(pairs(batch.source, noisy), pairs(torch.zeros_like(t), t), controls)[1::2]
+            else:
+                predicted = model.predict(noisy, t, controls.rows(slice(1, None, 2)))
         cover = torch.maximum(batch.source_cover, batch.target_cover)
-        places = 1 + (w.object_weight - 1) * pairs(batch.source_cover, cover)
+        places = 1 + (w.object_weight - 1) * cover
         places = places / places.mean(dim=(1, 2), keepdim=True)
         error = ((predicted - wanted).square() * self.channels[:, None, None]).mean(1)
-        error = (error * places).mean(dim=(1, 2)).unflatten(0, (-1, 2))
-        loss = (w.source_weight * error[:, 0] + error[:, 1]).mean()
-        name = "target_shared" if shared else "target_alone"
-        return loss, count, {name: float(error[:, 1].detach().mean())}
+        loss = (error * places).mean()
+        return loss, count, {"shared" if shared else "alone": float(loss.detach())}
 
     def evaluate(self) -> dict[str, float]:
         """Scores of sampled targets: the object's looks from the source, its state from the control."""
@@ -220,29 +217,20 @@ def pairs(sources: Float[Tensor, "b *s"], targets: Float[Tensor, "b *s"]) -> Flo
 def edited_pairs(
     model: EditDiffusion, batch: PairBatch, steps: int, sides: tuple[int, ...]
 ) -> Float[Tensor, "b c h w"]:
-    """Targets, each sampled from its source's noisiest latent beside the source, whose noise is fixed."""
-    noise = RowNoise.of(range(len(batch))).draw(batch.source.shape[1:], batch.source.device)
-    schedule = model.schedule
-    controls = Controls(
-        "skeleton",
-        pairs(batch.source_control, batch.target_control),
-        pairs(torch.zeros(len(batch), device=noise.device), torch.ones(len(batch), device=noise.device)),
-    )
-
-    def source(t: int) -> Tensor:
-        return schedule.add_noise(batch.source, noise, torch.full((len(batch),), t, device=noise.device))
+    """Targets, sampled beside their clean sources, from these at the noisiest level."""
+    count, schedule, device = len(batch), model.schedule, batch.source.device
+    ones = torch.ones(count, device=device)
+    controls = Controls("skeleton", pairs(batch.source_control, batch.target_control), pairs(ones, ones))
+    timesteps = trailing_timesteps(steps, len(schedule))
+    noise = RowNoise.of(range(count)).draw(batch.source.shape[1:], device)
+    start = schedule.add_noise(batch.source, noise, torch.full((count,), timesteps[0], device=device))
 
     def predict(z: Tensor, t: int) -> Tensor:
-        return model.predict(pairs(source(t), z), t, controls)[1::2]
+        times = torch.full((count,), t, device=device)
+        return model.predict(pairs(batch.source, z), pairs(torch.zeros_like(times), times), controls)[1::2]
 
-    timesteps = trailing_timesteps(steps, len(schedule))
     hook = MutualSelfAttention(2, Span(0, len(schedule)), sides)
     with hooked(model.unet, [hook]):
         return denoise(
-            predict,
-            source(timesteps[0]),
-            schedule,
-            timestep_pairs(timesteps),
-            noise=RowNoise.of(range(len(batch))),
-            hooks=[hook],
+            predict, start, schedule, timestep_pairs(timesteps), noise=RowNoise.of(range(count)), hooks=[hook]
         )
