@@ -20,7 +20,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from jaxtyping import Float
 from torch import Tensor
@@ -182,8 +182,8 @@ class OneTokenAttention:
         return out / attn.rescale_output_factor
 
 
-def use_one_token_attention(unet: UNet2DConditionModel) -> None:
-    """Give all cross-attention layers of a U-Net the short way for one token, in place."""
+def use_one_token_attention(unet: UNet2DConditionModel | ControlNetModel) -> None:
+    """Give all cross-attention layers of a U-Net or ControlNet the short way for one token, in place."""
     unet.set_attn_processor(
         {
             name: OneTokenAttention() if name.endswith("attn2.processor") else processor
