@@ -384,6 +384,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change(f / "unet" / "config.json", down_block_types=["Nothing", "DownBlock2D"]),
         "unet: its config cannot be used",
     ),
+    "config of an encoder that cannot be": (
+        lambda f: change(f / "image_encoder" / "config.json", num_attention_heads=3),
+        "image_encoder: its config cannot be used",
+    ),
 }
 
 
