@@ -29,3 +29,19 @@ def default_weights() -> Path:
             fix="Install the complete package, or name a checkpoint with --views.weights.",
         )
     return folder
+
+
+def default_editor() -> Path:
+    """The embedded editor, which works on the latents of the nano checkpoint.
+
+    Raises:
+        CheckpointError: this installation came without it.
+    """
+    folder = shipped("weights") / "editor"
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointError(
+            "the embedded editor is missing",
+            where=folder,
+            fix="Install the complete package, name a checkpoint with --editor.weights, or use --method deform.",
+        )
+    return folder

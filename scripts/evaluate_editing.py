@@ -1,4 +1,4 @@
-r"""Score edited captures against known edits: rows that need no diffusion model.
+r"""Score edited captures against known edits: deformed surfaces, views drawn by the editor, and what bounds both.
 
 Cases are figures in two poses (procedural ones of seeds kept for evaluation, and held-out rigs of files) and things
 before and after their boxes change; all are normalised by the original. Sixteen cameras stand in a ring at elevation 14
@@ -6,15 +6,16 @@ degrees. Scores are means over cases with 95 % bootstrap intervals; what they ar
 `pipeline/evaluation/editing/scores.py`. The deformed surface is the true one of before, bound to the true skeleton or
 boxes: the bound of what deforming a fitted surface can reach.
 
-Example: python scripts/evaluate_editing.py --figures DATA/figures --out scores.json --sheet sheet.jpg
+Example:  python scripts/evaluate_editing.py --figures DATA/figures --out scores.json --sheet sheet.jpg
+Tuning:   add --development: other figures, rigs and things; the default ones are for reporting only.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from diffusers import AutoencoderKL
@@ -24,12 +25,35 @@ from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.conditioning import PhotoEncoder
 from pipeline.diffusion.modules.latents import LatentCodec
 from pipeline.editing.controls import box_mesh, depth_controls, skeleton_controls
-from pipeline.evaluation.editing.cases import EditCase, TrueViews, cases, true_views
-from pipeline.evaluation.editing.rows import Row, bound_truth, deformed, edits_table, original, through_vae, truth
+from pipeline.editing.load import load_editor
+from pipeline.editing.settings import ConsolidateSettings
+from pipeline.evaluation.editing.cases import (
+    DEVELOPMENT,
+    DEVELOPMENT_SEED,
+    FIRST_SEED,
+    HELD_OUT,
+    EditCase,
+    Kind,
+    TrueViews,
+    cases,
+    true_views,
+)
+from pipeline.evaluation.editing.redrawn_rows import RedrawnRow
+from pipeline.evaluation.editing.rows import (
+    Edited,
+    Row,
+    bound_truth,
+    deformed,
+    edits_table,
+    original,
+    through_vae,
+    truth,
+)
 from pipeline.evaluation.editing.scores import edit_scores
 from pipeline.evaluation.results import ScoreFile
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.sheets import Tile, tile, write_sheet
+from pipeline.jobs.settings import DRAFT_START
 from scene.errors import ViewloomError
 from scene.resources import default_weights
 
@@ -46,6 +70,20 @@ class Arguments:
     """Folder of another VAE."""
     each: int = 4
     """Procedural figures, and edits of boxes."""
+    kinds: tuple[Kind, ...] = ("procedural figure", "held-out rig", "boxes")
+    """Of the cases."""
+    development: bool = False
+    """Take cases for tuning in place of those for reporting."""
+    editor: Path | None = None
+    """Editor that draws views; without, only rows that need none are scored."""
+    rows: tuple[str, ...] = ()
+    """Rows to score, by the start of their names; all by default."""
+    seeds: int = 1
+    """Seeds of noise of the editor's rows; scores are means over them."""
+    meshes: bool = False
+    """Fit surfaces to the editor's views, too, for Chamfer distances."""
+    consolidate: ConsolidateSettings = ConsolidateSettings()
+    """The method, of all rows but for what they are named after."""
     views: int = 16
     """Cameras."""
     size: int = 128
@@ -61,27 +99,32 @@ def main(arguments: Arguments) -> None:
     weights = arguments.weights or default_weights()
     codec = LatentCodec(cast(AutoencoderKL, load_part(AutoencoderKL, arguments.vae or weights / "vae")))
     encoder = cast(PhotoEncoder, load_part(PhotoEncoder, weights / "image_encoder"))
-    rows: dict[str, Row] = {
+    rows: dict[str, Row | tuple[Row, ...]] = {
         "original as it is": original,
         "deformed true surface, rendered": deformed(bound_truth),
+        **editor_rows(arguments),
         "truth through the VAE": through_vae(codec),
         "truth": truth,
     }
+    if arguments.rows:
+        rows = {name: row for name, row in rows.items() if name.startswith(arguments.rows)}
+    names, seed = (DEVELOPMENT, DEVELOPMENT_SEED) if arguments.development else (HELD_OUT, FIRST_SEED)
     file, kinds, tiles = ScoreFile(arguments.out), dict[str, str](), list[list[Tile]]()
-    for case in cases(arguments.figures, arguments.each):
+    for case in cases(arguments.figures, arguments.each, names, seed):
+        if case.kind not in arguments.kinds:
+            continue
         views = true_views(case, arguments.views, arguments.size)
         kinds[case.name] = case.kind
         line = [picture(views.originals[1]), control(case, views)]
         for name, row in rows.items():
-            start = time.perf_counter()
             try:
-                edited = row(views)
+                edited, found = scored(row, views, encoder)
             except ViewloomError as error:
                 print(f"{case.name}: {name}: {error}")
                 continue
-            seconds = time.perf_counter() - start
-            found = edit_scores(edited.pictures, edited.mesh, views, encoder)
-            file.scores.setdefault(name, {})[case.name] = found | {"seconds": seconds}
+            file.scores.setdefault(name, {})[case.name] = found
+            shown = ("excess_warp_error", "foreground_psnr", "iou", "kid", "seconds")
+            print(f"{case.name}: {name}: " + ", ".join(f"{key} {found[key]:.4g}" for key in shown), flush=True)
             line.append(picture(np.round(edited.pictures[1] * 255).astype(np.uint8)))
         file.save()
         tiles.append(line)
@@ -91,6 +134,48 @@ def main(arguments: Arguments) -> None:
         print(edits_table({row: [s[name] for name in chosen if name in s] for row, s in file.scores.items()}))
     if arguments.sheet is not None:
         write_sheet(tiles, arguments.sheet)
+
+
+def scored(row: Row | tuple[Row, ...], views: TrueViews, encoder: PhotoEncoder) -> tuple[Edited, dict[str, float]]:
+    """What a row makes of a case, with its scores, over the seeds of a row that has several."""
+    runs = row if isinstance(row, tuple) else (row,)
+    all_found = []
+    for run in runs:
+        start = time.perf_counter()
+        edited = run(views)
+        seconds = time.perf_counter() - start
+        found = edit_scores(edited.pictures, edited.mesh, views, encoder)
+        all_found.append(found | {"seconds": seconds} | dict(edited.facts))
+    kept = [key for key in all_found[0] if all(key in found for found in all_found)]
+    return edited, {key: float(np.mean([found[key] for found in all_found])) for key in kept}
+
+
+def editor_rows(arguments: Arguments) -> dict[str, Row | tuple[Row, ...]]:
+    """The rows that an editor draws; for each seed of noise one."""
+    if arguments.editor is None:
+        return {}
+    model, plain = load_editor(arguments.editor), arguments.consolidate
+    full, alone = replace(plain, mode="full"), replace(plain, mode="none")
+    draft = DRAFT_START if plain.start is None else plain.start
+    over = replace(alone, start=draft)
+
+    def row(settings: ConsolidateSettings, **how: Any) -> tuple[Row, ...]:
+        return tuple(
+            RedrawnRow(model, replace(settings, seed=settings.seed + k), fitted=arguments.meshes, **how)
+            for k in range(arguments.seeds)
+        )
+
+    return {
+        "deformed, drawn over per view": row(over, draft=bound_truth),
+        "deformed, drawn over, full": row(replace(plain, start=draft), draft=bound_truth),
+        "per view": row(alone),
+        "hard replacement": row(replace(plain, mode="hard")),
+        "one field": row(replace(plain, mode="once")),
+        "full": row(full),
+        "full without overlap": row(replace(full, overlap=False)),
+        "bound: true queries": row(full, targets="true"),
+        "bound: true queries, rendered": row(full, targets="true, rendered"),
+    }
 
 
 def picture(rgba: np.ndarray) -> Tile:

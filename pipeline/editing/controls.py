@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -43,6 +44,8 @@ COLOURS = (
 """RGB of each joint, and of the limb of the same place in :data:`scene.skeleton.DRAWN_LIMBS`."""
 """Joints that detectors leave out on the far side of a head."""
 
+ControlKind = Literal["skeleton", "depth"]
+"""What a control shows."""
 Pixels = Float[np.ndarray, "18 2"]
 Present = Bool[np.ndarray, "18"]
 

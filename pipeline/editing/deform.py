@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from pipeline.editing.depth_target import DepthTarget
 from pipeline.editing.target import EditTarget, SkeletonTarget, check_meets
 from recon.export.asset import Asset, has_area, weld_numbers
 from recon.export.rig import Rig, make_rig
+from scene.errors import InputError
 from scene.mesh import ColouredMesh, Vertices, vertex_normals
 from scene.skeleton import PIVOTS, Motion
 from scene.skinning.bind import bind_to_boxes, box_motions
@@ -57,9 +59,14 @@ def deform(asset: Asset, target: EditTarget, *, softness: float = 0.5) -> Deform
         softness: of boxes; see :func:`scene.skinning.bind.bind_to_boxes`.
 
     Raises:
-        InputError: the target misses the asset, or the asset has too many faces.
+        InputError: the target misses the asset, or is a mesh; or the asset has too many faces.
     """
     check_meets(target, asset.vertices)
+    if isinstance(target, DepthTarget):
+        raise InputError(
+            "a mesh says where the surface shall be, not which part of the object goes there",
+            fix="Use --method consolidate, or give boxes or a skeleton.",
+        )
     if isinstance(target, SkeletonTarget):
         return _posed(asset, target)
     mesh = ColouredMesh(asset.vertices, asset.faces)

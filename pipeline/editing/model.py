@@ -17,15 +17,18 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.layouts import INDEX, licence_in, read_json, scheduler_config
 from pipeline.diffusion.checkpoints.parts import load_part, quiet_diffusers, save_part
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.attention import Layer, self_attention_layers, use_one_token_attention
 from pipeline.diffusion.modules.latents import LatentCodec, save_decoder_memory, vae_factor
 from pipeline.diffusion.settings import Memory
+from pipeline.editing.controls import ControlKind
 from scene.errors import CheckpointError, InputError
+from scene.resources import default_weights
 
-ControlKind = Literal["skeleton", "depth"]
+Source = Literal["noised", "clean"]
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 
@@ -59,6 +62,8 @@ class EditDiffusion:
         scheduler: config of the noise process, in diffusers' terms.
         prompt: embedded tokens of the prompt, the same for all rows.
         licence: of the weights.
+        source: how noisy the originals are whose keys and values it reads: as noisy as the edit, as any model takes
+            them, or clean, at timestep 0 and with their own control, as it was trained.
     """
 
     unet: UNet2DConditionModel
@@ -67,6 +72,7 @@ class EditDiffusion:
     scheduler: dict[str, object]
     prompt: Float[Tensor, "n d"]
     licence: str = "unknown"
+    source: Source = "noised"
 
     def __post_init__(self) -> None:
         self.codec = LatentCodec(self.vae)
@@ -177,26 +183,35 @@ class EditDiffusion:
     def from_pretrained(cls, folder: Path) -> EditDiffusion:
         """Load the nano editor, or one of its layout, onto the CPU.
 
-        A folder without a VAE stands in a checkpoint that has one.
+        A folder without a VAE is an editor of the nano checkpoint's latents, and takes its VAE.
 
         Raises:
-            CheckpointError: a part is missing, damaged, or does not fit.
+            CheckpointError: a part is missing, damaged, or does not fit, as may be the nano checkpoint's VAE.
         """
         index = read_json(folder / INDEX)
         own = index.get("viewloom")
-        kinds = own.get("controls") if isinstance(own, dict) else None
+        own = own if isinstance(own, dict) else {}
+        kinds = own.get("controls")
         if index.get("_class_name") != cls.__name__ or not isinstance(kinds, list) or not set(kinds) <= set(KINDS):
             raise CheckpointError("is no editor", where=folder / INDEX, fix="Give a folder that train_edit.py wrote.")
-        vae = folder / "vae" if (folder / "vae").is_dir() else folder.parent / "vae"
+        own_vae = (folder / "vae").is_dir()
+        vae = load_part(AutoencoderKL, (folder if own_vae else default_weights()) / "vae")
+        if not own_vae and own.get("latents") != latent_digest(cast(AutoencoderKL, vae)):
+            raise CheckpointError(
+                "was trained on the latents of another VAE than the nano checkpoint's",
+                where=folder,
+                fix="Give the editor its own vae folder.",
+            )
         unet = cast(UNet2DConditionModel, load_part(UNet2DConditionModel, folder / "unet"))
         control = cast(ControlNetModel, load_part(ControlNetModel, folder / "controlnet"))
         return cls(
             unet,
-            cast(AutoencoderKL, load_part(AutoencoderKL, vae)),
+            cast(AutoencoderKL, vae),
             dict.fromkeys(kinds, control),
             scheduler_config(folder),
             torch.zeros(1, int(unet.config["cross_attention_dim"])),
             licence_in(index),
+            "clean" if own.get("source") == "clean" else "noised",
         )
 
     def save_pretrained(self, folder: Path, *, vae: bool = True) -> None:
@@ -204,7 +219,7 @@ class EditDiffusion:
 
         Args:
             folder: of the checkpoint.
-            vae: write the VAE too; without, the folder must stand in a checkpoint that has it.
+            vae: write the VAE too; without, it is taken from the nano checkpoint.
 
         Raises:
             CheckpointError: it has several ControlNets, or a prompt, which this layout does not hold.
@@ -219,7 +234,8 @@ class EditDiffusion:
             save_part(part, folder / name)
             index[name] = ["diffusers", type(part).__name__]
         index["scheduler"] = ["diffusers", "DDIMScheduler"]
-        index["viewloom"] = {"controls": sorted(self.controlnets), "licence": self.licence}
+        kept: dict[str, object] = {"controls": sorted(self.controlnets), "licence": self.licence, "source": self.source}
+        index["viewloom"] = kept if vae else kept | {"latents": latent_digest(self.vae)}
         (folder / "scheduler").mkdir(exist_ok=True)
         for path, content in (
             (folder / "scheduler" / "scheduler_config.json", self.scheduler),

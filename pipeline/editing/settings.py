@@ -10,7 +10,7 @@ from qnerf.settings import FieldTrainingSettings, QueryFieldSettings
 from scene.limits import Range, require_ranges
 
 Mode = Literal["full", "once", "hard", "none"]
-TrajectoryKind = Literal["ddim", "noise"]
+TrajectoryKind = Literal["ddim", "noise", "clean"]
 Background = Literal["query", "mask"]
 
 MASACTRL_START = 4 / 50
@@ -61,12 +61,14 @@ class ConsolidateSettings:
     """Weight of the ControlNet."""
     guidance: float = 1.0
     """How far to go beyond what the control changes: ``without + guidance (with - without)``. 1 needs one pass."""
-    start: float = 1.0
-    """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the layout of the draft."""
-    trajectory: TrajectoryKind = "noise"
-    """The original's latents at each step: of DDIM inversion, or noised with one noise, which is exact and free."""
-    source_control: bool = False
-    """Let the original see its own control, where one is given."""
+    start: float | None = None
+    """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the draft's layout. By default all,
+    or half of it where a draft is drawn over."""
+    trajectory: TrajectoryKind | None = None
+    """The original's latents at each step: of DDIM inversion; noised with one noise, which is exact and free; or clean,
+    for editors that were trained so, whose default it is, where others have noise."""
+    source_control: bool | None = None
+    """Let the original see its own control. By default where one is given, and the editor was trained so."""
     background: Background = "query"
     """query: the whole picture counts, and the field has one query for what lies behind its box. mask: only what the
     masks cover counts."""

@@ -1,7 +1,8 @@
-"""What an edit aims at: a body's skeleton in two poses, or boxes before and after; read and checked before any work."""
+"""What an edit aims at: a body's skeleton in two poses, boxes before and after, or a mesh; read before any work."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from pipeline.editing.boxes import BoxTarget
 from pipeline.editing.controls import MissedControlError, box_mesh, check_boxes_hit
+from pipeline.editing.depth_target import DepthTarget
 from scene.camera import Camera, Mat4
 from scene.errors import InputError
 from scene.mesh import Vertices
@@ -19,7 +21,7 @@ from scene.skeleton import JOINTS, PARENTS, Skeleton
 
 REST_FILE = "skeleton.json"
 """Of a capture folder: the skeleton in the pose in which it was captured."""
-_WORLD = "Joints and boxes are in the capture's own world and unit."
+_WORLD = "Targets are in the capture's own world and unit."
 _MARGIN = 0.1
 """By which joints may be outside the object's bounding box, as a fraction of its diagonal."""
 _SAME = 1e-6
@@ -43,7 +45,7 @@ class SkeletonTarget:
         return SkeletonTarget(self.rest.transformed(matrix), self.target.transformed(matrix))
 
 
-EditTarget = SkeletonTarget | BoxTarget
+EditTarget = SkeletonTarget | BoxTarget | DepthTarget
 """In the capture's own world."""
 
 
@@ -64,6 +66,10 @@ def plain_target(target: EditTarget) -> dict[str, Any]:
     """Plain values that determine what a target does, for keys of stages."""
     if isinstance(target, SkeletonTarget):
         return {"rest": target.rest.as_plain(), "target": target.target.as_plain()}
+    if isinstance(target, DepthTarget):
+        digest = hashlib.sha256(np.ascontiguousarray(target.vertices, np.float64).tobytes())
+        digest.update(np.ascontiguousarray(target.faces, np.int64).tobytes())
+        return {"mesh": digest.hexdigest()}
     return {"before": target.before.tolist(), "after": target.after.tolist()}
 
 
@@ -72,6 +78,7 @@ def read_target(
     skeleton: Path | None = None,
     boxes: Path | None = None,
     rest: Path | None = None,
+    depth: Path | None = None,
     *,
     fit_bones: bool = False,
 ) -> ReadTarget:
@@ -80,20 +87,27 @@ def read_target(
     Args:
         folder: of the capture, where :data:`REST_FILE` is looked for.
         skeleton: file of the pose that is wanted, or
-        boxes: file of boxes.
+        boxes: file of boxes, or
+        depth: file of a closed mesh.
         rest: file of the skeleton in the pose of the capture.
         fit_bones: take only the directions of the target's bones, and the lengths of the capture's.
 
     Raises:
-        InputError: there is not exactly one of the two, a file cannot be read, joints are missing, or bones of the
+        InputError: there is not exactly one of the three, a file cannot be read, joints are missing, or bones of the
             target differ by more than a fifth from the capture's.
+        MissingBackendError: the mesh is of another program, and trimesh is not installed.
     """
-    if (skeleton is None) == (boxes is None):
-        both = "both a skeleton and boxes" if boxes is not None else "neither a skeleton nor boxes"
-        raise InputError(f"an edit needs one target, got {both}", fix="Give --skeleton FILE or --boxes FILE.")
+    given = [name for name, file in (("a skeleton", skeleton), ("boxes", boxes), ("a mesh", depth)) if file is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"an edit needs one target, got {' and '.join(given) or 'none'}",
+            fix="Give --skeleton FILE, --boxes FILE or --depth FILE.",
+        )
+    if skeleton is None and rest is not None:
+        raise InputError(f"{given[0]} need no rest of a skeleton", where=rest, fix="Leave --rest out.")
+    if depth is not None:
+        return ReadTarget(DepthTarget.load(depth), ())
     if boxes is not None:
-        if rest is not None:
-            raise InputError("boxes have their own rest: before", where=rest, fix="Leave --rest out.")
         found = BoxTarget.load(boxes)
         return ReadTarget(found, _still(_moved_by_boxes(found) > _SAME))
     assert skeleton is not None
@@ -174,6 +188,10 @@ def check_seen(target: EditTarget, cameras: Sequence[Camera]) -> tuple[str, ...]
             if not _seen(np.concatenate([corners, frame[None, :3, 3]]), cameras)[0].any():
                 raise MissedControlError(f"after the edit, box {index} lies outside all views", fix=_WORLD)
         return ()
+    if isinstance(target, DepthTarget):
+        if not _seen(target.vertices, cameras)[0].any():
+            raise MissedControlError("the control mesh lies outside all views", fix=_WORLD)
+        return ()
     said = []
     for what, pose in (("the capture's skeleton", target.rest), ("the target", target.target)):
         seen, before = _seen(pose.positions[pose.known], cameras)
@@ -214,6 +232,11 @@ def check_meets(target: EditTarget, vertices: Vertices) -> None:
     vertices = vertices.astype(np.float64)
     if isinstance(target, BoxTarget):
         check_boxes_hit(target.before, vertices)
+        return
+    if isinstance(target, DepthTarget):
+        outer, inner = ((part.min(axis=0), part.max(axis=0)) for part in (vertices, target.vertices))
+        if (outer[0] > inner[1]).any() or (inner[0] > outer[1]).any():
+            raise MissedControlError("the control mesh misses the object", fix=_WORLD)
         return
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     room = _MARGIN * float(np.linalg.norm(high - low))

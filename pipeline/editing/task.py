@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.diffusion.modules.attention import Step
-from pipeline.editing.model import ControlKind, EditDiffusion
+from pipeline.editing.controls import ControlKind
+from pipeline.editing.model import EditDiffusion
 from pipeline.editing.queries import Queries
 from pipeline.editing.settings import ConsolidateSettings
 from qnerf.field import QueryField
@@ -148,7 +149,7 @@ def digest_of(model: EditDiffusion, task: EditTask, settings: ConsolidateSetting
     def take(name: str, values: Tensor | None) -> None:
         digest.update(f"{name} {None if values is None else (values.dtype, tuple(values.shape))}".encode())
         if values is not None:
-            digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
     control = model.controlnets.get(task.kind)
     for part in (model.unet, *(() if control is None else (control,))):
@@ -166,5 +167,5 @@ def digest_of(model: EditDiffusion, task: EditTask, settings: ConsolidateSetting
         take(name, values)
     for camera in task.cameras:
         digest.update(repr((camera.fx, camera.fy, camera.cx, camera.cy, camera.width)).encode())
-        digest.update(camera.c2w.tobytes())
+        digest.update(np.ascontiguousarray(camera.c2w).tobytes())
     return digest.hexdigest()

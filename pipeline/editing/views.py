@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.diffusion.denoising.loop import Latents, RowNoise, view_seeds
-from pipeline.diffusion.denoising.schedule import Span, leading_timesteps, timestep_pairs
+from pipeline.diffusion.denoising.schedule import Span, leading_timesteps, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.methods.mutual_self_attention import MutualSelfAttention
 from pipeline.diffusion.modules.attention import AttentionHook
 from pipeline.editing.inversion import inverted, noised_at
 from pipeline.editing.model import Controls, EditDiffusion
 from pipeline.editing.queries import QueryProbe, query_layers
-from pipeline.editing.settings import ConsolidateSettings
+from pipeline.editing.settings import ConsolidateSettings, TrajectoryKind
 from pipeline.editing.task import EditTask
 from scene.errors import InputError
 from scene.files import unwritable
+
+
+def spaced_timesteps(scheduler: Mapping[str, object], steps: int, end: int) -> list[int]:
+    """Falling timesteps below ``end``, spaced as a model's scheduler says: diffusers' ``trailing``, or else leading."""
+    if scheduler.get("timestep_spacing") == "trailing":
+        return trailing_timesteps(steps, end)
+    offset = scheduler.get("steps_offset", 0)
+    return leading_timesteps(steps, end, offset if isinstance(offset, int) and 0 <= offset < end - steps else 0)
 
 
 class ViewPasses:
@@ -36,13 +44,17 @@ class ViewPasses:
 
     def __init__(self, model: EditDiffusion, task: EditTask, settings: ConsolidateSettings) -> None:
         self.model, self.task, self.settings = model, task, settings
-        count = len(model.schedule)
-        end = count if settings.start == 1 else max(settings.steps + 1, round(settings.start * count))
-        self.timesteps = leading_timesteps(settings.steps, end)
+        count, strength = len(model.schedule), 1.0 if settings.start is None else settings.start
+        end = count if strength == 1 else max(settings.steps + 1, round(strength * count))
+        self.timesteps = spaced_timesteps(model.scheduler, settings.steps, end)
         self.pairs = timestep_pairs(self.timesteps)
         self.index = {t: index for index, t in enumerate(self.timesteps)}
         self.edits = 1 if settings.guidance == 1 else 2
-        if settings.source_control and task.source_pictures is None:
+        clean = model.source == "clean"
+        self.trajectory: TrajectoryKind = settings.trajectory or ("clean" if clean else "noise")
+        given = task.source_pictures is not None
+        self.own_control = (clean and given) if settings.source_control is None else settings.source_control
+        if self.own_control and not given:
             raise InputError("the originals' own controls are not given", fix="Give them, or leave source_control out.")
         if settings.background == "mask" and task.masks is None:
             raise InputError("only what masks cover is to count, but there are none", fix="Use background query.")
@@ -86,9 +98,9 @@ class ViewPasses:
         settings, task, share = self.settings, self.task, t in self.sharing.span
         pictures = self._on_device(task.pictures, views)
         own = pictures
-        if settings.source_control and task.source_pictures is not None:
+        if self.own_control and task.source_pictures is not None:
             own = self._on_device(task.source_pictures, views)
-        weight = settings.control_scale * float(settings.source_control)
+        weight = settings.control_scale * float(self.own_control)
         roles = [(z, pictures, settings.control_scale)]
         if self.edits == 2:
             roles.insert(0, (z, pictures, 0.0))
@@ -97,7 +109,11 @@ class ViewPasses:
         latents = torch.stack([latent for latent, _, _ in roles], 1).flatten(0, 1)
         shown = torch.stack([picture for _, picture, _ in roles], 1).flatten(0, 1)
         scales = torch.tensor([scale for _, _, scale in roles], device=z.device).repeat(len(views))
-        out = self.model.predict(latents, t, Controls(task.kind, shown, scales)).unflatten(0, (len(views), -1))
+        times = torch.full((len(roles),), t, device=z.device)
+        if share and self.trajectory == "clean":
+            times[0] = 0
+        controls = Controls(task.kind, shown, scales)
+        out = self.model.predict(latents, times.repeat(len(views)), controls).unflatten(0, (len(views), -1))
         if self.edits == 1:
             return out[:, -1]
         return out[:, -2] + settings.guidance * (out[:, -1] - out[:, -2])
@@ -105,7 +121,7 @@ class ViewPasses:
     def predict_original(self, z: Latents, t: int, views: range) -> Latents:
         """The network's prediction for originals alone, with their own controls if settings say so."""
         controls = None
-        if self.settings.source_control and self.task.source_pictures is not None:
+        if self.own_control and self.task.source_pictures is not None:
             scales = torch.full((len(views),), self.settings.control_scale, device=z.device)
             controls = Controls(self.task.kind, self._on_device(self.task.source_pictures, views), scales)
         return self.model.predict(z, t, controls)
@@ -133,7 +149,7 @@ class Originals:
         task, settings = passes.task, passes.settings
         self._noise: Latents | None = None
         self._levels: np.ndarray | None = None
-        if settings.trajectory == "noise":
+        if passes.trajectory != "ddim":
             noise = RowNoise.of(view_seeds(settings.seed, task.views))
             self._noise = noise.draw(task.originals.shape[1:], torch.device("cpu"))
             return
@@ -160,7 +176,12 @@ class Originals:
         self._levels[:, views.start : views.stop] = levels[:-1].cpu().numpy()
 
     def at(self, t: int, views: range) -> Float[Tensor, "v c h w"]:
-        """Their latents at a timestep of the run, on the CPU."""
+        """Their latents beside the edits at a timestep of the run, on the CPU."""
+        if self._passes.trajectory == "clean":
+            return self._passes.task.originals[views.start : views.stop].cpu().float()
+        return self._noised(t, views)
+
+    def _noised(self, t: int, views: range) -> Float[Tensor, "v c h w"]:
         part = slice(views.start, views.stop)
         if self._noise is not None:
             clean = self._passes.task.originals[part].cpu().float()
@@ -172,7 +193,7 @@ class Originals:
         """What the edits begin with: the originals' noisiest latents, or the drafts with the same noise."""
         passes = self._passes
         first, task = passes.timesteps[0], passes.task
-        z = self.at(first, range(task.views))
+        z = self._noised(first, range(task.views))
         if task.start is None:
             return z
         return z + passes.model.schedule.at(first) ** 0.5 * (task.start - task.originals).cpu().float()

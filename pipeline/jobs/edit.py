@@ -1,32 +1,61 @@
-"""Edits of captures: the asset as reconstruct makes it, then as a skeleton or boxes say, and views of that."""
+"""Edits of captures: the asset as reconstruct makes it, then as a skeleton, boxes or a mesh say, and views of that."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.editing.depth_target import DepthTarget
 from pipeline.editing.target import ReadTarget, check_seen, read_target
 from pipeline.jobs.asset import finished_item
+from pipeline.jobs.editor import JobEditor
 from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.item_result import ItemResult
+from pipeline.jobs.manifest import GENERATED
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
-from pipeline.jobs.publishing import publish
+from pipeline.jobs.publishing import publish, unpublish_edit
 from pipeline.jobs.reconstruct import BuiltCapture, built_of_capture, folder_of, read_capture
 from pipeline.jobs.report import write_report
-from pipeline.jobs.runner import digest_of_file
-from pipeline.jobs.settings import Busy, EditSettings
-from pipeline.jobs.stages.edit import EditedViewsStage, EditReport, EditStage, edited_name, rig_name
+from pipeline.jobs.runner import StageRun, digest_of_file
+from pipeline.jobs.settings import DRAFT_START, Busy, EditMethod, EditSettings
+from pipeline.jobs.stages.capture_folder import CaptureFolder
+from pipeline.jobs.stages.edit import (
+    DraftViewsStage,
+    EditedViews,
+    EditedViewsStage,
+    EditReport,
+    EditStage,
+    edited_name,
+    rig_name,
+)
+from pipeline.jobs.stages.redraw import Draft, EditedAssetStage, EditedSurfaceStage, RedrawnViewsStage, edit_report_of
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.time_left import Work
 from recon.views.claim import normalised_doubt
+from scene.backends import version_of
 from scene.camera import Mat4
 from scene.captures import world_from_original
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
-EDIT_SHARES = {"views": 0.08, "surface": 0.5, "asset": 0.27, "edit": 0.05, "edited-views": 0.1}
+_FIT = {"views": 0.08, "surface": 0.5, "asset": 0.27}
+_DRAWN = {
+    "views": 0.02,
+    "surface": 0.1,
+    "asset": 0.06,
+    "edited-views": 0.6,
+    "edited-surface": 0.12,
+    "edited-asset": 0.06,
+}
+SHARES: Mapping[EditMethod, Mapping[str, float]] = {
+    "deform": _FIT | {"edit": 0.05, "edited-views": 0.1},
+    "consolidate": _DRAWN,
+    "both": _DRAWN | {"edit": 0.02, "draft-views": 0.02},
+}
 """Usual fractions of an edit's time."""
 
 
@@ -37,6 +66,7 @@ def edit(
     *,
     skeleton: Path | None = None,
     boxes: Path | None = None,
+    depth: Path | None = None,
     rest: Path | None = None,
     reporter: Heard = None,
     busy: Busy = "refuse",
@@ -52,7 +82,8 @@ def edit(
         out: output folder; what an earlier run finished is kept, and another target redoes the edit only.
         settings: of the fit, mesh, asset and edit.
         skeleton: file of the pose that is wanted (:meth:`scene.skeleton.Skeleton.load`), in the capture's own world; or
-        boxes: file of boxes before and after (:class:`pipeline.editing.boxes.BoxTarget`), in that world too.
+        boxes: file of boxes before and after (:class:`pipeline.editing.boxes.BoxTarget`), in that world too; or
+        depth: file of a closed mesh there, whose depth the object shall have; not for deforming.
         rest: file of the skeleton in the pose of the capture; ``skeleton.json`` in its folder by default.
         reporter: told of the progress: a reporter, or a function that is called with where the job stands; without,
             the ``viewloom`` logger is.
@@ -68,13 +99,26 @@ def edit(
     fit_device(settings.device)
     if not capture.exists():
         read_capture(capture, out, settings.capture)  # which says so, before a skeleton is missed in it
-    read = read_target(folder_of(capture), skeleton, boxes, rest, fit_bones=settings.fit_bones)
-    with one_item(told, f"{capture} -> {out}", Work(shares=EDIT_SHARES)), only_job(out, busy, told.note):
-        return _edit(capture, out, settings, read, told, overwrite)
+    read = read_target(folder_of(capture), skeleton, boxes, rest, depth, fit_bones=settings.fit_bones)
+    if isinstance(read.target, DepthTarget) and settings.method != "consolidate":
+        raise InputError(
+            f"a mesh does not say which part of the object goes where: --method {settings.method} cannot follow it",
+            where=depth,
+            fix="Use --method consolidate, or give a skeleton or boxes.",
+        )
+    editor = None if settings.method == "deform" else JobEditor(settings.editor, settings.device, told)
+    with one_item(told, f"{capture} -> {out}", Work(shares=SHARES[settings.method])), only_job(out, busy, told.note):
+        return _edit(capture, out, settings, read, editor, told, overwrite)
 
 
 def _edit(
-    capture: Path, out: Path, settings: EditSettings, read: ReadTarget, told: Reporter, overwrite: bool
+    capture: Path,
+    out: Path,
+    settings: EditSettings,
+    read: ReadTarget,
+    editor: JobEditor | None,
+    told: Reporter,
+    overwrite: bool,
 ) -> ItemResult:
     views = read_capture(capture, out, settings.capture)
     if len(views) < 2:
@@ -85,7 +129,8 @@ def _edit(
         told.note(warning)
     built = built_of_capture(capture, views, out, settings, told, overwrite=overwrite)
     try:
-        report = _edited(built, settings, replace(read, warnings=tuple(warnings)), world, told)
+        told_read = replace(read, warnings=tuple(warnings))
+        report = _edited(built, settings, told_read, world, editor, told)
     except InputError:
         write_report(built.runner, built.name, built.asset.files[0])  # what was made is told
         raise
@@ -93,7 +138,8 @@ def _edit(
     page = write_report(built.runner, built.name, built.asset.files[0])
     made = finished_item(built.runner, built.name, built.manifest, built.asset, page)
     rig = out / rig_name(built.name)
-    edited = next(run for run in built.runner.runs if run.name == "edit")
+    last = "edit" if settings.method == "deform" else "edited-asset"
+    edited = next(run for run in built.runner.runs if run.name == last)
     return replace(
         made,
         asset=files[0],
@@ -106,33 +152,120 @@ def _edit(
     )
 
 
-def _edited(built: BuiltCapture, settings: EditSettings, read: ReadTarget, world: Mat4, told: Reporter) -> EditReport:
+def _edited(
+    built: BuiltCapture, settings: EditSettings, read: ReadTarget, world: Mat4, editor: JobEditor | None, told: Reporter
+) -> EditReport:
     """Run the edit's stages, deliver what they made, and note it in the manifest."""
     runner, name = built.runner, built.name
-    asset = next(run for run in runner.runs if run.name == "asset")
-    run = runner.run(
-        EditStage(asset, name, read.target, settings.method, settings.deform, settings.mesh, settings.glb, world)
-    )
-    report: EditReport = run.result
-    publish(run.folder, report.published, runner.folder)
-    glb = runner.folder / f"{edited_name(name)}.glb"
-    built.manifest.warnings += [*read.warnings, *report.warnings]
-    built.manifest.add_edit(glb.name, digest_of_file(glb), report)
-    built.manifest.write(runner.folder)
+    deformed = None
+    if settings.method != "consolidate":
+        asset = next(run for run in runner.runs if run.name == "asset")
+        deformed = runner.run(
+            EditStage(asset, name, read.target, settings.method, settings.deform, settings.mesh, settings.glb, world)
+        )
+    if editor is None:
+        assert deformed is not None
+        report: EditReport = deformed.result
+        publish(deformed.folder, report.published, runner.folder)
+        _deliver(built, report, read)
+        _draw(built, settings, read, world, deformed, EditedViewsStage, told)
+    else:
+        report = _redrawn(built, settings, read, world, editor, deformed, told)
+        _deliver(built, report, read)
     for note in report.notes:
         told.note(note)
-    drawn = runner.run(
-        EditedViewsStage(built.prepared, run, name, read.target, world, settings.view_side, on_step=told.step)
-    )
+    return report
+
+
+def _deliver(built: BuiltCapture, report: EditReport, read: ReadTarget) -> None:
+    """Note an edit in the manifest."""
+    glb = built.runner.folder / f"{edited_name(built.name)}.glb"
+    built.manifest.warnings += [*read.warnings, *report.warnings]
+    built.manifest.add_edit(glb.name, digest_of_file(glb), report)
+    built.manifest.write(built.runner.folder)
+
+
+def _draw(
+    built: BuiltCapture,
+    settings: EditSettings,
+    read: ReadTarget,
+    world: Mat4,
+    deformed: StageRun[EditReport],
+    kind: type[EditedViewsStage],
+    told: Reporter,
+) -> StageRun[EditedViews]:
+    """Views of a deformed asset."""
+    side = settings.view_side
+    drawn = built.runner.run(kind(built.prepared, deformed, built.name, read.target, world, side, on_step=told.step))
+    if kind is not EditedViewsStage:
+        return drawn
     sizes = {(view.camera.width, view.camera.height) for view in drawn.result.views}
     given = {(view.camera.width, view.camera.height) for view in built.prepared.result.views}
     if sizes != given:
         told.note(
-            f"The edited views are at most {settings.view_side} pixels large, less than the capture's; "
-            "--view-side changes that."
+            f"The edited views are at most {side} pixels large, less than the capture's; --view-side changes that."
         )
     if not built.prepared.result.views.has_masks:
         told.note("The edited views show the object alone: what was behind it is not drawn.")
+    return drawn
+
+
+def _redrawn(
+    built: BuiltCapture,
+    settings: EditSettings,
+    read: ReadTarget,
+    world: Mat4,
+    editor: JobEditor,
+    deformed: StageRun[EditReport] | None,
+    told: Reporter,
+) -> EditReport:
+    """Draw the views anew, and fit a surface to them."""
+    if deformed is None:
+        unpublish_edit(built.runner.folder)  # what an earlier edit delivered is not of this one
+    runner, name = built.runner, built.name
+    draft = None
+    if deformed is not None:
+        drawn = _draw(built, settings, read, world, deformed, DraftViewsStage, told)
+        asset_run = next(run for run in runner.runs if run.name == "asset")
+        draft = Draft(asset_run, deformed, drawn, name)
+    start = settings.consolidate.start or (1.0 if draft is None else DRAFT_START)
+    views = runner.run(
+        RedrawnViewsStage(
+            built.prepared,
+            read.target,
+            editor,
+            replace(settings.consolidate, start=start),
+            settings.editor.most_views,
+            draft,
+            runner.folder / ".edit-work",
+            told.step,
+        )
+    )
+    shutil.rmtree(runner.folder / ".edit-work", ignore_errors=True)
+    given, made = len(built.prepared.result.views), len(views.result.views)
+    if made < given:
+        told.note(f"{made} of {given} views were drawn; --editor.most-views takes more.")
+    side = views.result.views.views[0].camera.width
+    told.note(f"The edited views are {side} pixels large, as the editor draws them.")
+    capture = StageRun(
+        views.name,
+        views.folder,
+        views.key,
+        views.seconds,
+        views.cached,
+        lambda folder: CaptureFolder(folder).looked_at(),
+    )
+    state = runner.folder / ".edited-surface-fit.npz"
+    surface = runner.run(EditedSurfaceStage(capture, settings.fit, settings.device, told.step, state))
+    extras = {**built.manifest.extras, "digitalSourceType": GENERATED, "edit": {"method": settings.method}}
+    generator = f"viewloom {version_of('viewloom') or ''}".strip()
+    asset = runner.run(
+        EditedAssetStage(capture, surface, edited_name(name), settings.mesh, settings.glb, extras, generator)
+    )
+    publish(asset.folder, asset.result.published, runner.folder)
+    report = edit_report_of(settings.method, asset.result, views.result, None if deformed is None else deformed.result)
+    if deformed is not None:
+        publish(deformed.folder, [file for file in deformed.result.published if file == rig_name(name)], runner.folder)
     return report
 
 

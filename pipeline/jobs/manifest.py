@@ -17,6 +17,8 @@ _SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _OF_CAPTURES, _OF_PHOTOS = "computationalCapture", "compositeWithTrainedAlgorithmicMedia"
 """Many photos made into one by computation; a photo completed by what a trained model drew."""
 
+GENERATED = _SOURCE_TYPE + _OF_PHOTOS
+
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""

@@ -109,7 +109,7 @@ def unpublish(folder: Path) -> None:
         OutputError: the files cannot be removed.
     """
     try:
-        for made in (*_delivered(folder / "asset", "asset.json"), *_delivered(folder / "edit", "edit.json")):
+        for made in (*_delivered(folder / "asset", "asset.json"), *_edits(folder)):
             _withdraw(folder / made.name, made)
         if delivered_manifest(folder):
             (folder / "report.html").unlink(missing_ok=True)
@@ -125,7 +125,21 @@ def unpublish_edit(folder: Path) -> None:
         OutputError: the files cannot be removed.
     """
     try:
-        for made in _delivered(folder / "edit", "edit.json"):
+        for made in _edits(folder):
+            _withdraw(folder / made.name, made)
+    except OSError as error:
+        raise unwritable(error, folder, "an earlier result cannot be removed") from error
+
+
+def _edits(folder: Path) -> list[Path]:
+    """What was delivered of a deformed asset, and of one that was fitted to views drawn anew."""
+    return [*_delivered(folder / "edit", "edit.json"), *_delivered(folder / "edited-asset", "asset.json")]
+
+
+def _unpublish_redrawn(folder: Path) -> None:
+    """Remove the asset of views drawn anew; a deformed one stays, which does not depend on views."""
+    try:
+        for made in _delivered(folder / "edited-asset", "asset.json"):
             _withdraw(folder / made.name, made)
     except OSError as error:
         raise unwritable(error, folder, "an earlier result cannot be removed") from error
@@ -156,6 +170,7 @@ def sweep(folder: Path, name: str) -> None:
         "manifest",
         "report",
         ".surface-fit",
+        ".edited-surface-fit",
     }
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
@@ -177,8 +192,8 @@ def unpublishing(folder: Path, on_stage: Callable[[str, bool], None]) -> Callabl
 
 def _withdrawn_before(name: str) -> Callable[[Path], None]:
     """What is withdrawn before a stage is redone."""
-    if name == "edited-views":  # what was delivered does not depend on them
-        return lambda folder: None
+    if name in ("draft-views", "edited-views", "edited-surface", "edited-asset"):
+        return _unpublish_redrawn
     return unpublish_edit if name == "edit" else unpublish
 
 

@@ -152,6 +152,10 @@ def capture_name(capture: Path) -> str:
     return item_name(folder_of(capture).resolve().name, "capture")
 
 
+_STAGES = (
+    "views", "surface", "asset", "edit", "draft-views", "edited-views", "edited-surface", "edited-asset",
+)  # fmt: skip
+"""Folders that this job, or an edit, replaces."""
 _CAMERA_FILES = (".json", ".txt", ".bin", ".npz", ".out", ".ply", ".npy", ".lst")
 
 
@@ -174,7 +178,7 @@ def _camera_files(capture: Path, folder: Path, out: Path) -> list[Path]:
 def _refuse_own_results(files: list[Path], out: Path) -> None:
     """Raise if files that are read lie in a folder that a stage replaces, such as an earlier job's ``OUT/views``."""
     for file in files:
-        for stage in ("views", "surface", "asset", "edit", "edited-views"):
+        for stage in _STAGES:
             if file.resolve().is_relative_to((out / stage).resolve()):
                 raise InputError(
                     f"is read from, and would be replaced by this job's own {stage}",

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline.jobs.runner import Runner
-from pipeline.jobs.stages.edit import EditedViews
+from pipeline.jobs.stages.edit import ORIGINALS, EditedViews
 from recon.texture.evidence import COLOURS, KINDS
 from scene.files import write_text
 from scene.viewset import ViewSet
@@ -95,7 +95,7 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
             verdict=None if asset is None else manifest["asset"]["verdict"],
             turntables=[]
             if asset is None
-            else _turntables(stages["asset"], None if edit is None else stages.get("edit")),
+            else _turntables(stages["asset"], None if edit is None else stages.get("edited-asset", stages.get("edit"))),
             evidence=[] if asset is None else _shares(manifest["asset"]["evidence"]),
             sections=sections,
             timings=[(run.name, "kept" if run.cached else f"{run.seconds:.1f} s") for run in runner.runs],
@@ -182,8 +182,9 @@ def _before_and_after(views: ViewSet, edited: EditedViews) -> list[_Picture]:
     pictures = []
     for view in some:
         with Image.open(edited.control(view.name)) as control:
+            framed = edited.path / ORIGINALS / f"{view.name}.png"
             shown = [
-                Image.fromarray(view.reduced(512)),
+                Image.open(framed) if framed.is_file() else Image.fromarray(view.reduced(512)),
                 control.convert("RGB"),
                 Image.fromarray(after[view.name].rgba()),
             ]

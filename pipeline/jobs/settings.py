@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.diffusion.settings import Memory, PoseEntry, Precision, PrepareSettings, SamplingSettings
+from pipeline.editing.settings import ConsolidateSettings
 from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
 from scene.errors import SettingsError
@@ -247,8 +248,12 @@ class ReconstructSettings:
     """Where the surface is fitted: auto and cpu use compiled kernels; cuda or mps fit a hash grid with torch."""
 
 
-EditMethod = Literal["deform"]
-"""How an edit is made: the surface is bound to the target and deformed."""
+EditMethod = Literal["deform", "consolidate", "both"]
+"""How an edit is made. deform: the surface is bound to the target and deformed, without a model. consolidate: the views
+are drawn anew by diffusion, under the target's control, and a surface is fitted to them. both: views of the deformed
+surface are drawn over."""
+DRAFT_START = 0.5
+"""Noise that views of a deformed surface get before they are drawn over, as a fraction of the timesteps."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,29 @@ class DeformSettings:
 
 
 @dataclass(frozen=True)
+class EditorSettings:
+    """The model that draws views anew."""
+
+    weights: Path | None = None
+    """Folder, or owner/name of the hub: viewloom's editor or Stable Diffusion 1.5; the embedded editor by default."""
+    skeleton_net: str | None = None
+    """Folder or hub id of the ControlNet for skeletons, of Stable Diffusion only; OpenPose's by default."""
+    depth_net: str | None = None
+    """The same for depth."""
+    prompt: str = ""
+    """What the pictures show, of Stable Diffusion only."""
+    dtype: Precision = "float32"
+    """Precision of its networks."""
+    memory: Memory = "normal"
+    """low: view by view, and without keeping inner results for gradients."""
+    most_views: int = 64
+    """Views that are drawn at most, evenly chosen; 0 for all of the capture."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, {"most_views": (0, 10_000)})
+
+
+@dataclass(frozen=True)
 class EditSettings(ReconstructSettings):
     """Settings of `viewloom edit`."""
 
@@ -274,6 +302,10 @@ class EditSettings(ReconstructSettings):
     """Longest side of the edited views in pixels, at most; smaller captures keep their size."""
     deform: DeformSettings = DeformSettings()
     """The deformation."""
+    editor: EditorSettings = EditorSettings()
+    """The model of consolidate and both."""
+    consolidate: ConsolidateSettings = ConsolidateSettings()
+    """How that draws the views, and makes them agree."""
 
     def __post_init__(self) -> None:
         require_ranges(self, {"view_side": (16, 4096)})

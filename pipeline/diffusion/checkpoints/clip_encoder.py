@@ -93,22 +93,25 @@ def build_tower(
         CheckpointError: the config or the weights do not fit.
     """
     library = transformers()
-    try:
-        described = library.CLIPVisionConfig.from_dict(config)
-        tower = meta_built(library.CLIPVisionModelWithProjection, described)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise CheckpointError(f"its config cannot be used ({error})", where=where) from error
-    tower = with_positions(fill(tower, weights, where, dtype, IGNORED), described)
+    tower = meta_built(library.CLIPVisionModelWithProjection, library.CLIPVisionConfig, config, where)
+    tower = with_positions(fill(tower, weights, where, dtype, IGNORED))
     return ClipPhotoEncoder(tower, antialias=antialias).eval()
 
 
-def meta_built(kind: Any, config: Any) -> Any:
-    """A transformers model without memory of its own."""
-    with torch.device("meta"):
-        return kind(config)
+def meta_built(kind: Any, config_kind: Any, config: dict[str, Any], where: Path) -> Any:
+    """A transformers model of its config, without memory of its own.
+
+    Raises:
+        CheckpointError: the config is not one of such a model.
+    """
+    try:
+        with torch.device("meta"):
+            return kind(config_kind.from_dict(config))
+    except Exception as error:  # the library has checks of its own, with errors of their own
+        raise CheckpointError(f"its config cannot be used ({' '.join(str(error).split())})", where=where) from error
 
 
-def with_positions(model: Any, config: Any) -> Any:
+def with_positions(model: Any) -> Any:
     """The same model with its table of positions, which no file holds."""
     for module in model.modules():
         held = module._buffers.get("position_ids")

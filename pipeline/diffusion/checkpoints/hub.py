@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,16 +29,16 @@ def local_checkpoint(source: Path | str) -> Path:
     Raises:
         CheckpointError: there is no such path, and no such repository that can be reached.
     """
-    path = Path(source)
-    if path.exists():
-        return path
-    if not is_hub_id(source):
-        raise CheckpointError(
-            "there is no such checkpoint folder or file",
-            where=path,
-            fix="Give one that exists, or owner/name of the hub.",
-        )
-    return _downloaded(path.as_posix())
+    return _local(source, wanted_files, "model_index.json")
+
+
+def local_part(source: Path | str) -> Path:
+    """The folder of one part, as a ControlNet; a hub id is downloaded, or taken from the hub's cache.
+
+    Raises:
+        CheckpointError: there is no such path, and no such repository that can be reached; or it is no part.
+    """
+    return _local(source, wanted_part_files, "config.json")
 
 
 def wanted_files(names: Iterable[str]) -> list[str]:
@@ -72,14 +72,51 @@ def wanted_files(names: Iterable[str]) -> list[str]:
     return sorted(wanted)
 
 
-def _downloaded(name: str) -> Path:
+def wanted_part_files(names: Iterable[str]) -> list[str]:
+    """The files of a repository of one part that loading reads: its config, one set of weights, its card, never code.
+
+    Raises:
+        CheckpointError: it is no such repository.
+    """
+    root = [name for name in names if "/" not in name]
+    weights = chosen_files(root)
+    if "model_index.json" in root or "config.json" not in root or not weights:
+        raise CheckpointError(
+            "is a whole checkpoint, not one part of it"
+            if "model_index.json" in root
+            else "does not hold config.json and weights of one part",
+            fix="Give a repository that has config.json and diffusion_pytorch_model.safetensors at its root.",
+        )
+    return sorted([*weights, *(name for name in root if name in ("README.md", "config.json"))])
+
+
+def _local(source: Path | str, wanted: Callable[[Iterable[str]], list[str]], mark: str) -> Path:
+    """A path that exists as it is, or what is wanted of a repository.
+
+    Args:
+        source: a path, or a hub id.
+        wanted: chooses from the names of a repository's files.
+        mark: the file that an earlier download surely brought, if the repository has it at all.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    if not is_hub_id(source):
+        raise CheckpointError(
+            "there is no such checkpoint folder or file",
+            where=path,
+            fix="Give one that exists, or owner/name of the hub.",
+        )
+    return _downloaded(path.as_posix(), wanted, mark)
+
+
+def _downloaded(name: str, wanted: Callable[[Iterable[str]], list[str]], mark: str) -> Path:
     # A folder that was mistyped looks like a hub id, too.
     nothing = f"there is no folder {name} here"
     files: list[str] | None = None
     try:
         files = huggingface_hub.HfApi().list_repo_files(name)
-        wanted = wanted_files(files)
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted(files)))
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{nothing}, and the hub's repository is open only to those who accepted its licence",
@@ -96,7 +133,7 @@ def _downloaded(name: str) -> Path:
         raise CheckpointError(error.what, where=f"{name} on the hub", fix=error.fix) from error
     except Exception as error:  # a network fails in many ways
         if files is None:
-            return _cached(name, nothing, error)
+            return _cached(name, mark, nothing, error)
         # The hub was there a moment ago: an older copy in its place would hide that the disk is full.
         raise CheckpointError(
             f"the download broke off ({_first_line(error)})",
@@ -105,12 +142,12 @@ def _downloaded(name: str) -> Path:
         ) from error
 
 
-def _cached(name: str, nothing: str, error: Exception) -> Path:
+def _cached(name: str, mark: str, nothing: str, error: Exception) -> Path:
     """What an earlier run downloaded."""
     try:
         # Newer huggingface-hubs want all files that are asked for to be there, and what is not read was not downloaded.
         # Which files those are cannot be told without the list; the loader names a part that is missing.
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["model_index.json"], local_files_only=True))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[mark], local_files_only=True))
     except Exception:  # noqa: BLE001 - the first error is the one to tell
         said = _first_line(error)
         raise CheckpointError(

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +16,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pipeline.diffusion.checkpoints.clip_encoder import (
-    IGNORED,
-    ClipPhotoEncoder,
-    build_tower,
-    meta_built,
-    transformers,
-    with_positions,
-)
+from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder, build_tower
+from pipeline.diffusion.checkpoints.clip_text import embed_prompt
 from pipeline.diffusion.checkpoints.configs import read_config
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.layouts import (
@@ -36,7 +29,7 @@ from pipeline.diffusion.checkpoints.layouts import (
     part_config,
     scheduler_config,
 )
-from pipeline.diffusion.checkpoints.weight_files import fill, read_part
+from pipeline.diffusion.checkpoints.weight_files import read_part
 from pipeline.diffusion.denoising.loop import RowNoise, denoise, view_seeds
 from pipeline.diffusion.denoising.schedule import NoiseSchedule, timestep_pairs, trailing_timesteps
 from pipeline.diffusion.modules.attention import AttentionHook, Heads, Layer, Step, hooked
@@ -190,7 +183,7 @@ class SixViewDiffusion:
             load_unet(root / "unet", dtype),
             load_vae(root / "vae", dtype),
             tower,
-            empty_prompt(root, len(ramp)),
+            embed_prompt(root, "", len(ramp)),
             ramp,
             scheduler,
             # The two versions differ in nothing else that a file states.
@@ -248,29 +241,6 @@ def on_grey(photo: UInt8[Tensor, "b h w 4"], size: int) -> Float[Tensor, "b 3 s 
     if flat.shape[-1] != size:
         flat = F.interpolate(flat, (size, size), mode="bilinear", align_corners=False, antialias=True)
     return flat * 2 - 1
-
-
-def empty_prompt(root: Path, tokens: int) -> Float[Tensor, "n d"]:
-    """What the text encoder makes of the empty prompt: the only text that is used, so the encoder need not stay.
-
-    Raises:
-        CheckpointError: the text encoder or the tokenizer is missing or damaged.
-    """
-    library, folder = transformers(), root / "text_encoder"
-    config = library.CLIPTextConfig.from_dict(read_config(part_config(folder)))
-    encoder = meta_built(library.CLIPTextModel, config)
-    weights = read_part(folder)
-    if not any(key.startswith("text_model.") for key in encoder.state_dict()):
-        # Newer releases of the library have one level less.
-        weights = {key.removeprefix("text_model."): value for key, value in weights.items()}
-    encoder = with_positions(fill(encoder, weights, folder, torch.float32, IGNORED), config)
-    try:
-        tokenizer: Any = library.CLIPTokenizer.from_pretrained(str(root / "tokenizer"), local_files_only=True)
-        ids = tokenizer("", padding="max_length", max_length=tokens, truncation=True, return_tensors="pt").input_ids
-    except Exception as error:
-        raise CheckpointError(f"cannot be used ({error})", where=root / "tokenizer") from error
-    with torch.no_grad():
-        return encoder(ids).last_hidden_state[0]
 
 
 @torch.no_grad()

@@ -25,8 +25,12 @@ from scene.skeleton import Skeleton
 Kind = Literal["procedural figure", "held-out rig", "boxes"]
 HELD_OUT = ("quaternius_knight", "quaternius_man_casual", "quaternius_man_worker", "quaternius_woman_casual")
 """Rigs that nothing is trained or tuned on."""
+DEVELOPMENT = ("cesium_man", "kaykit_knight", "quaternius_robot", "rigged_figure")
+"""Rigs that methods are tuned on."""
 FIRST_SEED = 4_000_000_000
 """Of evaluation; training takes smaller seeds."""
+DEVELOPMENT_SEED = 3_950_000_000
+"""Of figures and things that methods are tuned on, and nothing is trained on."""
 _ELEVATION = 0.25
 """Of all cameras, radians."""
 
@@ -68,13 +72,16 @@ class TrueViews:
     depths: Float[np.ndarray, "n s s"]
 
 
-def cases(figures: Path | None, each: int = 4, names: Sequence[str] = HELD_OUT) -> Iterator[EditCase]:
+def cases(
+    figures: Path | None, each: int = 4, names: Sequence[str] = HELD_OUT, first_seed: int = FIRST_SEED
+) -> Iterator[EditCase]:
     """All cases: procedural figures of new seeds, held-out rigs if there is a folder of them, and box edits.
 
     Args:
         figures: folder with ``posed/NAME.npz``.
         each: procedural figures, and edits of boxes.
         names: of the rigs.
+        first_seed: of the procedural ones.
 
     Raises:
         InputError: a file of a rig cannot be read.
@@ -82,16 +89,16 @@ def cases(figures: Path | None, each: int = 4, names: Sequence[str] = HELD_OUT) 
     if each < 1:
         raise InputError(f"at least one case of each kind is needed, not {each}")
     for k in range(each):
-        yield _posed(f"figure {k}", "procedural figure", humanoid_pair(FIRST_SEED + k))
+        yield _posed(f"figure {k}", "procedural figure", humanoid_pair(first_seed + k))
     for name in names if figures is not None else ():
         assert figures is not None
         rigged = load_rigged(figures / "posed" / f"{name}.npz")
-        rng = np.random.default_rng([FIRST_SEED, *name.encode()])
+        rng = np.random.default_rng([first_seed, *name.encode()])
         pair = clip_pair(rigged, rng) if len(rigged.clips) > 1 else random_pair(rigged.figure, rng)
         yield _posed(name, "held-out rig", pair)
     for k in range(each):
         family = FAMILIES[k % len(FAMILIES)]
-        edit = box_edit(family, FIRST_SEED + k)
+        edit = box_edit(family, first_seed + k)
         boxes = (edit.boxes_before, edit.boxes_after)
         yield EditCase(f"{family} {k}", "boxes", edit.before, edit.after, boxes=boxes)
 

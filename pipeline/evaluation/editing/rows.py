@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ class Edited:
     Args:
         pictures: a view from each camera, straight alpha in [0, 1].
         mesh: its surface, if it has one.
+        facts: what else is known of how it was made.
     """
 
     pictures: Pictures
     mesh: ColouredMesh | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 Row = Callable[[TrueViews], Edited]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
-from pipeline.editing.controls import box_mesh, depth_controls, skeleton_controls
+from pipeline.editing.control_pictures import control_pictures
 from pipeline.editing.deform import Deformed, deform
 from pipeline.editing.target import REST_FILE, EditTarget, SkeletonTarget, plain_target
 from pipeline.jobs.runner import StageRun
@@ -38,6 +38,8 @@ EDIT_FILE = "edit.json"
 """Of the edit's stage: what it made."""
 CONTROLS = "controls"
 """Folder of the control pictures, beside those of the edited views."""
+ORIGINALS = "originals"
+"""Folder of the framed views as they were, where views were drawn anew."""
 _HUMAN_EDITS = "http://cv.iptc.org/newscodes/digitalsourcetype/humanEdits"
 
 
@@ -67,6 +69,7 @@ class EditReport:
         moved: a sentence for each part or box that moved.
         cuts: rings along which glued parts were cut apart.
         warnings: what the user should know.
+        intervals: of views that were drawn anew, how each went; see :class:`pipeline.editing.task.IntervalReport`.
     """
 
     method: EditMethod
@@ -81,6 +84,7 @@ class EditReport:
     moved: list[str]
     cuts: int
     warnings: list[str]
+    intervals: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def published(self) -> list[str]:
@@ -345,15 +349,18 @@ class EditedViewsStage:
 
     def _save_controls(self, folder: Path, target: EditTarget, views: tuple[View, ...]) -> None:
         cameras = [view.camera for view in views]
-        if isinstance(target, SkeletonTarget):
-            pictures = skeleton_controls(target.target.positions, cameras)
-        else:
-            pictures = depth_controls(*box_mesh(target.after), cameras)[0]
+        pictures = control_pictures(target, cameras)
         folder.mkdir(parents=True)
         for view, picture in zip(views, pictures, strict=True):
             path = folder / f"{view.name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(path)
+
+
+class DraftViewsStage(EditedViewsStage):
+    """Views of a deformed asset that are drawn over."""
+
+    name: ClassVar[str] = "draft-views"
 
 
 def _fitted(camera: Camera, side: int) -> Camera:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor, nn
 
+from pipeline.diffusion.checkpoints.digests import latent_digest, part_digest
 from pipeline.diffusion.modules.coarse_volume import CAMERA_SCALE
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses
@@ -216,28 +215,3 @@ class EncodedSource:
                 store.reread()
         sizes = np.array([len(store) for store in self.stores])
         return self.stores[int(rng.choice(len(sizes), p=sizes / sizes.sum()))].batch(rng, self.count, self.device)
-
-
-def latent_digest(vae: AutoencoderKL) -> str:
-    """SHA-256 over what gives a VAE's latents their meaning: a decoder that is trained on changes nothing of it."""
-    digest = hashlib.sha256(part_digest(vae.encoder, vae.quant_conv).encode())
-    scale = {key: vae.config.get(key) for key in ("fold", "latents_mean", "latents_std", "scaling_factor")}
-    digest.update(json.dumps(scale, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def part_digest(*parts: nn.Module | None) -> str:
-    """SHA-256 over the weights and configs of parts of a model, however they are stored."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if part is None:
-            continue
-        if isinstance(part, ModelMixin):
-            # Names that diffusers adds say where the part was loaded from and by which version, not what it is.
-            config = {key: value for key, value in part.config.items() if not key.startswith("_")}
-            digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, value in sorted(part.state_dict().items()):
-            digest.update(name.encode())
-            # Through half precision, in which parts are shipped: loaded and live weights of one part are the same.
-            digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -14,7 +14,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
+from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.attention import hooked
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.conditioning import CoarseMap, Conditioning, Conditions, PhotoEncoder, PoseProjection
@@ -23,7 +25,7 @@ from pipeline.diffusion.modules.poses import Poses, pluecker_maps, pose_tokens
 from pipeline.diffusion.sample import coarse_volume, decode_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.training.data.encoded import EncodedBatch, latent_digest
+from pipeline.training.data.encoded import EncodedBatch
 from pipeline.training.data.store import SampleBatch
 from pipeline.training.trainer import Task
 from scene.errors import InputError
@@ -265,7 +267,7 @@ class ViewTask(Task[EncodedBatch]):
         self.model, self.draw, self.device, self.weights = model, draw, device, weights
         self.sampling, self.held_out, self.held_views = sampling, held_out, held_views
         self._rng = np.random.default_rng(seed)
-        self._levels = shifted_timesteps(model, weights.shift)
+        self._levels = shifted_timesteps(model.schedule, weights.shift)
         few = draw(np.random.default_rng([seed, 2])).targets[:, 0][:_PROBED].to(device)
         uniform = torch.ones(model.codec.latents, device=device)
         self.channels = channel_weights(model.codec, few) if weights.by_sensitivity else uniform
@@ -394,9 +396,8 @@ class ViewTask(Task[EncodedBatch]):
             )
 
 
-def shifted_timesteps(model: ViewDiffusion, shift: float, count: int = 4096) -> Int[Tensor, "n"]:
+def shifted_timesteps(schedule: NoiseSchedule, shift: float, count: int = 4096) -> Int[Tensor, "n"]:
     """Timesteps whose logSNR is that of evenly spread timesteps, lowered by ``shift``."""
-    schedule = model.schedule
     everywhere = torch.linspace(0, len(schedule) - 1, count).round().long()
     wanted = schedule.log_snr(everywhere) - shift
     # log_snr falls with t, so its negative is sorted as searchsorted needs.

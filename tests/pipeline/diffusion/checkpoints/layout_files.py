@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from safetensors.torch import save_file
 
 Shapes = dict[str, tuple[int, ...]]
@@ -32,6 +32,19 @@ PLUS_SCHEDULER = {
     "num_train_timesteps": 1000,
     "prediction_type": "v_prediction",
     "timestep_spacing": "linspace",
+}
+PNDM_SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
 }
 CONTEXT = 32
 """Length of tiny embeddings; 768 in the published files."""
@@ -408,39 +421,130 @@ def write_zero123plus(root: Path, *, version: str = "1.2", tokens: int = 7) -> P
     write_part(root / "unet", config, weights, "diffusion_pytorch_model.safetensors")
     write_part(root / "vae", VAE_CONFIG, vae_weights(), "diffusion_pytorch_model.safetensors")
     write_part(root / "vision_encoder", CLIP_CONFIG, noise(clip_vision(), 2), "model.safetensors")
+    write_text(root, CONTEXT, tokens, pad="!")
+    return root
+
+
+def write_text(root: Path, width: int, tokens: int, *, pad: str) -> None:
+    """A text encoder, and a tokenizer that knows the letter a; ``!`` has number 0."""
     text = {
+        "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
-        "hidden_act": "gelu",
-        "hidden_size": CONTEXT,
+        "hidden_act": "quick_gelu",
+        "hidden_size": width,
         "intermediate_size": 48,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "vocab_size": 5,
         "max_position_embeddings": tokens,
-        "projection_dim": CONTEXT,
+        "projection_dim": width,
         "bos_token_id": 3,
         "eos_token_id": 4,
         "pad_token_id": 0,
+        "torch_dtype": "float32",
     }
     shapes: Shapes = {
-        "text_model.embeddings.token_embedding.weight": (5, CONTEXT),
-        "text_model.embeddings.position_embedding.weight": (tokens, CONTEXT),
-        **_clip_layers("text_model.encoder.layers", CONTEXT, 48, 1),
-        **_norm("text_model.final_layer_norm", CONTEXT),
+        "text_model.embeddings.token_embedding.weight": (5, width),
+        "text_model.embeddings.position_embedding.weight": (tokens, width),
+        **_clip_layers("text_model.encoder.layers", width, 48, 1),
+        **_norm("text_model.final_layer_norm", width),
     }
-    write_part(root / "text_encoder", text, noise(shapes, 5), "model.safetensors")
+    ids = {"text_model.embeddings.position_ids": torch.arange(tokens)[None]}
+    write_part(root / "text_encoder", text, {**noise(shapes, 5), **ids}, "model.safetensors")
     tokenizer = root / "tokenizer"
     tokenizer.mkdir()
     vocabulary = {"!": 0, "a": 1, "a</w>": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}
     (tokenizer / "vocab.json").write_text(json.dumps(vocabulary))
     (tokenizer / "merges.txt").write_text("#version: 0.2\n")
-    marks = {
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "pad_token": "!",
-        "unk_token": "<|endoftext|>",
+    start, end = (
+        {"content": f"<|{name}oftext|>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+        for name in ("start", "end")
+    )
+    marks = {"bos_token": start, "eos_token": end, "unk_token": end}
+    (tokenizer / "special_tokens_map.json").write_text(json.dumps({**marks, "pad_token": pad}))
+    facts = {
+        **{name: {"__type": "AddedToken", **mark} for name, mark in marks.items()},
+        "pad_token": pad,
+        "add_prefix_space": False,
+        "do_lower_case": True,
+        "errors": "replace",
+        "model_max_length": tokens,
+        "special_tokens_map_file": "./special_tokens_map.json",
+        "tokenizer_class": "CLIPTokenizer",
     }
-    (tokenizer / "special_tokens_map.json").write_text(json.dumps(marks))
-    facts = {**marks, "model_max_length": tokens, "tokenizer_class": "CLIPTokenizer", "add_prefix_space": False}
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(facts))
+
+
+# --- Stable Diffusion and ControlNets ---------------------------------------------------------------------------------
+
+
+def control_config(width: int = CONTEXT, **changes: Any) -> dict[str, Any]:
+    """The keys of the config of a published ControlNet, in tiny sizes."""
+    names = ("layers_per_block", "block_out_channels", "down_block_types", "attention_head_dim")
+    return {
+        "_class_name": "ControlNetModel",
+        "_diffusers_version": "0.16.0.dev0",
+        "_name_or_path": "controlnet_v1_1/control_v11p_sd15_openpose",
+        "act_fn": "silu",
+        "class_embed_type": None,
+        "conditioning_embedding_out_channels": [16, 32],
+        "controlnet_conditioning_channel_order": "rgb",
+        "cross_attention_dim": width,
+        "downsample_padding": 1,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": 4,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-05,
+        "norm_num_groups": 32,
+        "num_class_embeds": None,
+        "only_cross_attention": False,
+        "projection_class_embeddings_input_dim": None,
+        "resnet_time_scale_shift": "default",
+        "upcast_attention": False,
+        "use_linear_projection": False,
+        **{name: UNET_CONFIG[name] for name in names},
+        **changes,
+    }
+
+
+def write_control(
+    folder: Path, seed: int = 7, names: tuple[str, ...] = ("diffusion_pytorch_model.safetensors",), **changes: Any
+) -> Path:
+    """lllyasviel/control_v11*: one part at the root of its repository, with a card."""
+    config = control_config(**changes)
+    with torch.device("meta"):
+        shapes = shapes_of(ControlNetModel.from_config(config))
+    write_part(folder, config, noise(shapes, seed), *names)
+    (folder / "README.md").write_text("---\nlicense: openrail\nbase_model: runwayml/stable-diffusion-v1-5\n---\n")
+    return folder
+
+
+def write_sd15(root: Path, *, width: int = CONTEXT, tokens: int = 7, **changes: Any) -> Path:
+    """Stable Diffusion 1.5: old names in the VAE, and parts that nothing here reads."""
+    root.mkdir(parents=True)
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.6.0",
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (root / "model_index.json").write_text(json.dumps(index))
+    (root / "README.md").write_text("---\nlicense: creativeml-openrail-m\ninference: true\n---\n# v1-5\n")
+    (root / "v1-5-pruned.ckpt").write_bytes(b"not read")
+    for part in ("safety_checker", "feature_extractor"):
+        (root / part).mkdir()
+        (root / part / "config.json").write_text("not read")
+    (root / "scheduler").mkdir()
+    (root / "scheduler" / "scheduler_config.json").write_text(json.dumps(PNDM_SCHEDULER))
+    sizes = {"in_channels": 4, "cross_attention_dim": width, **changes}
+    main = tuple(f"diffusion_pytorch_model{v}.safetensors" for v in ("", ".fp16"))
+    write_part(root / "unet", {**UNET_CONFIG, **sizes}, unet_weights(**sizes), *main)
+    write_part(root / "vae", VAE_CONFIG, vae_weights(old_names=True), *main)
+    write_text(root, width, tokens, pad="<|endoftext|>")
     return root

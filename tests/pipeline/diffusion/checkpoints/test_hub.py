@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from pipeline.diffusion.checkpoints.hub import is_hub_id, local_checkpoint, wanted_files
+from pipeline.diffusion.checkpoints.hub import is_hub_id, local_checkpoint, local_part, wanted_files, wanted_part_files
 from scene.errors import CheckpointError
 
 STEM = "diffusion_pytorch_model"
@@ -28,9 +29,11 @@ def test_paths_never_reach_the_network(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "owner" / "name").mkdir(parents=True)
     for path in (tmp_path, tmp_path / "a.ckpt", "owner/name", Path("owner/name")):
         assert local_checkpoint(path) == Path(path)
+        assert local_part(path) == Path(path)
     for wrong in (tmp_path / "none", "./owner/none", "../x/y", "a/b/c", "name", "model.ckpt", r"C:\a\b", "~/models"):
-        with pytest.raises(CheckpointError, match="there is no such checkpoint"):
-            local_checkpoint(wrong)
+        for find in (local_checkpoint, local_part):
+            with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+                find(wrong)
 
 
 @pytest.mark.parametrize("name", ["kxic/zero123-xl", "stabilityai/stable-zero123", "sudo-ai/zero123plus-v1.2"])
@@ -86,6 +89,76 @@ def test_repositories_of_one_file_and_of_several() -> None:
         wanted_files(["105000.ckpt", "165000.ckpt", "README.md"])
     with pytest.raises(CheckpointError, match=r"neither model_index\.json nor a single checkpoint"):
         wanted_files(["README.md"])
+
+
+def variants(part: str, stem: str, names: tuple[str, ...]) -> list[str]:
+    """Weights in both formats."""
+    return [f"{part}{stem}{name}.{ending}" for name in names for ending in ("bin", "safetensors")]
+
+
+def test_of_stable_diffusion_its_parts_are_fetched_and_not_the_single_files_beside_them() -> None:
+    singles = [f"v1-5-pruned{name}.{ending}" for name in ("", "-emaonly") for ending in ("ckpt", "safetensors")]
+    tokenizer = [f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "vocab.json")]
+    names = [".gitattributes", "README.md", "model_index.json", "v1-inference.yaml", *singles, *tokenizer]
+    names += ["scheduler/scheduler_config.json", "feature_extractor/preprocessor_config.json"]
+    names += [f"{part}/config.json" for part in ("unet", "vae", "text_encoder", "safety_checker")]
+    names += variants("unet/", STEM, ("", ".fp16", ".non_ema")) + variants("vae/", STEM, ("", ".fp16"))
+    for part in ("text_encoder", "safety_checker"):
+        names += [f"{part}/{kind}" for kind in ("pytorch_model.bin", "model.safetensors", "model.fp16.safetensors")]
+    assert set(wanted_files(names)) == {
+        "README.md",
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        *tokenizer,
+        *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder")),
+        *(f"{part}/{STEM}.safetensors" for part in ("unet", "vae")),
+        "text_encoder/model.safetensors",
+    }
+
+
+def test_of_a_repository_of_one_part_one_set_of_weights_is_fetched_and_never_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [".gitattributes", "README.md", "config.json", "control_net_open_pose.py", "images/control.png", "sd.png"]
+    names += [*variants("", STEM, ("", ".fp16")), "images/config.json"]
+    asked: dict[str, object] = {}
+
+    def download(name: str, **how: object) -> str:
+        asked.update(how, name=name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda _, name: names)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert local_part("owner/name") == tmp_path
+    assert asked == {"name": "owner/name", "allow_patterns": ["README.md", "config.json", f"{STEM}.safetensors"]}
+
+
+@pytest.mark.parametrize(
+    ("weights", "chosen"),
+    [
+        (["diffusion_pytorch_model.bin"], ["diffusion_pytorch_model.bin"]),
+        (variants("", STEM, (".fp16",)), [f"{STEM}.fp16.safetensors"]),
+        ([f"{STEM}-0000{k}-of-00002.safetensors" for k in (1, 2)],) * 2,
+    ],
+    ids=["pickle", "half precision", "shards"],
+)
+def test_whatever_set_a_part_has_is_taken(weights: list[str], chosen: list[str]) -> None:
+    assert wanted_part_files(["config.json", *weights]) == ["config.json", *sorted(chosen)]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["model_index.json", "unet/config.json"], "owner/name on the hub: is a whole checkpoint"),
+        (["config.json", "README.md"], r"does not hold config\.json and weights of one part"),
+        (["control_sd15_openpose.pth", f"{STEM}.safetensors"], r"does not hold config\.json and weights"),
+    ],
+)
+def test_repositories_that_are_no_part_say_so(monkeypatch: pytest.MonkeyPatch, names: list[str], message: str) -> None:
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_: names)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(CheckpointError, match=message):
+        local_part("owner/name")
 
 
 class Answer:
@@ -144,21 +217,22 @@ def write_cache(root: Path, held: list[str], listed: list[str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("held", "left_out"),
+    ("find", "held", "left_out"),
     [
-        (["model_index.json", "unet/config.json"], ["pipeline.py", "unet/other.bin"]),
-        (["stable_zero123.ckpt"], [".gitattributes", "picture.png"]),
+        (local_checkpoint, ["model_index.json", "unet/config.json"], ["pipeline.py", "unet/other.bin", "config.json"]),
+        (local_checkpoint, ["stable_zero123.ckpt"], [".gitattributes", "picture.png"]),
+        (local_part, ["config.json", f"{STEM}.safetensors"], ["control.py", f"{STEM}.fp16.safetensors"]),
     ],
-    ids=["folders", "a single file"],
+    ids=["folders", "a single file", "a part"],
 )
 def test_without_a_network_the_cache_serves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: list[str], left_out: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, find: Callable[[str], Path], held: list[str], left_out: list[str]
 ) -> None:
     """Not all of a repository is ever downloaded; what was is enough."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", failing(ConnectionError("no route")))
     snapshot = write_cache(tmp_path, held, left_out)
-    assert local_checkpoint("owner/name").resolve() == snapshot.resolve()
+    assert find("owner/name").resolve() == snapshot.resolve()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from pipeline.diffusion.checkpoints.digests import latent_digest, part_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.modules.latents import (
     LatentCodec,
@@ -20,7 +21,6 @@ from pipeline.diffusion.modules.latents import (
     vae_factor,
     vae_fold,
 )
-from pipeline.training.data.encoded import latent_digest, part_digest
 from pipeline.training.data.store import SampleStore
 from pipeline.training.tasks import vae as module
 from pipeline.training.tasks.vae import (

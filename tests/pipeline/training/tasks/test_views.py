@@ -270,7 +270,7 @@ def test_shifted_timesteps_lower_the_log_snr_by_the_shift(
 def make_levels() -> Callable[[float], torch.Tensor]:
     """Timesteps of the nano schedule for a shift."""
     model = small_model(PLAIN)
-    return lambda shift: shifted_timesteps(model, shift)
+    return lambda shift: shifted_timesteps(model.schedule, shift)
 
 
 # --- the shipped size -------------------------------------------------------------------------------------------------
