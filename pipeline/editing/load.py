@@ -27,7 +27,8 @@ from pipeline.diffusion.checkpoints.layouts import (
 )
 from pipeline.diffusion.checkpoints.weight_files import fill, read_part
 from pipeline.diffusion.modules.latents import vae_factor
-from pipeline.editing.model import ControlKind, EditDiffusion
+from pipeline.editing.controls import ControlKind
+from pipeline.editing.model import EditDiffusion
 from scene.errors import CheckpointError, InputError
 
 CONTROLS: Mapping[ControlKind, str] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pipeline.editing.model import Controls, EditDiffusion
+from pipeline.editing.model import Controls, EditDiffusion, Source
 from scene.errors import CheckpointError, InputError
 
 
@@ -18,15 +18,13 @@ def rows(count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(count, 4, 8, 8, generator=generator), torch.rand(count, 3, 16, 16, generator=generator)
 
 
-@pytest.mark.parametrize("vae", [True, False])
-def test_what_is_saved_is_loaded(editor: EditDiffusion, tmp_path: Path, vae: bool) -> None:
-    """To half precision; the VAE may stand in the folder above."""
-    folder = tmp_path / "editor"
-    editor.save_pretrained(folder, vae=vae)
-    assert (folder / "vae").is_dir() == vae
-    if not vae:
-        editor.save_pretrained(tmp_path)
-    loaded = EditDiffusion.from_pretrained(folder).to(torch.device("cpu"))
+@pytest.mark.parametrize("source", ["noised", "clean"])
+def test_what_is_saved_is_loaded(editor: EditDiffusion, tmp_path: Path, source: Source) -> None:
+    """To half precision."""
+    editor.source = source
+    editor.save_pretrained(tmp_path)
+    loaded = EditDiffusion.from_pretrained(tmp_path).to(torch.device("cpu"))
+    assert loaded.source == source
     assert sorted(loaded.controlnets) == ["depth", "skeleton"]
     assert loaded.controlnets["depth"] is loaded.controlnets["skeleton"]
     assert (loaded.licence, loaded.latent_size, loaded.image_size) == ("test", 8, 16)
@@ -38,6 +36,14 @@ def test_what_is_saved_is_loaded(editor: EditDiffusion, tmp_path: Path, vae: boo
     controls = Controls("depth", pictures, torch.ones(3))
     with torch.no_grad():
         assert torch.allclose(loaded.predict(z, 500, controls), editor.predict(z, 500, controls), atol=0.02)
+
+
+def test_without_a_vae_it_is_of_the_nano_checkpoints_latents(editor: EditDiffusion, tmp_path: Path) -> None:
+    """This one is not."""
+    editor.save_pretrained(tmp_path, vae=False)
+    assert not (tmp_path / "vae").exists()
+    with pytest.raises(CheckpointError, match="latents of another VAE"):
+        EditDiffusion.from_pretrained(tmp_path)
 
 
 def test_a_folder_of_something_else_is_refused(editor: EditDiffusion, tmp_path: Path) -> None:

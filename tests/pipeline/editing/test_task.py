@@ -19,7 +19,10 @@ def test_equal_runs_have_equal_digests_and_others_have_others(
     settings, task, editor = ConsolidateSettings(), make_task(), make_editor()
     one = digest_of(editor, task, settings)
     assert digest_of(make_editor(), make_task(), ConsolidateSettings()) == one
+    clean = make_editor()
+    clean.source = "clean"
     others = [
+        digest_of(clean, task, settings),
         digest_of(make_editor(seed=1), task, settings),
         digest_of(make_editor(prediction_type="v_prediction"), task, settings),
         digest_of(editor, task, dataclasses.replace(settings, seed=1)),
@@ -31,4 +34,4 @@ def test_equal_runs_have_equal_digests_and_others_have_others(
         digest_of(editor, make_task(source_pictures=task.pictures), settings),
         digest_of(editor, dataclasses.replace(task, cameras=[*cameras[:3], orbit_camera(4.0, 0.2, size=16)]), settings),
     ]
-    assert len({one, *others}) == 11
+    assert len({one, *others}) == 12

@@ -34,7 +34,7 @@ def test_the_two_finest_sides_read_the_original_by_default(
 
 
 def test_steps_lie_below_the_start(editor: EditDiffusion, make_task: Callable[..., EditTask]) -> None:
-    for start, noisiest in ((1.0, 751), (0.4, 301), (0.001, 4)):
+    for start, noisiest in ((1.0, 751), (0.4, 301), (0.001, 3)):
         settings = ConsolidateSettings(steps=4, start=start)
         passes = ViewPasses(editor, make_task(), settings)
         assert passes.timesteps[0] == noisiest
@@ -55,6 +55,28 @@ def test_rows_of_edits_come_last_in_their_groups(editor: EditDiffusion, make_tas
     assert passes.all_edit_rows(2, early) == [0, 1, 2, 3]
     assert passes.all_edit_rows(2, late) == [1, 2, 4, 5]
     assert passes.parts == [range(k, min(k + 2, 4)) for k in (0, 2)]
+
+
+@torch.no_grad()
+def test_editors_trained_so_read_clean_originals_with_their_own_controls(
+    editor: EditDiffusion, make_task: Callable[..., EditTask]
+) -> None:
+    """As their first row, at timestep 0; the edits start from noised ones all the same."""
+    met: list[tuple[torch.Tensor, ...]] = []
+    editor.source = "clean"
+    editor.unet.register_forward_pre_hook(lambda own, given: met.append(given[:2]))
+    task = make_task(source_pictures=make_task().pictures)
+    passes = ViewPasses(editor, task, ConsolidateSettings(steps=4, shared_from=0))
+    assert passes.own_control
+    originals, t, views = Originals(passes, None), passes.timesteps[1], range(1, 3)
+    z = originals.start()[1:3]
+    assert not torch.allclose(z, task.originals[1:3])
+    passes.predict(z, t, views, originals.at(t, views))
+    (latents, times), edits = met[0], [1, 3]
+    assert torch.equal(latents[[0, 2]], task.originals[1:3])
+    assert torch.equal(latents[edits], z)
+    assert times.tolist() == [0, t, 0, t]
+    assert not ViewPasses(editor, make_task(), ConsolidateSettings(steps=4)).own_control
 
 
 @torch.no_grad()
