@@ -24,7 +24,7 @@ from qnerf.settings import QueryFieldSettings
 from qnerf.store import QueryLayer
 from scene.errors import SettingsError
 from scene.hashgrid import HashGrid, HashLayout
-from scene.volume_rendering import alpha_from_density, composite, ray_box_span, render_weights, stratified_fractions
+from scene.volume_rendering import alpha_from_density, ray_box_span, render_weights, stratified_fractions
 
 _STEEPEST = 15.0
 """Exponent beyond which the exponential stands still: e^15 per box is opaque already."""
@@ -154,7 +154,8 @@ class QueryField(nn.Module):
         points = origins[hit][:, None] + directions[hit][:, None] * distances[hit][..., None]
         encoded = self._encoded(points)
         found = render_weights(alpha_from_density(self._density(encoded), spacing[hit][:, None].expand(-1, count)))
-        summed = composite(found, self._features(encoded))
+        # composite() as a product of matrices, which makes no copy as large as the features.
+        summed = torch.bmm(found[:, None], self._features(encoded))[:, 0]
         if bool(hit.all()):
             return RaySamples(summed, found, distances, spacing)
         weights = found.new_zeros(len(origins), count).index_put((hit,), found)
@@ -195,13 +196,13 @@ class QueryField(nn.Module):
     def _encoded(self, points: Tensor) -> Tensor:
         place = (points - self.low) / self.extent
         middle = (self.high - self.low) / (2 * self.extent)
-        return F.relu(self.trunk(torch.cat([2 * (place - middle), self.grid(place)], -1)))
+        return F.relu_(self.trunk(torch.cat([2 * (place - middle), self.grid(place)], -1)))
 
     def _density(self, encoded: Tensor) -> Tensor:
         return truncated_exp(self.density_out(encoded)[..., 0]) / self.extent
 
     def _features(self, encoded: Tensor) -> Tensor:
-        return F.relu(self.hidden(F.relu(self.geometry(encoded))))
+        return F.relu_(self.hidden(F.relu_(self.geometry(encoded))))
 
 
 class _TruncatedExp(torch.autograd.Function):

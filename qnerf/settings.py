@@ -52,7 +52,7 @@ class QueryFieldSettings:
     """Features that come with the density."""
     hidden: int = 128
     """Width of the layer that all heads share."""
-    density: float = 1.0
+    density: float = 3.0
     """Density at the start, per longest side of the box."""
     background: bool = True
     """Let each layer have one query for what lies behind the box; without, what is not opaque renders as the mean."""
@@ -75,9 +75,9 @@ class FieldTrainingSettings:
     """Optimiser steps."""
     rays: int = 1024
     """Rays in a step, from all views."""
-    grid_rate: float = 1e-2
+    grid_rate: float = 0.1
     """Step of the grid's table (Adam)."""
-    network_rate: float = 1e-3
+    network_rate: float = 1e-2
     """Step of networks, heads and background queries (Adam)."""
     final_rate: float = 0.1
     """Fraction of both steps that is left in the end; they fall exponentially."""

@@ -85,6 +85,7 @@ class QueryStore:
         self, layers: Sequence[QueryLayer], views: int, arrays: Mapping[QueryLayer, np.ndarray], folder: Path | None
     ) -> None:
         self.layers, self.views, self.folder, self._arrays = tuple(layers), views, folder, dict(arrays)
+        self._writable = all(array.flags.writeable for array in self._arrays.values())
 
     @classmethod
     def create(cls, folder: Path | None, layers: Sequence[QueryLayer], views: int) -> QueryStore:
@@ -159,6 +160,8 @@ class QueryStore:
                 beyond half precision. Nothing is written then.
         """
         self._require_view(view)
+        if not self._writable:
+            raise InputError("was opened for reading", where=self.folder, fix="Open it with writable=True.")
         halves: dict[QueryLayer, np.ndarray] = {}
         for layer, values in queries.items():
             array = self._array(layer)

@@ -14,8 +14,8 @@ from pipeline.editing.model import EditDiffusion
 from qnerf.store import DEVIATION_FLOOR, QueryLayer, Statistics, token_weights
 from scene.errors import InputError
 
-Queries = Mapping[QueryLayer, Float[Tensor, "v side side c"]]
-"""Of some views, by layer."""
+Queries = Mapping[QueryLayer, Float[Tensor, "v _ _ _"]]
+"""Of some views, by layer: ``[v, side, side, c]``, which differ from layer to layer."""
 
 
 def query_layers(model: EditDiffusion) -> dict[Layer, QueryLayer]:
@@ -49,7 +49,7 @@ class QueryProbe(AttentionHook):
         """Keep the queries of the next pass, as they are before any is replaced."""
         self._found, self._recording = {}, True
 
-    def take(self, rows: Sequence[int]) -> dict[QueryLayer, Float[Tensor, "v side side c"]]:
+    def take(self, rows: Sequence[int]) -> dict[QueryLayer, Float[Tensor, "v _ _ _"]]:
         """The queries of some rows of the pass that was recorded, with their graph; they are kept no longer.
 
         Raises:
@@ -142,7 +142,7 @@ class RunningStatistics:
 
 def standardised(
     queries: Queries, statistics: Mapping[QueryLayer, Statistics]
-) -> dict[QueryLayer, Float[Tensor, "v side side c"]]:
+) -> dict[QueryLayer, Float[Tensor, "v _ _ _"]]:
     """Queries less their mean, over their deviation, in single precision."""
     return {
         layer: (values.float() - statistics[layer].mean.to(values.device))
@@ -153,7 +153,7 @@ def standardised(
 
 def restored(
     queries: Queries, statistics: Mapping[QueryLayer, Statistics]
-) -> dict[QueryLayer, Float[Tensor, "v side side c"]]:
+) -> dict[QueryLayer, Float[Tensor, "v _ _ _"]]:
     """The inverse of :func:`standardised`."""
     return {
         layer: values * statistics[layer].deviation.to(values.device) + statistics[layer].mean.to(values.device)

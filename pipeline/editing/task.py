@@ -144,7 +144,7 @@ class EditedLatents:
 
 def digest_of(model: EditDiffusion, task: EditTask, settings: ConsolidateSettings) -> str:
     """A digest of all that the outcome follows from: weights, photos, controls, cameras and settings."""
-    digest = hashlib.sha256(repr((settings, model.scheduler, model.unet.config, task.kind)).encode())
+    digest = hashlib.sha256(repr((settings, model.scheduler, model.source, model.unet.config, task.kind)).encode())
 
     def take(name: str, values: Tensor | None) -> None:
         digest.update(f"{name} {None if values is None else (values.dtype, tuple(values.shape))}".encode())

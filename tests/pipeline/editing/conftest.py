@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
 from pipeline.editing.model import EditDiffusion
+from pipeline.editing.task import EditTask
 from scene.camera import Camera, orbit_camera
 
 SCHEDULER: dict[str, object] = {
@@ -28,15 +30,15 @@ SCHEDULER: dict[str, object] = {
 
 
 def build_unet(**changes: Any) -> UNet2DConditionModel:
-    """Three levels with self-attention on each, 8x8 latents; anything can be changed."""
+    """Two levels with self-attention on each, 8x8 latents; anything can be changed."""
     made = {
         "sample_size": 8,
         "in_channels": 4,
         "out_channels": 4,
         "layers_per_block": 1,
-        "block_out_channels": (16, 16, 32),
-        "down_block_types": ("CrossAttnDownBlock2D",) * 3,
-        "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+        "block_out_channels": (16, 32),
+        "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+        "up_block_types": ("CrossAttnUpBlock2D",) * 2,
         "cross_attention_dim": 8,
         "attention_head_dim": 2,
         "norm_num_groups": 8,
@@ -102,3 +104,17 @@ def editor() -> EditDiffusion:
 def cameras() -> list[Camera]:
     """Four cameras around the object."""
     return [orbit_camera(k * math.pi / 2, 0.2, size=16) for k in range(4)]
+
+
+def build_task(cameras: list[Camera], seed: int = 0, **given: Any) -> EditTask:
+    """A view for each camera, of random latents and controls; more can be given."""
+    generator = torch.Generator().manual_seed(seed)
+    originals = torch.randn(len(cameras), 4, 8, 8, generator=generator)
+    pictures = torch.rand(len(cameras), 3, 16, 16, generator=generator)
+    return EditTask(**{"originals": originals, "kind": "depth", "pictures": pictures, "cameras": cameras, **given})
+
+
+@pytest.fixture(scope="session")
+def make_task(cameras: list[Camera]) -> Callable[..., EditTask]:
+    """:func:`build_task` for the four cameras."""
+    return functools.partial(build_task, cameras)

@@ -24,15 +24,13 @@ def test_queries_are_what_the_layers_linear_maps_give(editor: EditDiffusion) -> 
     """Heads side by side, tokens row by row."""
     layers = query_layers(editor)
     assert [(layer.side, layer.channels, layer.ordinal) for layer in layers.values()] == [
-        (2, 32, 0),
-        (2, 32, 1),
-        (4, 16, 0),
-        (4, 16, 1),
+        (4, 32, 0),
+        (4, 32, 1),
         (8, 16, 0),
         (8, 16, 1),
     ]
     met: list[torch.Tensor] = []
-    module: Any = editor.unet.get_submodule("up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q")
+    module: Any = editor.unet.get_submodule("up_blocks.1.attentions.1.transformer_blocks.0.attn1.to_q")
     handle = module.register_forward_hook(lambda own, given, out: met.append(out))
     probe = QueryProbe(layers)
     with torch.no_grad(), hooked(editor.unet, [probe]):

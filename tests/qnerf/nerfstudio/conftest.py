@@ -1,0 +1,100 @@
+"""What the method is tested with: a capture of a ball with its queries, and one short run on it without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from qnerf.settings import QueryFieldSettings
+from qnerf.store import QueryStore
+from scene.view import View
+from scene.viewset import ViewSet
+from tests.qnerf.conftest import LAYERS, Ball, ring
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import Trainer, TrainerConfig
+
+
+class _WithoutNerfstudio(pytest.Module):
+    """A test file that is not even imported."""
+
+    def collect(self) -> NoReturn:
+        pytest.skip("nerfstudio is not installed: pip install viewloom[nerfstudio]", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the files of this folder where nerfstudio is not installed."""
+    if importlib.util.find_spec("nerfstudio") is None:
+        return _WithoutNerfstudio.from_parent(parent, path=module_path)
+    return None
+
+
+@contextlib.contextmanager
+def no_network() -> Iterator[None]:
+    """Connections fail, as they do behind a firewall."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("there is no network in this test")
+
+    with mock.patch.object(socket.socket, "connect", refuse):
+        yield
+
+
+@pytest.fixture(scope="session")
+def capture(tmp_path_factory: pytest.TempPathFactory, ball: Ball) -> Path:
+    """A capture of the ball, whose frames are not in the order of their names, with its queries."""
+    folder = tmp_path_factory.mktemp("capture")
+    cameras = ring(10)
+    views = [
+        View(f"{(7 * k) % 10:02d}", camera, np.full((128, 128, 4), 20 * k + 10, np.uint8))
+        for k, camera in enumerate(cameras)
+    ]
+    ViewSet(tuple(views), has_masks=True).save(folder)
+    store = QueryStore.create(folder / "queries", LAYERS, 10)
+    for k, camera in enumerate(cameras):
+        store.put(k, ball.queries(camera))
+    return folder
+
+
+def small_config(data: Path, out: Path, steps: int) -> TrainerConfig:
+    """The method with little of everything."""
+    from qnerf.nerfstudio.method import query_field_method
+
+    config = query_field_method().config
+    config.machine.device_type, config.machine.seed = "cpu", 0
+    config.data = config.pipeline.datamanager.data = data
+    config.output_dir, config.timestamp, config.max_num_iterations = out, "run", steps
+    config.pipeline.datamanager.train_num_rays_per_batch = 128
+    config.pipeline.model.network = QueryFieldSettings(levels=3, finest=32, width=16, geometry=16, hidden=16, samples=8)
+    return config
+
+
+@pytest.fixture(scope="session")
+def run(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, list[float]]:
+    """A trainer that has done twenty steps, and the losses of its steps."""
+    from nerfstudio.engine.trainer import Trainer
+
+    config = small_config(capture, tmp_path_factory.mktemp("runs"), 20)
+    config.save_config()
+    trainer = Trainer(config)
+    losses = []
+    with no_network():
+        trainer.setup()
+        step = trainer.train_iteration
+
+        def watched(number: int) -> tuple:
+            out = step(number)
+            losses.append(float(out[0].detach()))
+            return out
+
+        trainer.train_iteration = watched
+        trainer.train()
+    return trainer, losses
