@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from pipeline.diffusion.checkpoints.digests import latent_digest
@@ -208,7 +208,7 @@ class EditTask(Task[PairBatch]):
             )
 
 
-def pairs(sources: Float[Tensor, "b *s"], targets: Float[Tensor, "b *s"]) -> Float[Tensor, "b2 *s"]:
+def pairs(sources: Shaped[Tensor, "b *s"], targets: Shaped[Tensor, "b *s"]) -> Shaped[Tensor, "b2 *s"]:
     """Rows of sources and targets in turn."""
     return torch.stack([sources, targets], 1).flatten(0, 1)
 
