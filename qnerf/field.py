@@ -28,6 +28,8 @@ from scene.volume_rendering import alpha_from_density, ray_box_span, render_weig
 
 _STEEPEST = 15.0
 """Exponent beyond which the exponential stands still: e^15 per box is opaque already."""
+_LEAST = 1e-9
+"""Weight of a sample below which it counts for nothing."""
 _CHUNK = 1 << 11
 """Rays in one go where no gradients are needed: what they take stays near a CPU's cache."""
 
@@ -112,12 +114,14 @@ class QueryField(nn.Module):
         """Groups for an optimiser of Adam's kind.
 
         Args:
-            grid_rate, network_rate: steps of the grid's table, and of everything else.
+            grid_rate: step of what is looked up as it is: the grid's table and the background queries.
+            network_rate: step of everything else.
         """
-        table = self.grid.table
-        networks = [parameter for parameter in self.parameters() if parameter is not table]
+        looked_up = [self.grid.table, *self.backgrounds]
+        known = {id(parameter) for parameter in looked_up}
+        networks = [parameter for parameter in self.parameters() if id(parameter) not in known]
         return [
-            {"name": "grid", "params": [table], "lr": grid_rate},
+            {"name": "grid", "params": looked_up, "lr": grid_rate},
             {"name": "networks", "params": networks, "lr": network_rate},
         ]
 
@@ -154,6 +158,8 @@ class QueryField(nn.Module):
         points = origins[hit][:, None] + directions[hit][:, None] * distances[hit][..., None]
         encoded = self._encoded(points)
         found = render_weights(alpha_from_density(self._density(encoded), spacing[hit][:, None].expand(-1, count)))
+        # Behind a surface weights fall to numbers so small that a CPU is slower with them, and that no sum notices.
+        found = torch.where(found > _LEAST, found, 0)
         # composite() as a product of matrices, which makes no copy as large as the features.
         summed = torch.bmm(found[:, None], self._features(encoded))[:, 0]
         if bool(hit.all()):

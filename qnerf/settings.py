@@ -76,9 +76,9 @@ class FieldTrainingSettings:
     rays: int = 1024
     """Rays in a step, from all views."""
     grid_rate: float = 0.1
-    """Step of the grid's table (Adam)."""
+    """Step of the grid's table and of the background queries (Adam)."""
     network_rate: float = 1e-2
-    """Step of networks, heads and background queries (Adam)."""
+    """Step of networks and heads (Adam)."""
     final_rate: float = 0.1
     """Fraction of both steps that is left in the end; they fall exponentially."""
     robust: bool = False

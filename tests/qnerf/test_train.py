@@ -23,6 +23,7 @@ from tests.qnerf.conftest import LAYERS, Ball
 Box = tuple[Tensor, Tensor]
 Ring = Callable[..., list[Camera]]
 SMALL = QueryFieldSettings(width=32, geometry=32, hidden=48, samples=12, levels=5, finest=40, log2_size=13)
+MEDIUM = replace(SMALL, width=48, geometry=64, hidden=64, levels=6, finest=48)
 QUICK = FieldTrainingSettings(steps=120, rays=256, opacity_weight=0.1)
 
 
@@ -52,18 +53,21 @@ def distance(one: QueryStore, other: QueryStore, layer: QueryLayer, masks: Tenso
 class Fit:
     """A field that was fitted to noisy queries of twelve views, with masks."""
 
-    noise = 1.0
+    noise = 1.5
 
     def __init__(self, ball: Ball, box: Box, ring: Ring) -> None:
         self.cameras = ring(12)
         self.clean, self.noisy = ball.store(self.cameras), ball.store(self.cameras, self.noise)
         self.masks = masks_of(ball, self.cameras)
-        self.field = QueryField(*box, LAYERS, SMALL)
-        self.report = train_field(self.field, self.noisy, self.cameras, QUICK, masks=self.masks, seed=1)
+        self.field = QueryField(*box, LAYERS, MEDIUM)
+        settings = replace(QUICK, steps=200, rays=384)
+        self.report = train_field(self.field, self.noisy, self.cameras, settings, masks=self.masks, seed=1)
 
 
 @pytest.fixture(scope="module")
 def fit(ball: Ball, box: Box, cameras: Ring) -> Fit:
+    # It is made before the first test sets this; see the conftest of all tests.
+    torch.set_num_threads(1)
     return Fit(ball, box, cameras)
 
 
@@ -74,15 +78,15 @@ def test_views_that_were_never_seen_are_predicted(fit: Fit, ball: Ball, cameras:
     # The mean of all views, which is the best guess without knowing where things are, has distance 1. Tokens of a
     # coarse grid are means over areas that a single ray through their middle does not see.
     for layer in LAYERS:
-        assert distance(true, found, layer, masks) < {4: 0.6, 8: 0.45, 16: 0.35}[layer.side]
+        assert distance(true, found, layer, masks) < {4: 0.6, 8: 0.45, 16: 0.45}[layer.side]
 
 
 def test_noise_of_single_views_is_averaged_out(fit: Fit) -> None:
     found = units(fit.field, fit.cameras, dict(fit.report.statistics))
     for layer in LAYERS[2:]:
         noise = distance(fit.clean, fit.noisy, layer, fit.masks)
-        assert noise > 0.3
-        assert distance(fit.clean, found, layer, fit.masks) < 0.75 * noise
+        assert noise > 0.7
+        assert distance(fit.clean, found, layer, fit.masks) < 0.6 * noise
 
 
 def test_opacity_is_the_mask(fit: Fit, ball: Ball, cameras: Ring) -> None:
@@ -94,11 +98,11 @@ def test_opacity_is_the_mask(fit: Fit, ball: Ball, cameras: Ring) -> None:
 def test_the_report_says_what_happened(fit: Fit) -> None:
     report = fit.report
     assert report.first.keys() == report.last.keys() == report.distances.keys() == set(LAYERS)
-    assert len(report.losses) == 120
+    assert len(report.losses) == 200
     assert report.seconds > 0
     for layer in LAYERS:
         assert 0.5 < report.first[layer] < 1.5
-        assert report.last[layer] < 0.5 * report.first[layer]
+        assert report.last[layer] < 0.6 * report.first[layer]
         # Distances are measured on each layer's own grid, in deviations over the masks.
         rendered = QueryStore.create(None, LAYERS, 12)
         render_queries(fit.field, fit.cameras, [layer], rendered)
@@ -141,14 +145,18 @@ def test_backgrounds_are_learned_where_nothing_stands(ball: Ball, box: Box, came
     store = ball.store(views)
     # Beside the box there is nothing else.
     away = torch.tensor([[0.0, 0.0, 5.0]]), torch.tensor([[0.0, 0.0, 1.0]])
-    found = {}
+    corner = token_rays(views[0], 16)
+    found, seen = {}, {}
     for background in (False, True):
         field = QueryField(*box, LAYERS, replace(SMALL, background=background))
-        report = train_field(field, store, views, replace(QUICK, steps=40))
+        report = train_field(field, store, views, replace(QUICK, steps=50))
         found[background] = field.rendered(*away, [layer])[layer][0]
+        seen[background] = field.rendered(corner[0][0, :1], corner[1][0, :1], [layer])[layer][0]
     mean, deviation = report.statistics[layer]
     true = (store.get(layer, 0)[0, 0] - mean) / deviation
-    assert float((found[True] - true).square().mean().sqrt()) < 0.3 * float(true.square().mean().sqrt())
+    size = float(true.square().mean().sqrt())
+    assert float((found[True] - true).square().mean().sqrt()) < 0.8 * size
+    assert float((seen[True] - true).square().mean().sqrt()) < 0.4 * size
     assert float(found[False].abs().max()) == 0
 
 
@@ -175,7 +183,7 @@ def test_depths_put_the_surface_where_it_is(ball: Ball, box: Box, cameras: Ring)
     off = {}
     for weight in (0.0, 0.3):
         field = QueryField(*box, LAYERS, SMALL)
-        train_field(field, store, views, replace(QUICK, steps=40, depth_weight=weight), masks=masks, depths=depths)
+        train_field(field, store, views, replace(QUICK, steps=60, depth_weight=weight), masks=masks, depths=depths)
         camera = cameras(6, 0.5)[0]
         origins, directions = (rays[6:10, 6:10].flatten(0, 1) for rays in token_rays(camera, 16))
         with torch.no_grad():
@@ -183,7 +191,7 @@ def test_depths_put_the_surface_where_it_is(ball: Ball, box: Box, cameras: Ring)
         true = ball.depth(camera)[6:10, 6:10].flatten()
         found = samples.depth * (directions @ torch.from_numpy(camera.forward).float())
         off[weight] = float((found - true).abs().mean())
-    assert off[0.3] < 0.04
+    assert off[0.3] < 0.06
     assert off[0.3] < 0.6 * off[0.0]
 
 

@@ -79,10 +79,10 @@ def small_config(data: Path, out: Path, steps: int) -> TrainerConfig:
 
 @pytest.fixture(scope="session")
 def run(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, list[float]]:
-    """A trainer that has done twenty steps, and the losses of its steps."""
+    """A trainer that has done sixty steps, and the losses of its steps."""
     from nerfstudio.engine.trainer import Trainer
 
-    config = small_config(capture, tmp_path_factory.mktemp("runs"), 20)
+    config = small_config(capture, tmp_path_factory.mktemp("runs"), 60)
     config.save_config()
     trainer = Trainer(config)
     losses = []

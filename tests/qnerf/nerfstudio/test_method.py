@@ -70,8 +70,8 @@ def test_the_method_needs_no_accounts_and_keeps_the_captures_frame() -> None:
 
 def test_a_few_steps_lower_the_loss(run: tuple[Trainer, list[float]]) -> None:
     _, losses = run
-    assert len(losses) == 20
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    assert len(losses) == 60
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 def test_two_steps_move_every_parameter(capture: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_whole_pictures_are_drawn_for_evaluation(run: tuple[Trainer, list[float]
 def test_checkpoints_load_with_torchs_defaults(run: tuple[Trainer, list[float]], tmp_path: Path) -> None:
     trainer, _ = run
     (path,) = trainer.checkpoint_dir.glob("*.ckpt")
-    assert torch.load(path)["step"] == 19
+    assert torch.load(path)["step"] == 59
     config = small_config(trainer.config.data, tmp_path, 1)
     config.load_dir = trainer.checkpoint_dir
     pipeline = config.pipeline.setup(device="cpu", test_mode="inference")
