@@ -56,7 +56,7 @@ class QueryFieldSettings:
     """Density at the start, per longest side of the box."""
     background: bool = True
     """Let each layer have one query for what lies behind the box; without, what is not opaque renders as the mean."""
-    samples: int = 24
+    samples: int = 16
     """Samples along a ray's way through the box."""
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class FieldTrainingSettings:
 
     steps: int = 150
     """Optimiser steps."""
-    rays: int = 1024
+    rays: int = 512
     """Rays in a step, from all views."""
     grid_rate: float = 0.1
     """Step of the grid's table and of the background queries (Adam)."""
