@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline.diffusion.denoising.loop import Latents, RowNoise, denoise
 from pipeline.diffusion.modules.attention import Step, hooked
-from pipeline.editing.guidance import guided_step, least, objective
+from pipeline.editing.guidance import explained_shares, guided_step, least, objective
 from pipeline.editing.intervals import Interval, plan_intervals
 from pipeline.editing.model import EditDiffusion
 from pipeline.editing.progress import Progress
@@ -74,9 +74,13 @@ class _Rendered:
     """A field's queries, which are the same for every step."""
 
     store: QueryStore
+    explained: Mapping[QueryLayer, Float[Tensor, "_c"]] | None
 
     def at(self, step: Step, views: Sequence[int]) -> Queries:
         return {layer: torch.stack([self.store.get(layer, view) for view in views]) for layer in self.store.layers}
+
+    def shares(self, step: Step) -> Mapping[QueryLayer, Float[Tensor, "_c"]] | None:
+        return self.explained
 
 
 class _Run:
@@ -172,7 +176,8 @@ class _Run:
             )
         rendered = QueryStore.create(self._place("rendered"), self.layers, self.task.views)
         render_queries(self.field, self.task.cameras, self.layers, rendered)
-        return _Rendered(rendered), sum(report.distances.values()) / len(report.distances)
+        shares = explained_shares(store, rendered) if settings.by_share else None
+        return _Rendered(rendered, shares), sum(report.distances.values()) / len(report.distances)
 
     def _walk(self, z: Latents, steps: range, what: str, way: _Way) -> Latents:
         """Denoise all views along some steps, as many at once as rows allow."""
@@ -257,6 +262,19 @@ class _LookAhead(_Way):
         return {index: one.result() for index, one in self._running.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class _Aim:
+    """What the queries of some views are compared with at a step."""
+
+    targets: Queries
+    statistics: Mapping[QueryLayer, Statistics]
+    masks: Tensor | None
+    shares: Mapping[QueryLayer, Float[Tensor, "_c"]] | None
+
+    def distance(self, queries: Queries) -> Float[Tensor, "v"]:
+        return objective(queries, self.targets, self.statistics, self.masks, self.shares)
+
+
 class _Towards(_Way):
     """Towards targets; how far off they are is kept."""
 
@@ -265,11 +283,12 @@ class _Towards(_Way):
         self._targets = targets
         self._kept: dict[int, list[Float[Tensor, "v 4"]]] = {}
 
-    def aim(self, t: int, views: range) -> tuple[Queries, Mapping[QueryLayer, Statistics]]:
+    def aim(self, t: int, views: range) -> _Aim:
         """Standardised targets of some views, and statistics of the step, or of the last that was looked at."""
         run, index = self.run, self.run.passes.index[t]
         known = run.statistics[index if index in run.statistics else max(run.statistics)]
-        return self._targets.at(Step(index, run.settings.steps, t), views), known
+        step = Step(index, run.settings.steps, t)
+        return _Aim(self._targets.at(step, views), known, self.masks(views), self._targets.shares(step))
 
     def keep(self, t: int, before: Tensor, after: Tensor, halved: Tensor, kept: Tensor) -> None:
         rows = torch.stack([before, after, halved.float(), kept.float()], 1).cpu()
@@ -291,11 +310,11 @@ class _Guided(_Towards):
     _ready: tuple[Latents, Latents] | None = None
 
     def before(self, z: Latents, step: Step, views: range) -> Latents:
-        targets, statistics = self.aim(step.t, views)
+        aim = self.aim(step.t, views)
 
         def evaluate(latents: Latents) -> tuple[Tensor, Latents]:
             out, queries = self.probed(latents, step.t, views)
-            return objective(queries, targets, statistics, self.masks(views)), out
+            return aim.distance(queries), out
 
         moved = guided_step(evaluate, z, self.run.settings.relative_step, least(len(self.run.layers)))
         self.keep(step.t, moved.before, moved.after, moved.halved, moved.kept)
@@ -312,16 +331,16 @@ class _Replaced(_Towards):
     """The queries become the targets, with the step's own mean and deviation."""
 
     def predict(self, z: Latents, t: int, views: range) -> Latents:
-        targets, statistics = self.aim(t, views)
-        probe, masks = self.run.passes.probe, self.masks(views)
-        given = restored(targets, statistics)
+        aim = self.aim(t, views)
+        probe, masks = self.run.passes.probe, aim.masks
+        given = restored(aim.targets, aim.statistics)
         repeats = self.run.passes.edits
         probe.replaced = {layer: values.repeat_interleave(repeats, 0) for layer, values in given.items()}
         probe.weights = None if masks is None else masks.repeat_interleave(repeats, 0)
         probe.rows = self.run.passes.all_edit_rows(len(views), t)
         out, queries = self.probed(z, t, views)
         probe.replaced, probe.weights, probe.rows = None, None, ()
-        before = objective(queries, targets, statistics, masks)
+        before = aim.distance(queries)
         none = torch.zeros_like(before)
         self.keep(t, before, none, none, none)
         return out

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.diffusion.denoising.loop import Latents
 from pipeline.editing.queries import Queries, standardised
-from qnerf.store import QueryLayer, Statistics, token_weights
+from qnerf.store import QueryLayer, QueryStore, Statistics, token_weights
 
 DISTANCE_FLOOR = 1e-3
 """Root mean square of standardised differences up to which queries agree: half precision keeps no finer ones."""
@@ -27,6 +27,7 @@ def objective(
     targets: Queries,
     statistics: Mapping[QueryLayer, Statistics],
     masks: Float[Tensor, "v h w"] | None = None,
+    shares: Mapping[QueryLayer, Float[Tensor, "_c"]] | None = None,
 ) -> Float[Tensor, "v"]:
     """How far queries are from their targets: the distance ``sqrt(mean square + floor^2)`` of each layer, summed.
 
@@ -35,6 +36,8 @@ def objective(
         targets: standardised, of the same views.
         statistics: that the queries are standardised with.
         masks: how much each token counts; a view of which none does is at the floor.
+        shares: how much each channel counts against others of its layer, and by their mean each layer against others;
+            all alike if None. See :func:`explained_shares`.
 
     Returns:
         Of each view, in single precision; :func:`least` where queries agree.
@@ -42,15 +45,51 @@ def objective(
     Source: QNeRF (Patashnik et al., arXiv 2402.14792), its guidance loss; standardising and the floor are ours.
     """
     distances = []
+    layers = layer_weights(shares)
     for layer, values in standardised(queries, statistics).items():
-        squares = (values - targets[layer].to(values.device).float()).square().mean(-1)
+        squares = (values - targets[layer].to(values.device).float()).square()
+        if shares is None:
+            squares = squares.mean(-1)
+        else:
+            weight = shares[layer].to(squares)
+            squares = (squares * weight).sum(-1) / weight.sum().clamp(min=1e-6)
         if masks is None:
             mean = squares.mean((1, 2))
         else:
             weight = token_weights(masks, layer.side).to(values.device)
             mean = (weight * squares).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
-        distances.append((mean + DISTANCE_FLOOR**2).sqrt())
+        distances.append(layers.get(layer, 1.0) * (mean + DISTANCE_FLOOR**2).sqrt())
     return torch.stack(distances).sum(0)
+
+
+def layer_weights(shares: Mapping[QueryLayer, Float[Tensor, "_c"]] | None) -> dict[QueryLayer, float]:
+    """How much each layer counts, 1 on average: by the mean share of its channels."""
+    if shares is None:
+        return {}
+    means = {layer: float(values.mean()) for layer, values in shares.items()}
+    whole = sum(means.values()) / len(means)
+    return {layer: mean / whole if whole > 0 else 1.0 for layer, mean in means.items()}
+
+
+def explained_shares(recorded: QueryStore, rendered: QueryStore) -> dict[QueryLayer, Float[Tensor, "_c"]]:
+    """How much of each channel's variance over all tokens a field explains, in [0, 1].
+
+    Much of a query belongs to its view. A channel of which the field explains little is no measure of whether views
+    agree: drawn towards the field's, it would lose what is its own.
+
+    Args:
+        recorded: what the field was fitted to.
+        rendered: what it renders for the same views, standardised.
+    """
+    shares = {}
+    for layer in recorded.layers:
+        mean, deviation = recorded.statistics(layer)
+        left = torch.zeros(layer.channels)
+        for view in range(recorded.views):
+            own = (recorded.get(layer, view).float() - mean) / deviation
+            left += (own - rendered.get(layer, view).float()).square().mean((0, 1)) / recorded.views
+        shares[layer] = (1 - left).clamp(0, 1)
+    return shares
 
 
 def least(layers: int) -> float:

@@ -72,6 +72,9 @@ class ConsolidateSettings:
     background: Background = "query"
     """query: the whole picture counts, and the field has one query for what lies behind its box. mask: only what the
     masks cover counts."""
+    by_share: bool = True
+    """Weigh each channel of the queries by how much of it the field explains, and each layer likewise: of the others,
+    what differs from view to view is a view's own."""
     rows_at_once: int = 8
     """Rows of the U-Net in a pass; a view takes two, or three with guidance, and no fewer than that are taken."""
     field: QueryFieldSettings = QueryFieldSettings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from pipeline.editing.model import EditDiffusion
 from pipeline.editing.queries import Queries
 from pipeline.editing.settings import ConsolidateSettings
 from qnerf.field import QueryField
+from qnerf.store import QueryLayer
 from scene.camera import OBJECT_RADIUS, Camera
 from scene.errors import InputError
 
@@ -89,6 +90,9 @@ class QueryTargets(Protocol):
 
     def at(self, step: Step, views: Sequence[int]) -> Queries:
         """Standardised queries of some views for a step, all decoder layers."""
+
+    def shares(self, step: Step) -> Mapping[QueryLayer, Float[Tensor, "_c"]] | None:
+        """How much each channel counts, see :func:`pipeline.editing.guidance.objective`; None for all alike."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.editing.boxes import BoxTarget
 from pipeline.editing.consolidate import edit_latents
 from pipeline.editing.control_pictures import both_control_pictures, control_kind
 from pipeline.editing.controls import depth_controls
+from pipeline.editing.guidance import explained_shares
 from pipeline.editing.inversion import noised_at
 from pipeline.editing.model import EditDiffusion
 from pipeline.editing.queries import Queries, RunningStatistics, standardised
@@ -145,6 +146,11 @@ class TrueQueries:
     """
 
     stores: Mapping[int, QueryStore]
+    explained: Mapping[int, Mapping[QueryLayer, Tensor]] = field(default_factory=dict)
+
+    def shares(self, step: Step) -> Mapping[QueryLayer, Tensor] | None:
+        """How much of each channel a field explains, of rendered ones."""
+        return self.explained.get(step.t)
 
     def at(self, step: Step, views: Sequence[int]) -> Queries:
         """Of some views, all layers."""
@@ -168,6 +174,7 @@ class TrueQueries:
         noise = RowNoise.of(view_seeds(settings.seed + 1, task.views)).draw(truth.shape[1:], torch.device("cpu"))
         layers = tuple(passes.probe.layers.values())
         stores: dict[int, QueryStore] = {}
+        explained: dict[int, Mapping[QueryLayer, Tensor]] = {}
         with hooked(model.unet, passes.hooks, model.latent_size):
             for index, (t, _) in enumerate(passes.pairs):
                 step = Step(index, len(passes.pairs), t)
@@ -187,7 +194,9 @@ class TrueQueries:
                     shown = standardised({k: v[None] for k, v in queries.items()}, statistics.result())
                     store.put(view, {layer: values[0] for layer, values in shown.items()})
                 stores[t] = _through_field(store, task, settings, layers) if rendered else store
-        return cls(stores)
+                if rendered and settings.by_share:
+                    explained[t] = explained_shares(store, stores[t])
+        return cls(stores, explained)
 
 
 def _through_field(

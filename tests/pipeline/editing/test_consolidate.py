@@ -106,6 +106,9 @@ class Recorded:
         own = standardised(self.steps[step.index], running.result())
         return {layer: values[list(views)] for layer, values in own.items()}
 
+    def shares(self, step: Step) -> None:
+        return None
+
 
 @dataclasses.dataclass
 class Shifted:
@@ -121,6 +124,9 @@ class Shifted:
             weight = torch.nn.functional.adaptive_avg_pool2d(self.mask[list(views), None], layer.side)
             found[layer] = values + self.by * (weight == 0).float().permute(0, 2, 3, 1)
         return found
+
+    def shares(self, step: Step) -> None:
+        return None
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -265,6 +271,13 @@ def test_only_what_masks_cover_counts_if_so_wished(editor: EditDiffusion, make_t
     assert torch.allclose(edit_latents(editor, task, settings, targets=targets).latents, free, atol=1e-3)
     whole = edit_latents(editor, task, dataclasses.replace(settings, background="query"), targets=targets).latents
     assert not torch.allclose(whole, free, atol=1e-2)
+
+
+def test_channels_that_the_field_explains_count_more(
+    editor: EditDiffusion, make_task: MakeTask, whole: EditedLatents
+) -> None:
+    found = edit_latents(editor, make_task(), dataclasses.replace(SMALL, by_share=False))
+    assert not torch.allclose(found.latents, whole.latents, atol=1e-4)
 
 
 def test_masks_reach_the_field(editor: EditDiffusion, make_task: MakeTask, whole: EditedLatents) -> None:

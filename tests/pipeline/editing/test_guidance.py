@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.editing.guidance import DISTANCE_FLOOR, guided_step, least, objective
-from qnerf.store import QueryLayer, Statistics
+from pipeline.editing.guidance import DISTANCE_FLOOR, explained_shares, guided_step, least, objective
+from qnerf.store import QueryLayer, QueryStore, Statistics
 
 COARSE, FINE = QueryLayer(2, 3, 0), QueryLayer(4, 5, 0)
 
@@ -52,6 +52,38 @@ def test_the_objective_sees_what_the_masks_leave() -> None:
     assert float(objective(queries, targets, plain, 1 - below)) == pytest.approx(10, abs=1e-3)
     assert float(objective(queries, targets, plain, 0 * below)) <= least(2)
     assert float(objective(queries, targets, plain)) == pytest.approx(2 * 5 / 2**0.5, abs=1e-3)
+
+
+def test_channels_and_layers_count_by_their_shares() -> None:
+    plain = {COARSE: Statistics(torch.zeros(3), torch.ones(3)), FINE: Statistics(torch.zeros(5), torch.ones(5))}
+    queries = {COARSE: torch.zeros(1, 2, 2, 3), FINE: torch.zeros(1, 4, 4, 5)}
+    targets = {COARSE: torch.zeros(1, 2, 2, 3), FINE: torch.zeros(1, 4, 4, 5)}
+    targets[COARSE][..., 0], targets[FINE][..., 1] = 4.0, 10.0
+    ones = {COARSE: torch.ones(3), FINE: torch.ones(5)}
+    assert float(objective(queries, targets, plain, None, ones)) == pytest.approx(
+        float(objective(queries, targets, plain)), rel=1e-6
+    )
+    # The fine layer's one channel that is off counts for nothing; the coarse layer counts three times the fine one.
+    shares = {COARSE: torch.tensor([0.6, 0.6, 0.6]), FINE: torch.tensor([0.4, 0.0, 0.2, 0.2, 0.2])}
+    assert float(objective(queries, targets, plain, None, shares)) == pytest.approx(1.5 * 4 / 3**0.5, abs=2e-3)
+    none = {layer: torch.zeros_like(values) for layer, values in ones.items()}
+    assert float(objective(queries, targets, plain, None, none)) <= least(2)
+
+
+def test_shares_are_what_rendered_queries_explain() -> None:
+    generator = torch.Generator().manual_seed(0)
+    recorded, rendered = (QueryStore.create(None, (FINE,), 6) for _ in range(2))
+    seen = torch.randn(6, 4, 4, 5, generator=generator)
+    own = torch.randn(6, 4, 4, 5, generator=generator)
+    parts = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0])
+    values = parts.sqrt() * seen + (1 - parts).sqrt() * own
+    for view in range(6):
+        recorded.put(view, {FINE: 3 + 2 * values[view]})
+    mean, deviation = recorded.statistics(FINE)
+    for view in range(6):
+        rendered.put(view, {FINE: (3 + 2 * parts.sqrt() * seen[view] - mean) / deviation})
+    found = explained_shares(recorded, rendered)[FINE]
+    torch.testing.assert_close(found, parts, atol=0.12, rtol=0)
 
 
 @settings(max_examples=30)
