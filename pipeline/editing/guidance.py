@@ -72,10 +72,11 @@ def layer_weights(shares: Mapping[QueryLayer, Float[Tensor, "_c"]] | None) -> di
 
 
 def explained_shares(recorded: QueryStore, rendered: QueryStore) -> dict[QueryLayer, Float[Tensor, "_c"]]:
-    """How much of each channel's variance over all tokens a field explains, in [0, 1].
+    """How much of each channel's variance over all tokens a field explains, squared; in [0, 1].
 
     Much of a query belongs to its view. A channel of which the field explains little is no measure of whether views
-    agree: drawn towards the field's, it would lose what is its own.
+    agree: drawn towards the field's, it would lose what is its own. Squared, since that was better than the share
+    itself, and that better than none.
 
     Args:
         recorded: what the field was fitted to.
@@ -88,7 +89,7 @@ def explained_shares(recorded: QueryStore, rendered: QueryStore) -> dict[QueryLa
         for view in range(recorded.views):
             own = (recorded.get(layer, view).float() - mean) / deviation
             left += (own - rendered.get(layer, view).float()).square().mean((0, 1)) / recorded.views
-        shares[layer] = (1 - left).clamp(0, 1)
+        shares[layer] = (1 - left).clamp(0, 1).square()
     return shares
 
 
