@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.jobs.asset import AssetSettings, BuiltAsset, build_asset, finished_item
 from pipeline.jobs.item_lock import only_job
@@ -131,10 +132,21 @@ def built_of_capture(
     runner = Runner(out, unpublishing(out, told.stage))
     prepared = runner.run(CaptureStage(views, folder, digest, settings.capture, told.note))
     said = prepared.result.warnings
-    manifest = Manifest(settings_as_dict(settings), capture=name, capture_sha256=source.digest, warnings=said)
+    manifest = Manifest(_told_settings(settings), capture=name, capture_sha256=source.digest, warnings=said)
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)
     built = build_asset(runner, name, prepared, chosen, manifest, told)
     return BuiltCapture(name, runner, prepared, built, manifest)
+
+
+def _told_settings(settings: ReconstructSettings) -> dict[str, Any]:
+    """Plain values of settings for manifests, without places on this machine; an edit tells its editor's digest."""
+    plain = settings_as_dict(settings)
+    editor = plain.get("editor", {})
+    editor.pop("weights", None)
+    for name in ("skeleton_net", "depth_net"):
+        if editor.get(name) and Path(editor[name]).exists():
+            editor[name] = Path(editor[name]).name
+    return plain
 
 
 def folder_of(capture: Path) -> Path:

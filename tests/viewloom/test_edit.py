@@ -52,7 +52,7 @@ def test_json_names_the_original(asked: list[dict[str, Any]], capsys: pytest.Cap
     assert asked[0]["boxes"] == Path("b.json")
 
 
-@pytest.mark.parametrize("words", ["--method both", "--view-side 3", "--deform.softness 0"])
+@pytest.mark.parametrize("words", ["--method melt", "--view-side 3", "--deform.softness 0"])
 def test_settings_that_there_are_not(words: str, asked: list[dict[str, Any]]) -> None:
     assert code_of("edit", "toy", "--boxes", "b.json", *words.split()) == 2
     assert asked == []
