@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.editing.control_pictures import control_kind
 from pipeline.editing.depth_target import DepthTarget
+from pipeline.editing.redraw import check_editable
 from pipeline.editing.target import ReadTarget, check_meets, check_seen, read_target
 from pipeline.jobs.asset import finished_item
 from pipeline.jobs.editor import JobEditor
@@ -18,7 +19,7 @@ from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import GENERATED
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
-from pipeline.jobs.publishing import publish, unpublish_deformed
+from pipeline.jobs.publishing import publish, unpublish_deformed, unpublish_edit
 from pipeline.jobs.reconstruct import BuiltCapture, built_of_capture, folder_of, read_capture
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import StageRun, digest_of_file
@@ -128,7 +129,8 @@ def _edit(
     warnings = [*read.warnings, *check_seen(read.target.transformed(world), [view.camera for view in views])]
     for warning in warnings:
         told.note(warning)
-    built = built_of_capture(capture, views, out, settings, told, overwrite=overwrite)
+    check = {} if editor is None else {"check": check_editable}
+    built = built_of_capture(capture, views, out, settings, told, overwrite=overwrite, **check)
     try:
         told_read = replace(read, warnings=tuple(warnings))
         report = _edited(built, settings, told_read, world, editor, told)
@@ -224,14 +226,14 @@ def _redrawn(
 ) -> EditReport:
     """Draw the views anew, and fit a surface to them."""
     runner, name = built.runner, built.name
+    original = next(run for run in runner.runs if run.name == "asset")
     if deformed is None:
         unpublish_deformed(runner.folder)  # what an earlier edit delivered is not of this one
         _check_meets(built, read)
     draft = None
     if deformed is not None:
         drawn = _draw(built, settings, read, world, deformed, DraftViewsStage, told)
-        asset_run = next(run for run in runner.runs if run.name == "asset")
-        draft = Draft(asset_run, deformed, drawn, name)
+        draft = Draft(original, deformed, drawn, name)
     chosen = settings.consolidate
     chosen = replace(chosen, start=chosen.start or (1.0 if draft is None else DRAFT_START))
     if settings.editor.memory == "low":
@@ -239,14 +241,7 @@ def _redrawn(
     work = runner.folder / ".edit-work"
     views = runner.run(
         RedrawnViewsStage(
-            built.prepared,
-            read.target,
-            editor,
-            chosen,
-            settings.editor.most_views,
-            draft,
-            work,
-            told.step,
+            built.prepared, read.target, editor, chosen, settings.editor.most_views, draft, work, told.step
         )
     )
     shutil.rmtree(work, ignore_errors=True)
@@ -269,7 +264,9 @@ def _redrawn(
     extras["manifest"] = {**extras["manifest"], "licence": editor.facts["licence"], "seed": settings.consolidate.seed}
     generator = f"viewloom {version_of('viewloom') or ''}".strip()
     asset = runner.run(
-        EditedAssetStage(capture, surface, edited_name(name), settings.mesh, settings.glb, extras, generator)
+        EditedAssetStage(
+            capture, surface, edited_name(name), settings.mesh, settings.glb, extras, generator, original, name
+        )
     )
     publish(asset.folder, asset.result.published, runner.folder)
     report = edit_report_of(settings.method, asset.result, views.result, None if deformed is None else deformed.result)
@@ -282,11 +279,15 @@ def _check_meets(built: BuiltCapture, read: ReadTarget) -> None:
     """Whether the target is where the captured surface is.
 
     Raises:
-        MissedControlError: it is not.
+        MissedControlError: it is not; what an earlier edit delivered is withdrawn.
     """
     asset = read_glb(built.asset.files[0])
     back = np.eye(4) if asset.world_from_asset is None else asset.world_from_asset
-    check_meets(read.target.transformed(np.linalg.inv(back)), asset.vertices)
+    try:
+        check_meets(read.target.transformed(np.linalg.inv(back)), asset.vertices)
+    except InputError:
+        unpublish_edit(built.runner.folder)
+        raise
 
 
 def _views_from_original(views: ViewSet) -> Mat4:

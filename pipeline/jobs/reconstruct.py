@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,14 @@ class BuiltCapture:
 
 
 def built_of_capture(
-    capture: Path, views: ViewSet, out: Path, settings: ReconstructSettings, told: Reporter, *, overwrite: bool
+    capture: Path,
+    views: ViewSet,
+    out: Path,
+    settings: ReconstructSettings,
+    told: Reporter,
+    *,
+    overwrite: bool,
+    check: Callable[[ViewSet], None] = lambda views: None,
 ) -> BuiltCapture:
     """Run the stages from a capture to its asset, and deliver that.
 
@@ -113,6 +121,7 @@ def built_of_capture(
         views: see :func:`read_capture`.
         out, settings, overwrite: see :func:`reconstruct`.
         told: of the progress.
+        check: of the views as they are fitted, before they are; what it raises ends the job.
 
     Raises:
         InputError: the capture cannot be used, or it lies where the stages write.
@@ -131,6 +140,7 @@ def built_of_capture(
     sweep(out, name)
     runner = Runner(out, unpublishing(out, told.stage))
     prepared = runner.run(CaptureStage(views, folder, digest, settings.capture, told.note))
+    check(prepared.result.views)
     said = prepared.result.warnings
     manifest = Manifest(_told_settings(settings), capture=name, capture_sha256=source.digest, warnings=said)
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)

@@ -26,8 +26,9 @@ from pipeline.jobs.stages.asset import AssetReport, AssetStage
 from pipeline.jobs.stages.capture_folder import CaptureFolder
 from pipeline.jobs.stages.edit import CONTROLS, ORIGINALS, EditedViews, EditReport, coloured_in_world, edited_name
 from pipeline.jobs.stages.surface import SurfaceStage
+from recon.export.asset import Asset
 from recon.export.glb_read import read_glb
-from scene.camera import Mat4
+from scene.camera import Mat4, apply_transform
 from scene.documents import read_object
 from scene.errors import InputError, ViewloomError
 from scene.framing import apply_framing
@@ -232,10 +233,38 @@ class EditedSurfaceStage(SurfaceStage):
     name: ClassVar[str] = "edited-surface"
 
 
+@dataclass(frozen=True)
 class EditedAssetStage(AssetStage):
-    """The asset of edited views."""
+    """The asset of edited views, in the frame and size of the original.
+
+    Args:
+        original: the stage that made that.
+        original_item: name of its files.
+    """
 
     name: ClassVar[str] = "edited-asset"
+
+    original: StageRun[AssetReport]
+    original_item: str
+
+    @property
+    def key(self) -> list[Any]:
+        """As of any asset, and the original, which gives the frame."""
+        return [*super().key, self.original.key]
+
+    def placed(self, asset: Asset) -> Asset:
+        """The asset where the original stands."""
+        frame = read_glb(self.original.folder / f"{self.original_item}.glb").world_from_asset
+        if frame is None or asset.world_from_asset is None:
+            return asset
+        matrix = np.linalg.inv(frame) @ asset.world_from_asset
+        turned = asset.normals @ matrix[:3, :3].T
+        return replace(
+            asset,
+            vertices=apply_transform(matrix, asset.vertices).astype(np.float32),
+            normals=(turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32),
+            world_from_asset=frame,
+        )
 
 
 def edit_report_of(
