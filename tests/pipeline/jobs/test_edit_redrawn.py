@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
@@ -28,6 +29,7 @@ from recon.export.validate import validate_glb
 from scene.captures import load_capture
 from scene.errors import CheckpointError, InputError
 from scene.skeleton import Skeleton
+from scene.view import View
 from scene.viewset import ViewSet
 from tests.pipeline.jobs import seeing_editor as tiny
 from tests.pipeline.jobs.edits import SETTINGS, Made, gap, in_world, pose, target_of
@@ -96,6 +98,7 @@ def settings(weights: Path) -> EditSettings:
 
 def edited(made: Made, folder: Path, settings: EditSettings) -> Made:
     """An edit in a folder that the deformed body was made in before."""
+    torch.set_num_threads(1)  # as in tests, whose own start comes after that of fixtures
     told, out = Stepwise(), folder / "out"
     shutil.copytree(made.out, out)
     return Made(made.capture, out, edit(made.capture, out, settings, skeleton=target_of(made), reporter=told), told)
@@ -269,7 +272,7 @@ def test_other_methods_deliver_their_own_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop_at", [1, 12, 20])
+@pytest.mark.parametrize("stop_at", [1, 9, 15])
 def test_a_killed_run_continues_to_the_same_bytes(
     redrawn: Made, settings: EditSettings, tmp_path: Path, tree: Tree, stop_at: int
 ) -> None:
@@ -284,8 +287,8 @@ def test_a_killed_run_continues_to_the_same_bytes(
     assert not (out / "body-edited.glb").exists()
     told = Stepwise()
     edit(redrawn.capture, out, settings, skeleton=target_of(redrawn), reporter=told)
-    if stop_at > 6:  # the first interval was done
-        assert told.steps["edited-views"][0][0] > 4
+    if stop_at > 6:  # the first interval was done: three steps of two parts of the views
+        assert told.steps["edited-views"][0][0] >= 6
     assert tree(out) == tree(redrawn.out)
     assert not (out / ".edit-work").exists()
 
@@ -315,7 +318,7 @@ def test_views_of_any_size_and_a_loose_mesh(made: Made, settings: EditSettings, 
     for k, view in enumerate(load_capture(made.capture)):
         camera = view.camera.resized(64 - 8 * (k % 3), 64 - 8 * (k % 3))
         picture = Image.fromarray(view.rgba()).resize((camera.width, camera.height))
-        views.append(replace(view, camera=camera, rgba_source=np.array(picture)))
+        views.append(View(view.name, camera, np.array(picture)))
     ViewSet(tuple(views), True).save(tmp_path / "body")
     (low, high) = (getattr(in_world(made.out / "body.glb"), end)(axis=0) for end in ("min", "max"))
     loose = trimesh.creation.box(bounds=np.stack([low - 0.1, high + 0.1]))
