@@ -190,7 +190,7 @@ def test_the_edited_asset_stands_in_the_frame_of_the_original(redrawn: Made, ove
         assert before.world_from_asset is not None
         assert after.world_from_asset is not None
         np.testing.assert_allclose(after.world_from_asset, before.world_from_asset, atol=1e-6)
-    arm = 3 * 0.055
+    arm = 6 * 0.055  # with a pixel of the small pictures
     assert gap(in_world(redrawn.out / "body-edited.glb"), pose().joint("left_elbow")) < arm
     assert gap(in_world(over.out / "body-edited.glb"), pose("left").joint("left_elbow")) < arm
 
