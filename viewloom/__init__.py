@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
+    from pipeline.editing.boxes import BoxTarget
+    from pipeline.editing.depth_target import DepthTarget
+    from pipeline.editing.load import load_editor
+    from pipeline.editing.model import EditDiffusion
+    from pipeline.editing.redraw import edit_capture
+    from pipeline.editing.settings import ConsolidateSettings
+    from pipeline.editing.target import SkeletonTarget
     from pipeline.jobs.edit import edit
     from pipeline.jobs.image2mesh import image2mesh, make_views
     from pipeline.jobs.item_result import ItemResult
@@ -54,6 +61,13 @@ _HOMES = {
     "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
     "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
+    "pipeline.editing.boxes": ("BoxTarget",),
+    "pipeline.editing.depth_target": ("DepthTarget",),
+    "pipeline.editing.load": ("load_editor",),
+    "pipeline.editing.model": ("EditDiffusion",),
+    "pipeline.editing.redraw": ("edit_capture",),
+    "pipeline.editing.settings": ("ConsolidateSettings",),
+    "pipeline.editing.target": ("SkeletonTarget",),
     "pipeline.jobs.item_result": ("ItemResult",),
     "pipeline.jobs.edit": ("edit",),
     "pipeline.jobs.image2mesh": ("image2mesh", "make_views"),

@@ -97,7 +97,8 @@ def _any(path: Path) -> tuple[Vertices, Faces]:
         mesh = library.load_mesh(path, process=False)
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
     except Exception as error:
-        raise InputError(f"the control mesh cannot be read ({error})", where=path) from error
+        said = next(iter(str(error).split("\n")), "") or type(error).__name__
+        raise InputError(f"the control mesh cannot be read ({said})", where=path) from error
     if vertices.ndim != 2 or vertices.shape[1:] != (3,) or not np.isfinite(vertices).all():
         raise InputError("the control mesh has vertices that are no finite numbers", where=path)
     if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):

@@ -73,7 +73,7 @@ def load_editor(
                 "the editor has its own ControlNet, and an empty prompt", where=root, fix="Give no controls, no prompt."
             )
         return EditDiffusion.from_pretrained(root).to(torch.device("cpu"), dtype)
-    _check_kind(index, root)
+    check_kind(index, root)
     scheduler = scheduler_config(root)
     # What the configs tell is checked before gigabytes are downloaded and read.
     unet = _described(UNet2DConditionModel, root / "unet")
@@ -102,8 +102,16 @@ def load_editor(
         raise CheckpointError(error.what, where=root, fix=error.fix) from error
 
 
-def _check_kind(index: Mapping[str, Any], root: Path) -> None:
-    """Refuse other pipelines, by what the index says."""
+def check_kind(index: Mapping[str, Any], root: Path) -> None:
+    """Refuse other pipelines than Stable Diffusion's, by what the index says.
+
+    Args:
+        index: of the checkpoint.
+        root: its folder, for messages.
+
+    Raises:
+        CheckpointError: it is of another kind.
+    """
     kind = index.get("_class_name", "of no named class")
     if kind == _PIPELINE and "text_encoder_2" not in index:
         return

@@ -22,7 +22,7 @@ from pipeline.editing.settings import ConsolidateSettings
 from pipeline.editing.target import EditTarget, SkeletonTarget
 from pipeline.editing.task import EditTask, IntervalReport
 from scene.camera import OBJECT_RADIUS, Camera
-from scene.errors import InputError, ViewloomError
+from scene.errors import CheckpointError, InputError
 from scene.view import View
 from scene.viewset import ViewSet
 
@@ -133,7 +133,7 @@ def redrawn(
 
     Raises:
         InputError: the model or the settings do not go with the task.
-        ViewloomError: the control makes no difference to the model.
+        CheckpointError: the control makes no difference to the model.
     """
     if draft is None:
         kind, (own, wanted) = control_kind(target), both_control_pictures(target, cameras)
@@ -180,17 +180,20 @@ def decoded(model: EditDiffusion, latents: Float[Tensor, "n c h w"]) -> UInt8[np
 def check_effect(model: EditDiffusion, task: EditTask) -> None:
     """Whether the control changes what the model predicts: one that does not would be found only at the end.
 
+    The view is taken whose control has most in it.
+
     Raises:
-        ViewloomError: it does not.
+        CheckpointError: it does not.
     """
     t = len(model.schedule) // 2
-    z, pictures = task.originals[:1].to(model.device), task.pictures[:1].to(model.device)
+    view = int(task.pictures.flatten(1).sum(1).argmax())
+    z, pictures = (values[view : view + 1].to(model.device) for values in (task.originals, task.pictures))
     without, given = (
         model.predict(z, t, Controls(task.kind, pictures, torch.full((1,), scale, device=z.device)))
         for scale in (0.0, 1.0)
     )
     if float((given - without).abs().max()) <= _NO_EFFECT * float(without.abs().max()):
-        raise ViewloomError(
+        raise CheckpointError(
             f"the control ({task.kind}) changes nothing of what the editor draws",
             fix="Its ControlNet was not trained: give other weights.",
         )
@@ -220,7 +223,7 @@ def edit_capture(
 
     Raises:
         InputError: there is one view only, or no masks, or a camera stands in the object.
-        ViewloomError: the control makes no difference.
+        CheckpointError: the control makes no difference.
     """
     check_editable(views)
     frames = frames_of(views.views, target, model.image_size)

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from scene.backends import BACKENDS, import_failure, optional_module, version_of
 from scene.errors import ViewloomError
-from scene.resources import default_weights
+from scene.resources import default_editor, default_weights
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ def examine() -> list[Finding]:
         findings.append(Finding("weights", True, f"{size:.0f} MB in {weights}"))
     except ViewloomError as error:
         findings.append(Finding("weights", False, str(error)))
+    try:
+        findings.append(Finding("editor", True, f"of views, in {default_editor()}"))
+    except ViewloomError as error:
+        findings.append(Finding("editor", False, str(error)))
     for backend in BACKENDS:
         module = optional_module(backend.module)
         if module is not None:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.editing.control_pictures import control_kind
 from pipeline.editing.depth_target import DepthTarget
-from pipeline.editing.target import ReadTarget, check_seen, read_target
+from pipeline.editing.redraw import check_editable
+from pipeline.editing.target import ReadTarget, check_meets, check_seen, read_target
 from pipeline.jobs.asset import finished_item
 from pipeline.jobs.editor import JobEditor
 from pipeline.jobs.item_lock import only_job
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.manifest import GENERATED
 from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
-from pipeline.jobs.publishing import publish, unpublish_edit
+from pipeline.jobs.publishing import publish, unpublish_deformed, unpublish_edit
 from pipeline.jobs.reconstruct import BuiltCapture, built_of_capture, folder_of, read_capture
 from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import StageRun, digest_of_file
@@ -35,26 +37,20 @@ from pipeline.jobs.stages.edit import (
 from pipeline.jobs.stages.redraw import Draft, EditedAssetStage, EditedSurfaceStage, RedrawnViewsStage, edit_report_of
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.time_left import Work
+from recon.export.glb_read import read_glb
 from recon.views.claim import normalised_doubt
 from scene.backends import version_of
 from scene.camera import Mat4
 from scene.captures import world_from_original
-from scene.errors import InputError
+from scene.errors import InputError, OutputError, ViewloomError
 from scene.viewset import ViewSet
 
-_FIT = {"views": 0.08, "surface": 0.5, "asset": 0.27}
-_DRAWN = {
-    "views": 0.02,
-    "surface": 0.1,
-    "asset": 0.06,
-    "edited-views": 0.6,
-    "edited-surface": 0.12,
-    "edited-asset": 0.06,
-}
+_DRAWN = {"views": 0.02, "surface": 0.1, "asset": 0.06}
+_FITTED = {"edited-surface": 0.12, "edited-asset": 0.06}
 SHARES: Mapping[EditMethod, Mapping[str, float]] = {
-    "deform": _FIT | {"edit": 0.05, "edited-views": 0.1},
-    "consolidate": _DRAWN,
-    "both": _DRAWN | {"edit": 0.02, "draft-views": 0.02},
+    "deform": {"views": 0.08, "surface": 0.5, "asset": 0.27, "edit": 0.05, "edited-views": 0.1},
+    "consolidate": {**_DRAWN, "edited-views": 0.64, **_FITTED},
+    "both": {**_DRAWN, "edit": 0.02, "draft-views": 0.02, "edited-views": 0.6, **_FITTED},
 }
 """Usual fractions of an edit's time."""
 
@@ -74,8 +70,8 @@ def edit(
 ) -> ItemResult:
     """Make a capture's asset, and the same asset as a target says: ``out/NAME.glb`` and ``out/NAME-edited.glb``.
 
-    Beside them are a rig with a clip from the one to the other (``NAME-edited-rig.glb``, of skeletons), a report, and
-    the folder ``edited-views``, a capture of the edited object.
+    Beside them are a rig with a clip from the one to the other (``NAME-edited-rig.glb``, of skeletons, unless all is
+    drawn anew), a report, and the folder ``edited-views``, a capture of the edited object.
 
     Args:
         capture: folder or file of any format that :func:`scene.captures.load_capture` knows.
@@ -93,6 +89,8 @@ def edit(
     Raises:
         InputError: the capture or the target cannot be used; the message says which file and why. What was finished
             before is kept.
+        CheckpointError: views are to be drawn anew, and the editor is missing, damaged, or follows no such target.
+        ViewloomError: the editor drew nothing.
         OutputError: ``out`` cannot be written, is busy, or holds the result of another capture.
     """
     told = reporter_of(reporter)
@@ -106,7 +104,11 @@ def edit(
             where=depth,
             fix="Use --method consolidate, or give a skeleton or boxes.",
         )
-    editor = None if settings.method == "deform" else JobEditor(settings.editor, settings.device, told)
+    editor = None
+    if settings.method != "deform":
+        kind = "depth" if settings.method == "both" else control_kind(read.target)
+        editor = JobEditor(settings.editor, kind, settings.device, told)
+        editor.check()
     with one_item(told, f"{capture} -> {out}", Work(shares=SHARES[settings.method])), only_job(out, busy, told.note):
         return _edit(capture, out, settings, read, editor, told, overwrite)
 
@@ -127,11 +129,14 @@ def _edit(
     warnings = [*read.warnings, *check_seen(read.target.transformed(world), [view.camera for view in views])]
     for warning in warnings:
         told.note(warning)
-    built = built_of_capture(capture, views, out, settings, told, overwrite=overwrite)
+    check = {} if editor is None else {"check": check_editable}
+    built = built_of_capture(capture, views, out, settings, told, overwrite=overwrite, **check)
     try:
         told_read = replace(read, warnings=tuple(warnings))
         report = _edited(built, settings, told_read, world, editor, told)
-    except InputError:
+    except OutputError:
+        raise
+    except ViewloomError:
         write_report(built.runner, built.name, built.asset.files[0])  # what was made is told
         raise
     files = tuple(out / made["file"] for made in report.files)
@@ -167,21 +172,21 @@ def _edited(
         assert deformed is not None
         report: EditReport = deformed.result
         publish(deformed.folder, report.published, runner.folder)
-        _deliver(built, report, read)
+        _deliver(built, report, read, None)
         _draw(built, settings, read, world, deformed, EditedViewsStage, told)
     else:
         report = _redrawn(built, settings, read, world, editor, deformed, told)
-        _deliver(built, report, read)
+        _deliver(built, report, read, editor)
     for note in report.notes:
         told.note(note)
     return report
 
 
-def _deliver(built: BuiltCapture, report: EditReport, read: ReadTarget) -> None:
+def _deliver(built: BuiltCapture, report: EditReport, read: ReadTarget, editor: JobEditor | None) -> None:
     """Note an edit in the manifest."""
     glb = built.runner.folder / f"{edited_name(built.name)}.glb"
     built.manifest.warnings += [*read.warnings, *report.warnings]
-    built.manifest.add_edit(glb.name, digest_of_file(glb), report)
+    built.manifest.add_edit(glb.name, digest_of_file(glb), report, None if editor is None else editor.facts)
     built.manifest.write(built.runner.folder)
 
 
@@ -220,31 +225,29 @@ def _redrawn(
     told: Reporter,
 ) -> EditReport:
     """Draw the views anew, and fit a surface to them."""
-    if deformed is None:
-        unpublish_edit(built.runner.folder)  # what an earlier edit delivered is not of this one
     runner, name = built.runner, built.name
+    original = next(run for run in runner.runs if run.name == "asset")
+    if deformed is None:
+        unpublish_deformed(runner.folder)  # what an earlier edit delivered is not of this one
+        _check_meets(built, read)
     draft = None
     if deformed is not None:
         drawn = _draw(built, settings, read, world, deformed, DraftViewsStage, told)
-        asset_run = next(run for run in runner.runs if run.name == "asset")
-        draft = Draft(asset_run, deformed, drawn, name)
-    start = settings.consolidate.start or (1.0 if draft is None else DRAFT_START)
+        draft = Draft(original, deformed, drawn, name)
+    chosen = settings.consolidate
+    chosen = replace(chosen, start=chosen.start or (1.0 if draft is None else DRAFT_START))
+    if settings.editor.memory == "low":
+        chosen = replace(chosen, rows_at_once=1)
+    work = runner.folder / ".edit-work"
     views = runner.run(
         RedrawnViewsStage(
-            built.prepared,
-            read.target,
-            editor,
-            replace(settings.consolidate, start=start),
-            settings.editor.most_views,
-            draft,
-            runner.folder / ".edit-work",
-            told.step,
+            built.prepared, read.target, editor, chosen, settings.editor.most_views, draft, work, told.step
         )
     )
-    shutil.rmtree(runner.folder / ".edit-work", ignore_errors=True)
-    given, made = len(built.prepared.result.views), len(views.result.views)
-    if made < given:
-        told.note(f"{made} of {given} views were drawn; --editor.most-views takes more.")
+    shutil.rmtree(work, ignore_errors=True)
+    given, drawn_anew = len(built.prepared.result.views), len(views.result.drawn)
+    if drawn_anew < given:
+        told.note(f"{drawn_anew} of {given} views were drawn; --editor.most-views takes more.")
     side = views.result.views.views[0].camera.width
     told.note(f"The edited views are {side} pixels large, as the editor draws them.")
     capture = StageRun(
@@ -258,15 +261,33 @@ def _redrawn(
     state = runner.folder / ".edited-surface-fit.npz"
     surface = runner.run(EditedSurfaceStage(capture, settings.fit, settings.device, told.step, state))
     extras = {**built.manifest.extras, "digitalSourceType": GENERATED, "edit": {"method": settings.method}}
+    extras["manifest"] = {**extras["manifest"], "licence": editor.facts["licence"], "seed": settings.consolidate.seed}
     generator = f"viewloom {version_of('viewloom') or ''}".strip()
     asset = runner.run(
-        EditedAssetStage(capture, surface, edited_name(name), settings.mesh, settings.glb, extras, generator)
+        EditedAssetStage(
+            capture, surface, edited_name(name), settings.mesh, settings.glb, extras, generator, original, name
+        )
     )
     publish(asset.folder, asset.result.published, runner.folder)
     report = edit_report_of(settings.method, asset.result, views.result, None if deformed is None else deformed.result)
     if deformed is not None:
         publish(deformed.folder, [file for file in deformed.result.published if file == rig_name(name)], runner.folder)
     return report
+
+
+def _check_meets(built: BuiltCapture, read: ReadTarget) -> None:
+    """Whether the target is where the captured surface is.
+
+    Raises:
+        MissedControlError: it is not; what an earlier edit delivered is withdrawn.
+    """
+    asset = read_glb(built.asset.files[0])
+    back = np.eye(4) if asset.world_from_asset is None else asset.world_from_asset
+    try:
+        check_meets(read.target.transformed(np.linalg.inv(back)), asset.vertices)
+    except InputError:
+        unpublish_edit(built.runner.folder)
+        raise
 
 
 def _views_from_original(views: ViewSet) -> Mat4:

@@ -69,9 +69,11 @@ class Manifest:
         """Note the asset."""
         self.asset = {"file": file, "sha256": digest, **report.as_dict()}
 
-    def add_edit(self, file: str, digest: str, report: EditReport) -> None:
-        """Note the edited asset."""
+    def add_edit(self, file: str, digest: str, report: EditReport, editor: dict[str, str] | None = None) -> None:
+        """Note the edited asset, and the model that drew its views, if one did."""
         self.edit = {"file": file, "sha256": digest, **asdict(report)}
+        if editor is not None:
+            self.edit["editor"] = editor
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what the item does not have is left out."""

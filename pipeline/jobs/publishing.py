@@ -124,11 +124,21 @@ def unpublish_edit(folder: Path) -> None:
     Raises:
         OutputError: the files cannot be removed.
     """
-    try:
-        for made in _edits(folder):
-            _withdraw(folder / made.name, made)
-    except OSError as error:
-        raise unwritable(error, folder, "an earlier result cannot be removed") from error
+    _withdraw_all(folder, _edits(folder))
+
+
+def unpublish_deformed(folder: Path) -> None:
+    """Remove what was delivered of a deformed asset, with its rig; one of views drawn anew stays.
+
+    Raises:
+        OutputError: the files cannot be removed.
+    """
+    _withdraw_all(folder, _delivered(folder / "edit", "edit.json"))
+
+
+def _unpublish_redrawn(folder: Path) -> None:
+    """Remove the asset of views drawn anew; a deformed one stays, which does not depend on views."""
+    _withdraw_all(folder, _delivered(folder / "edited-asset", "asset.json"))
 
 
 def _edits(folder: Path) -> list[Path]:
@@ -136,10 +146,9 @@ def _edits(folder: Path) -> list[Path]:
     return [*_delivered(folder / "edit", "edit.json"), *_delivered(folder / "edited-asset", "asset.json")]
 
 
-def _unpublish_redrawn(folder: Path) -> None:
-    """Remove the asset of views drawn anew; a deformed one stays, which does not depend on views."""
+def _withdraw_all(folder: Path, files: Iterable[Path]) -> None:
     try:
-        for made in _delivered(folder / "edited-asset", "asset.json"):
+        for made in files:
             _withdraw(folder / made.name, made)
     except OSError as error:
         raise unwritable(error, folder, "an earlier result cannot be removed") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.jobs.asset import AssetSettings, BuiltAsset, build_asset, finished_item
 from pipeline.jobs.item_lock import only_job
@@ -103,7 +105,14 @@ class BuiltCapture:
 
 
 def built_of_capture(
-    capture: Path, views: ViewSet, out: Path, settings: ReconstructSettings, told: Reporter, *, overwrite: bool
+    capture: Path,
+    views: ViewSet,
+    out: Path,
+    settings: ReconstructSettings,
+    told: Reporter,
+    *,
+    overwrite: bool,
+    check: Callable[[ViewSet], None] = lambda views: None,
 ) -> BuiltCapture:
     """Run the stages from a capture to its asset, and deliver that.
 
@@ -112,6 +121,7 @@ def built_of_capture(
         views: see :func:`read_capture`.
         out, settings, overwrite: see :func:`reconstruct`.
         told: of the progress.
+        check: of the views as they are fitted, before they are; what it raises ends the job.
 
     Raises:
         InputError: the capture cannot be used, or it lies where the stages write.
@@ -130,11 +140,23 @@ def built_of_capture(
     sweep(out, name)
     runner = Runner(out, unpublishing(out, told.stage))
     prepared = runner.run(CaptureStage(views, folder, digest, settings.capture, told.note))
+    check(prepared.result.views)
     said = prepared.result.warnings
-    manifest = Manifest(settings_as_dict(settings), capture=name, capture_sha256=source.digest, warnings=said)
+    manifest = Manifest(_told_settings(settings), capture=name, capture_sha256=source.digest, warnings=said)
     chosen = AssetSettings(settings.fit, settings.mesh, settings.glb, settings.device)
     built = build_asset(runner, name, prepared, chosen, manifest, told)
     return BuiltCapture(name, runner, prepared, built, manifest)
+
+
+def _told_settings(settings: ReconstructSettings) -> dict[str, Any]:
+    """Plain values of settings for manifests, without places on this machine; an edit tells its editor's digest."""
+    plain = settings_as_dict(settings)
+    editor = plain.get("editor", {})
+    editor.pop("weights", None)
+    for name in ("skeleton_net", "depth_net"):
+        if editor.get(name) and Path(editor[name]).exists():
+            editor[name] = Path(editor[name]).name
+    return plain
 
 
 def folder_of(capture: Path) -> Path:

@@ -168,9 +168,25 @@ def _edit_facts(edit: dict[str, Any] | None) -> list[tuple[str, str]]:
         return []
     return [
         ("edited by", edit["method"]),
-        ("moved", "; ".join(edit["moved"]) or "nothing"),
-        ("cut apart", f"{edit['cuts']} rings"),
+        *_drawn_facts(edit),
+        *(
+            []
+            if edit["method"] == "consolidate"
+            else [("moved", "; ".join(edit["moved"]) or "nothing"), ("cut apart", f"{edit['cuts']} rings")]
+        ),
         *((made["file"], f"{made['bytes'] / 1e6:.2f} MB{_packed(made)}") for made in edit["files"]),
+    ]
+
+
+def _drawn_facts(edit: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of views that were drawn anew: by which model, and how well the fields fitted."""
+    if "editor" not in edit:
+        return []
+    editor, misfits = edit["editor"], [one["misfit"] for one in edit["intervals"] if one["misfit"] is not None]
+    fitted = f"{misfits[0]:.2f} to {misfits[-1]:.2f} deviations in {len(misfits)} intervals" if misfits else "-"
+    return [
+        ("views drawn by", f"{editor['name']}, licence {editor['licence']}"),
+        ("fields' distance from queries", fitted),
     ]
 
 
@@ -184,12 +200,17 @@ def _before_and_after(views: ViewSet, edited: EditedViews) -> list[_Picture]:
         with Image.open(edited.control(view.name)) as control:
             framed = edited.path / ORIGINALS / f"{view.name}.png"
             shown = [
-                Image.open(framed) if framed.is_file() else Image.fromarray(view.reduced(512)),
+                _opened(framed) if framed.is_file() else Image.fromarray(view.reduced(512)),
                 control.convert("RGB"),
                 Image.fromarray(after[view.name].rgba()),
             ]
         pictures.append(_Picture(_data_url(_strip(shown, 192)), view.name))
     return pictures
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy()
 
 
 def _strip(images: list[Image.Image], height: int) -> Image.Image:

@@ -295,7 +295,9 @@ class EditSettings(ReconstructSettings):
     """Settings of `viewloom edit`."""
 
     method: EditMethod = "deform"
-    """How the edit is made."""
+    """Deform the surface, draw its views anew (consolidate), or both."""
+    device: str = "auto"
+    """Where models run: auto, cpu, cuda or mps. Surfaces are fitted there too if it is named."""
     fit_bones: bool = False
     """Take only the directions of the target's bones, and the lengths of the capture's skeleton."""
     view_side: int = 1024

@@ -7,20 +7,23 @@ import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+import trimesh
 from PIL import Image
 
 from pipeline.diffusion.preparation.prepare import PreparedPhoto
 from pipeline.diffusion.settings import PrepareSettings
 from pipeline.diffusion.view_models.load import checkpoint_info, load_view_model
+from pipeline.editing.depth_target import DepthTarget
 from pipeline.jobs.presets import settings_from_yaml
 from pipeline.jobs.runner import Runner
 from pipeline.jobs.settings import Image2MeshSettings, ReconstructSettings
 from pipeline.jobs.stages.capture_folder import CaptureFolder
 from pipeline.jobs.stages.prepare import PrepareStage
+from pipeline.jobs.stages.redraw import RedrawnViewsStage
 from recon.export.glb import write_glb
 from recon.export.glb_read import read_glb
 from recon.export.obj import obj_files
@@ -29,6 +32,7 @@ from recon.texture.bake import TexturedMesh
 from recon.views.claim import normalised_doubt
 from scene.camera import Camera, colmap_from_c2w, orbit_camera
 from scene.captures import load_capture, world_from_original
+from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
 from tests.scene.captures import (
@@ -59,6 +63,7 @@ def subjects() -> list[Subject]:
     captures = [Subject(name, write, read_capture) for name, write in CAPTURES.items()]
     others = [
         Subject("mesh", write_mesh, read_mesh),
+        Subject("control_mesh", write_control_meshes, read_control_meshes),
         Subject("checkpoint", write_checkpoint, read_checkpoint),
         Subject("preset", write_preset, read_preset),
         Subject("stages", write_stages, read_stages),
@@ -178,6 +183,7 @@ def read_capture(folder: Path) -> object:
 
 
 def write_mesh(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
     texture = np.full((16, 16, 3), 90, np.uint8)
@@ -188,6 +194,26 @@ def write_mesh(folder: Path) -> None:
 def read_mesh(folder: Path) -> object:
     asset = read_glb(folder / "a.glb")
     return obj_files(asset, asset.jpeg or b"", "a")
+
+
+def write_control_meshes(folder: Path) -> None:
+    box = trimesh.creation.box(extents=(1, 2, 3))
+    for ending in ("glb", "obj", "ply", "stl"):
+        box.export(folder / f"a.{ending}")
+    write_mesh(folder / "own")
+
+
+def read_control_meshes(folder: Path) -> object:
+    """All of them, whatever becomes of the others."""
+    found, refused = [], None
+    for path in sorted(path for path in folder.rglob("a.*") if path.suffix in (".glb", ".obj", ".ply", ".stl")):
+        try:
+            found.append(DepthTarget.load(path))
+        except InputError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+    return found
 
 
 def write_checkpoint(folder: Path) -> None:
@@ -246,9 +272,22 @@ def _load_prepared(folder: Path) -> PreparedPhoto:
     return PrepareStage(Path("x"), "", PrepareSettings(), Path("m"), "").load(folder)
 
 
+def _write_redrawn(folder: Path) -> None:
+    write_own(folder)
+    step = {"index": 0, "before": 1.0, "after": 0.5, "halved": 0, "kept": 0}
+    told = {"views": ["v0", "v1", "v2"], "intervals": [{"guided": [step], "misfit": 0.5}]}
+    (folder / "intervals.json").write_text(json.dumps(told))
+
+
+def _load_redrawn(folder: Path) -> object:
+    found = RedrawnViewsStage.load(cast(Any, None), folder)
+    return found, found.told, found.empty
+
+
 STAGES: list[Any] = [
     _Stage("prepare", _write_prepared, _load_prepared),
     _Stage("views", write_own, lambda folder: CaptureFolder(folder).looked_at()),
+    _Stage("edited-views", _write_redrawn, _load_redrawn),
     _Stage("surface", _write_surface, lambda folder: Surface.load(folder / "surface.npz")),
 ]
 

@@ -12,7 +12,7 @@ from tests.fuzz.fuzz import Outcome, tried
 from tests.fuzz.subjects import Subject, subjects
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
-COUNTS = {"own": 30, "stages": 40, "checkpoint": 20, "mesh": 40, "preset": 40, "openmvg": 40}
+COUNTS = {"own": 30, "stages": 40, "checkpoint": 20, "mesh": 40, "control_mesh": 60, "preset": 40, "openmvg": 40}
 USUAL = 13
 NEVER_REFUSED = ("stages", "projections", "realitycapture_xmp")
 """Stages are made again, and of cameras in files of their own a spoiled one is left out and told."""

@@ -52,7 +52,7 @@ def test_json_names_the_original(asked: list[dict[str, Any]], capsys: pytest.Cap
     assert asked[0]["boxes"] == Path("b.json")
 
 
-@pytest.mark.parametrize("words", ["--method both", "--view-side 3", "--deform.softness 0"])
+@pytest.mark.parametrize("words", ["--method melt", "--view-side 3", "--deform.softness 0"])
 def test_settings_that_there_are_not(words: str, asked: list[dict[str, Any]]) -> None:
     assert code_of("edit", "toy", "--boxes", "b.json", *words.split()) == 2
     assert asked == []
@@ -84,3 +84,13 @@ def test_a_job_that_fails_exits_with_2(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("pipeline.jobs.edit.edit", edit)
     assert code_of("edit", "toy", "--skeleton", "t.json", "--quiet") == 2
     assert capsys.readouterr().err == "viewloom: the skeleton lies outside the object.\n"
+
+
+def test_drawing_views_anew_has_words_of_its_own(asked: list[dict[str, Any]]) -> None:
+    words = "edit toy --depth m.glb --method consolidate --editor.weights w --editor.most-views 9"
+    assert code_of(*words.split(), "--consolidate.seed", "7", "--consolidate.field.levels", "3") == 0
+    [call] = asked
+    assert (call["depth"], call["skeleton"], call["boxes"]) == (Path("m.glb"), None, None)
+    settings = call["settings"]
+    assert (settings.method, settings.editor.weights, settings.editor.most_views) == ("consolidate", Path("w"), 9)
+    assert (settings.consolidate.seed, settings.consolidate.field.levels) == (7, 3)

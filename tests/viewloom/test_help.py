@@ -66,8 +66,8 @@ FIRST = {
     "views": ["PHOTO", "-o", "--out", "--mask", "--elevation", "--device", "--memory"],
     "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device", "--format", "--json"],
     "edit": [
-        *("PATH", "--skeleton", "--boxes", "--rest", "-o", "--out", "--preset", "--method", "--fit-bones"),
-        *("--view-side", "--device", "--format", "--json"),
+        *("PATH", "--skeleton", "--boxes", "--depth", "--rest", "-o", "--out", "--preset", "--method"),
+        *("--fit-bones", "--view-side", "--device", "--format", "--json"),
     ],
     "pose": ["PHOTO", "-o", "--out", "--max-side", "--effort", "--seed"],
     "check": ["PATH", "--masks"],
@@ -80,7 +80,14 @@ REST = {
     "image2mesh": ["--views.sampling.steps", "--views.weights", "--prepare.fill", "--fit.sdf-lr", "--mesh.texture"],
     "views": ["--views.sampling.steps", "--views.weights", "--prepare.fill"],
     "reconstruct": ["--fit.image-side", "--capture.masks", "--glb.longest-side", "--mesh.profile"],
-    "edit": ["--fit.image-side", "--capture.masks", "--deform.softness", "--mesh.profile"],
+    "edit": [
+        "--fit.image-side",
+        "--capture.masks",
+        "--deform.softness",
+        "--mesh.profile",
+        "--editor.weights",
+        "--consolidate.seed",
+    ],
 }
 """What only the whole help shows."""
 
@@ -162,9 +169,10 @@ def test_the_first_line_comes_before_anything_heavy_is_imported(words: list[str]
 
 
 def test_help_comes_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    done = without_heavy_packages(["image2mesh", "--preset", "draft", "--help-all"], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "--views.sampling.steps" in done.stdout
+    for command, flag in (("image2mesh", "--views.sampling.steps"), ("edit", "--consolidate.field.levels")):
+        done = without_heavy_packages([command, "--preset", "draft", "--help-all"], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert flag in done.stdout
 
 
 def test_the_first_line_of_a_real_command_comes_first(tmp_path: Path, weights: Path) -> None:

@@ -27,8 +27,8 @@ class Edit:
     """Pose or reshape the object of a capture, by a skeleton, boxes or a mesh.
 
     The asset is made as reconstruct makes it; then its surface is bound to the target and deformed, or its views are
-    drawn anew by diffusion (--method). With a skeleton a rig is written too. Views of the result are a capture again. A
-    second run continues where the first stopped, and another target redoes the edit only.
+    drawn anew by diffusion. A deformed body is a rig, too. Views of the result are a capture again. A second run
+    continues where the first stopped, and another target redoes the edit only.
     """
 
     capture: tyro.conf.Positional[Path]
@@ -36,10 +36,9 @@ class Edit:
     skeleton: GivenPath = None
     """Pose that is wanted, as JSON: the 18 joints of COCO by name, in the capture's own world."""
     boxes: GivenPath = None
-    """Boxes around parts of the object, before and after, as JSON; in place of a skeleton."""
+    """Boxes around parts of the object, before and after, as JSON."""
     depth: GivenPath = None
-    """Closed mesh where the object's surface shall be (GLB, OBJ, PLY, STL), in that world too; it may be loose. For
-    --method consolidate."""
+    """Closed mesh where the surface shall be, loosely; for --method consolidate."""
     rest: GivenPath = None
     """Skeleton in the pose of the capture; skeleton.json in its folder by default."""
     out: OwnOut = None

@@ -20,7 +20,7 @@ from pipeline.jobs.settings import MeshSettings, settings_as_dict
 from pipeline.jobs.stages.capture_folder import CaptureFolder
 from recon.checks.asset import AssetMeasures, measure_asset
 from recon.checks.verdict import Verdict, judge
-from recon.export.asset import to_asset_frame
+from recon.export.asset import Asset, to_asset_frame
 from recon.export.export_mesh import Exported, export_mesh
 from recon.export.obj import obj_side_files
 from recon.export.usdz import has_usd
@@ -246,7 +246,7 @@ class AssetStage:
         moved = views.metadata.get("normalised_from_world")
         world = None if moved is None else np.array(moved, np.float64)
         photos = {view.name: view.camera for view in views.views if view.origin == "photo"}
-        asset = to_asset_frame(textured, self.glb, self.extras, self.generator, world, photos)
+        asset = self.placed(to_asset_frame(textured, self.glb, self.extras, self.generator, world, photos))
         # Once each, the GLB first: it is what the job promises.
         exported = [
             export_mesh(
@@ -262,6 +262,10 @@ class AssetStage:
         coloured_by = None if used == len(views) else ViewsReport(used, len(views))
         report = AssetReport.of(exported, surface, self.mesh.profile, measures, shares, coloured_by)
         (folder / "asset.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+
+    def placed(self, asset: Asset) -> Asset:
+        """The asset where it shall stand: as the settings of the export say."""
+        return asset
 
     def load(self, folder: Path) -> AssetReport:
         """The report.

@@ -69,7 +69,8 @@ class EditReport:
         moved: a sentence for each part or box that moved.
         cuts: rings along which glued parts were cut apart.
         warnings: what the user should know.
-        intervals: of views that were drawn anew, how each went; see :class:`pipeline.editing.task.IntervalReport`.
+        intervals: of views that were drawn anew, how each went; see
+            :class:`pipeline.jobs.stages.redraw.RedrawnInterval`.
     """
 
     method: EditMethod

@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.editing.controls import depth_controls
 from pipeline.editing.framed import Frame
 from pipeline.editing.redraw import FramedDraft, bytes_of, check_editable, chosen, frames_of, redrawn
 from pipeline.editing.settings import ConsolidateSettings
 from pipeline.editing.target import REST_FILE, EditTarget, SkeletonTarget, plain_target
+from pipeline.editing.task import StepReport
 from pipeline.jobs.editor import JobEditor
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import EditMethod, settings_as_dict
@@ -24,14 +26,42 @@ from pipeline.jobs.stages.asset import AssetReport, AssetStage
 from pipeline.jobs.stages.capture_folder import CaptureFolder
 from pipeline.jobs.stages.edit import CONTROLS, ORIGINALS, EditedViews, EditReport, coloured_in_world, edited_name
 from pipeline.jobs.stages.surface import SurfaceStage
+from recon.export.asset import Asset
 from recon.export.glb_read import read_glb
-from scene.camera import Mat4
-from scene.errors import ViewloomError
+from scene.camera import Mat4, apply_transform
+from scene.documents import read_object
+from scene.errors import InputError, ViewloomError
 from scene.framing import apply_framing
 from scene.view import View
 from scene.viewset import ViewSet
 
 INTERVALS = "intervals.json"
+
+
+@dataclass(frozen=True)
+class RedrawnInterval:
+    """How an interval went: of :class:`pipeline.editing.task.IntervalReport` what is the same in every run.
+
+    Args:
+        guided: its guided steps.
+        misfit: of the field, in deviations of queries; None without a field.
+    """
+
+    guided: tuple[StepReport, ...]
+    misfit: float | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What ``intervals.json`` holds.
+
+    Args:
+        views: names of all that were drawn.
+        intervals: how each went.
+    """
+
+    views: tuple[str, ...]
+    intervals: tuple[RedrawnInterval, ...]
 
 
 @dataclass(frozen=True)
@@ -42,20 +72,25 @@ class RedrawnViews(EditedViews):
         path: its folder, with controls and the originals in the same frames.
     """
 
-    def original(self, name: str) -> Path:
-        """The framed original of a view."""
-        return self.path / ORIGINALS / f"{name}.png"
-
     @cached_property
-    def capture(self) -> CaptureFolder:
-        """The folder as what surfaces are fitted to."""
-        return CaptureFolder(self.path).looked_at()
+    def told(self) -> Drawn:
+        """What was drawn, and how it went.
 
-    @cached_property
-    def intervals(self) -> list[dict[str, Any]]:
-        """How each interval went, as :class:`pipeline.editing.task.IntervalReport` has it."""
-        found = json.loads((self.path / INTERVALS).read_text(encoding="utf-8"))
-        return list(found)
+        Raises:
+            InputError, ValueError: the file is missing, or holds something else.
+        """
+        return TypeAdapter(Drawn).validate_python(read_object(self.path / INTERVALS))
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Names of all views that were drawn."""
+        return self.told.views
+
+    @property
+    def empty(self) -> list[str]:
+        """Names of those that show nothing, and were left out."""
+        kept = {view.name for view in self.views}
+        return [name for name in self.drawn if name not in kept]
 
 
 @dataclass(frozen=True)
@@ -142,7 +177,8 @@ class RedrawnViewsStage:
 
         Raises:
             InputError: the capture has no masks, or a camera stands in the object.
-            ViewloomError: the control makes no difference, or nothing was drawn.
+            CheckpointError: the control makes no difference.
+            ViewloomError: nothing was drawn.
         """
         known = self.capture.result.views
         check_editable(known)
@@ -173,8 +209,9 @@ class RedrawnViewsStage:
                 Image.fromarray(picture).save(path)
         if isinstance(self.target, SkeletonTarget):
             self.target.target.save(folder / REST_FILE)
-        reports = [asdict(interval) for interval in drawn.intervals]
-        (folder / INTERVALS).write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+        intervals = tuple(RedrawnInterval(interval.guided, interval.misfit) for interval in drawn.intervals)
+        told = Drawn(tuple(view.name for view in views), intervals)
+        (folder / INTERVALS).write_text(json.dumps(asdict(told), indent=1) + "\n", encoding="utf-8")
         metadata = {"normalised": True, "normalised_from_world": np.round(moved, 12).tolist(), "edited": True}
         ViewSet(tuple(made), True, metadata).save(folder)
 
@@ -182,10 +219,11 @@ class RedrawnViewsStage:
         """The capture.
 
         Raises:
-            InputError: it cannot be read.
+            InputError, ValueError: it cannot be read, or pictures of it are missing.
         """
         found = RedrawnViews(folder)
-        found.views.metadata  # noqa: B018 - read when first asked for
+        if not {view.name for view in found.views} <= set(found.drawn):
+            raise InputError("does not name all views", where=folder / INTERVALS)
         return found
 
 
@@ -195,10 +233,38 @@ class EditedSurfaceStage(SurfaceStage):
     name: ClassVar[str] = "edited-surface"
 
 
+@dataclass(frozen=True)
 class EditedAssetStage(AssetStage):
-    """The asset of edited views."""
+    """The asset of edited views, in the frame and size of the original.
+
+    Args:
+        original: the stage that made that.
+        original_item: name of its files.
+    """
 
     name: ClassVar[str] = "edited-asset"
+
+    original: StageRun[AssetReport]
+    original_item: str
+
+    @property
+    def key(self) -> list[Any]:
+        """As of any asset, and the original, which gives the frame."""
+        return [*super().key, self.original.key]
+
+    def placed(self, asset: Asset) -> Asset:
+        """The asset where the original stands."""
+        frame = read_glb(self.original.folder / f"{self.original_item}.glb").world_from_asset
+        if frame is None or asset.world_from_asset is None:
+            return asset
+        matrix = np.linalg.inv(frame) @ asset.world_from_asset
+        turned = asset.normals @ matrix[:3, :3].T
+        return replace(
+            asset,
+            vertices=apply_transform(matrix, asset.vertices).astype(np.float32),
+            normals=(turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32),
+            world_from_asset=frame,
+        )
 
 
 def edit_report_of(
@@ -226,6 +292,14 @@ def edit_report_of(
         list(asset.broken_limits),
         [] if deformed is None else deformed.moved,
         0 if deformed is None else deformed.cuts,
-        [] if deformed is None else deformed.warnings,
-        views.intervals,
+        [*([] if deformed is None else deformed.warnings), *_left_out(views)],
+        [asdict(interval) for interval in views.told.intervals],
     )
+
+
+def _left_out(views: RedrawnViews) -> list[str]:
+    """A sentence on views that came out empty; as masks they would say that nothing is there."""
+    if not views.empty:
+        return []
+    listed = f"{len(views.empty)} of {len(views.drawn)} edited views are empty and were left out"
+    return [f"{listed}: {', '.join(views.empty)}. Another --consolidate.seed may fill them."]

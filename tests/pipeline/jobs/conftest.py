@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +13,20 @@ import pytest
 from PIL import Image
 
 from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+from pipeline.editing.boxes import BoxTarget
+from pipeline.jobs.edit import edit
 from pipeline.jobs.image2mesh import image2mesh
 from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.settings import Image2MeshSettings, MeshSettings, ReconstructSettings, RingSettings, ViewsSettings
 from pipeline.jobs.time_left import Work
 from pipeline.training.procedural import random_object
 from recon.settings import FitSettings
-from scene.camera import orbit_camera
+from scene.camera import normalising_transform, orbit_camera
 from scene.render import MeshRenderer
 from scene.view import View
 from scene.viewset import ViewSet
+from tests.bodies import body_of, standing
+from tests.pipeline.jobs.edits import AWAY, SETTINGS, Made, pose, to_world
 
 SMALL_FIT = FitSettings(levels=(8, 16), iterations=(2, 2), rays=256, image_side=32, hull_resolution=16)
 SMALL_MESH = MeshSettings(max_faces=400, texture=64, smoothing=2, turntable=(48, 4))
@@ -152,3 +157,43 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
         return {k: v for k, v in files.items() if not k.endswith("report.html") and not Path(k).name.startswith(".")}
 
     return read
+
+
+# --- edits ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A capture of a body with its arms spread, with a skeleton, a target and boxes."""
+    folder = tmp_path_factory.mktemp("captures") / "body"
+    body = body_of(standing(), 0.04)
+    renderer = MeshRenderer(body.transformed(normalising_transform(body_of(standing(), 0.05).vertices)))
+    views = []
+    for k in range(8):
+        camera = orbit_camera(2 * math.pi * k / 8, (0.5, -0.1)[k % 2], 1.5, size=64)
+        views.append(View(f"v{k}", camera, np.round(renderer.render(camera).rgba * 255).astype(np.uint8)))
+    ViewSet(tuple(views), True).transformed(AWAY).save(folder)
+    pose().save(folder / "skeleton.json")
+    pose("left").save(folder.parent / "target.json")
+    legs = np.array([[0.3, 0, 0, 0], [0, 0.4, 0, 0], [0, 0, 0.45, 0.45], [0, 0, 0, 1.0]])
+    rest = np.array([[0.3, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0.45, 1.35], [0, 0, 0, 1.0]])
+    longer = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1.5, -0.45], [0, 0, 0, 1.0]])
+    boxes = np.stack([legs, rest])
+    after = np.stack([longer @ legs, rest])
+    BoxTarget(to_world() @ boxes, to_world() @ after).save(folder.parent / "boxes.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The edit by the target's skeleton, made once."""
+    heard, out = Heard(), tmp_path_factory.mktemp("made") / "out"
+    result = edit(source, out, SETTINGS, skeleton=source.parent / "target.json", reporter=heard)
+    return Made(source, out, result, heard)
+
+
+@pytest.fixture
+def again(made: Made, tmp_path: Path) -> Path:
+    """A copy of what was made, to be changed."""
+    shutil.copytree(made.out, tmp_path / "out")
+    return tmp_path / "out"

@@ -29,7 +29,7 @@ def test_every_finding_has_a_name_and_a_detail() -> None:
     findings = examine()
     names = [f.name for f in findings]
     assert len(set(names)) == len(names)
-    assert {"python", "viewloom", "torch", "accelerator", "weights", "glTF validator", "disk"} <= set(names)
+    assert {"python", "viewloom", "torch", "accelerator", "weights", "editor", "glTF validator", "disk"} <= set(names)
     assert {b.module for b in BACKENDS} <= set(names)
     assert all(f.detail for f in findings)
     assert found("python").detail.startswith(platform.python_version())

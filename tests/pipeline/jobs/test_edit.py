@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,108 +17,19 @@ from scipy.spatial import KDTree
 
 from pipeline.editing.boxes import BoxTarget
 from pipeline.jobs.edit import edit
-from pipeline.jobs.item_result import ItemResult
 from pipeline.jobs.reconstruct import reconstruct
-from pipeline.jobs.settings import EditSettings, MeshSettings, ReconstructSettings
+from pipeline.jobs.settings import ReconstructSettings
 from recon.export.glb_check import examine_glb
 from recon.export.glb_read import read_glb
 from recon.export.validate import validate_glb
-from recon.settings import FitSettings
-from scene.camera import apply_transform, normalising_transform, orbit_camera
+from scene.camera import apply_transform
 from scene.captures import load_capture
 from scene.errors import InputError
-from scene.render import MeshRenderer
 from scene.skeleton import Skeleton
-from scene.view import View
-from scene.viewset import ViewSet
-from tests.bodies import body_of, standing
+from tests.pipeline.jobs.edits import SETTINGS, STAGES, Made, gap, in_world, pose, target_of, to_world
 
 Heard = Any
 Tree = Callable[[Path], dict[str, bytes]]
-AWAY = np.array([[3.0, 0, 0, 5], [0, 3, 0, -2], [0, 0, 3, 40], [0, 0, 0, 1]])
-"""Where the captured body stands: three times larger, far from the origin."""
-SETTINGS = EditSettings(
-    fit=FitSettings(levels=(16, 32), iterations=(2, 2), rays=256, image_side=64, hull_resolution=32),
-    mesh=MeshSettings(max_faces=1500, texture=64, smoothing=2, turntable=(48, 4)),
-    view_side=48,
-)
-STAGES = ["views", "surface", "asset", "edit", "edited-views"]
-UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0.0]])
-"""The left arm, from sideways, to point up."""
-
-
-@dataclass
-class Made:
-    """An edit that was made, not to be written to."""
-
-    capture: Path
-    out: Path
-    result: ItemResult
-    heard: Any
-
-
-def pose(*arms: str) -> Skeleton:
-    """The body with some arms raised, in the capture's world."""
-    turns = {"left": UP, "right": UP.T}
-    return standing().posed({f"{side}_shoulder": turns[side] for side in arms}).transformed(to_world())
-
-
-def to_world() -> np.ndarray:
-    return AWAY @ normalising_transform(body_of(standing(), 0.05).vertices)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A capture of a body with its arms spread, with a skeleton, a target and boxes."""
-    folder = tmp_path_factory.mktemp("captures") / "body"
-    body = body_of(standing(), 0.04)
-    renderer = MeshRenderer(body.transformed(normalising_transform(body_of(standing(), 0.05).vertices)))
-    views = []
-    for k in range(8):
-        camera = orbit_camera(2 * math.pi * k / 8, (0.5, -0.1)[k % 2], 1.5, size=64)
-        views.append(View(f"v{k}", camera, np.round(renderer.render(camera).rgba * 255).astype(np.uint8)))
-    ViewSet(tuple(views), True).transformed(AWAY).save(folder)
-    pose().save(folder / "skeleton.json")
-    pose("left").save(folder.parent / "target.json")
-    legs = np.array([[0.3, 0, 0, 0], [0, 0.4, 0, 0], [0, 0, 0.45, 0.45], [0, 0, 0, 1.0]])
-    rest = np.array([[0.3, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0.45, 1.35], [0, 0, 0, 1.0]])
-    longer = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1.5, -0.45], [0, 0, 0, 1.0]])
-    boxes = np.stack([legs, rest])
-    after = np.stack([longer @ legs, rest])
-    BoxTarget(to_world() @ boxes, to_world() @ after).save(folder.parent / "boxes.json")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The edit by the target's skeleton, made once."""
-    from tests.pipeline.jobs.conftest import Heard
-
-    heard, out = Heard(), tmp_path_factory.mktemp("made") / "out"
-    result = edit(source, out, SETTINGS, skeleton=source.parent / "target.json", reporter=heard)
-    return Made(source, out, result, heard)
-
-
-@pytest.fixture
-def again(made: Made, tmp_path: Path) -> Path:
-    """A copy of what was made, to be changed."""
-    shutil.copytree(made.out, tmp_path / "out")
-    return tmp_path / "out"
-
-
-def target_of(made: Made) -> Path:
-    return made.capture.parent / "target.json"
-
-
-def in_world(glb: Path) -> np.ndarray:
-    """Vertices of a GLB in the capture's own world."""
-    asset = read_glb(glb)
-    assert asset.world_from_asset is not None
-    return apply_transform(asset.world_from_asset, asset.vertices.astype(np.float64))
-
-
-def gap(points: np.ndarray, place: np.ndarray) -> float:
-    return float(np.linalg.norm(points - place, axis=1).min())
 
 
 def test_an_edit_makes_the_asset_and_its_twin(made: Made) -> None:
@@ -349,8 +260,8 @@ def bad(name: str, folder: Path) -> dict[str, Path]:
         ("both skeletons outside the object", "the skeleton lies outside the object"),
         ("no rest", "the capture has no skeleton.json"),
         ("box misses", "box 0 misses the object"),
-        ("both", "both a skeleton and boxes"),
-        ("neither", "neither a skeleton nor boxes"),
+        ("both", "got a skeleton and boxes"),
+        ("neither", "got none"),
         ("one view", "one view tells no surface"),
     ],
 )
