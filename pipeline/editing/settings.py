@@ -42,9 +42,9 @@ class ConsolidateSettings:
     mode: Mode = "full"
     """full: latents follow the queries of a field that is fitted again and again. once: of one field, from the first
     interval. hard: queries are replaced by the field's. none: each view by itself."""
-    steps: int = 20
+    steps: int = 12
     """Denoising steps, of the inversion too."""
-    tau: int = 4
+    tau: int = 3
     """Guided steps of an interval, and steps that its look-ahead goes on for."""
     stop: float = 0.7
     """Fraction of the steps after which views are denoised freely: what is left is finer than tokens."""
@@ -63,7 +63,7 @@ class ConsolidateSettings:
     """How far to go beyond what the control changes: ``without + guidance (with - without)``. 1 needs one pass."""
     start: float | None = None
     """Noise of the start, as a fraction of the timesteps; what is below 1 keeps the draft's layout. By default all,
-    or half of it where a draft is drawn over."""
+    or three tenths where a draft is drawn over."""
     trajectory: TrajectoryKind | None = None
     """The original's latents at each step: of DDIM inversion; noised with one noise, which is exact and free; or clean,
     for editors that were trained so, whose default it is, where others have noise."""
@@ -79,9 +79,9 @@ class ConsolidateSettings:
     """Rows of the U-Net in a pass; a view takes two, or three with guidance, and no fewer than that are taken."""
     field: QueryFieldSettings = QueryFieldSettings()
     """What the field is made of."""
-    training: FieldTrainingSettings = FieldTrainingSettings()
+    training: FieldTrainingSettings = FieldTrainingSettings(steps=100)
     """How it is fitted the first time."""
-    later_steps: int = 75
+    later_steps: int = 50
     """Optimiser steps of each later fit, which begins with the field of the one before."""
     seed: int = 0
     """Every view's noise, and the field, follow from this."""

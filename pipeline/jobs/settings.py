@@ -252,7 +252,7 @@ EditMethod = Literal["deform", "consolidate", "both"]
 """How an edit is made. deform: the surface is bound to the target and deformed, without a model. consolidate: the views
 are drawn anew by diffusion, under the target's control, and a surface is fitted to them. both: views of the deformed
 surface are drawn over."""
-DRAFT_START = 0.5
+DRAFT_START = 0.3
 """Noise that views of a deformed surface get before they are drawn over, as a fraction of the timesteps."""
 
 
