@@ -14,7 +14,7 @@ STEPS = st.integers(1, 60)
 
 
 def test_twenty_steps_by_four() -> None:
-    assert plan_intervals(ConsolidateSettings()) == [
+    assert plan_intervals(ConsolidateSettings(steps=20, tau=4)) == [
         Interval(range(8), range(4), True),
         Interval(range(4, 8), range(4, 8), True),
         Interval(range(8, 12), range(8, 12), True),
@@ -23,7 +23,7 @@ def test_twenty_steps_by_four() -> None:
 
 
 def test_without_going_back_every_other_stretch_is_guided() -> None:
-    assert plan_intervals(ConsolidateSettings(overlap=False)) == [
+    assert plan_intervals(ConsolidateSettings(steps=20, tau=4, overlap=False)) == [
         Interval(range(8), range(8, 12), False)
         # The look-ahead of a further one would reach the end of guidance.
     ]
