@@ -306,7 +306,7 @@ class EditSettings(ReconstructSettings):
     """The deformation."""
     editor: EditorSettings = EditorSettings()
     """The model of consolidate and both."""
-    consolidate: ConsolidateSettings = ConsolidateSettings()
+    consolidate: ConsolidateSettings = ConsolidateSettings(mode="none")
     """How that draws the views, and makes them agree."""
 
     def __post_init__(self) -> None:

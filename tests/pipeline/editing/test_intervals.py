@@ -27,7 +27,7 @@ def test_without_going_back_every_other_stretch_is_guided() -> None:
         Interval(range(8), range(8, 12), False)
         # The look-ahead of a further one would reach the end of guidance.
     ]
-    assert plan_intervals(ConsolidateSettings(overlap=False, tau=2)) == [
+    assert plan_intervals(ConsolidateSettings(steps=20, overlap=False, tau=2)) == [
         Interval(range(4), range(4, 6), False),
         Interval(range(6, 8), range(8, 10), False),
         Interval(range(10, 12), range(12, 14), False),
@@ -35,7 +35,7 @@ def test_without_going_back_every_other_stretch_is_guided() -> None:
 
 
 def test_one_field_guides_all_steps() -> None:
-    assert plan_intervals(ConsolidateSettings(mode="once")) == [Interval(range(8), range(14), True)]
+    assert plan_intervals(ConsolidateSettings(steps=20, tau=4, mode="once")) == [Interval(range(8), range(14), True)]
 
 
 def test_nothing_is_planned_where_nothing_is_guided() -> None:
