@@ -19,7 +19,6 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.denoising.loop import RowNoise, denoise
 from pipeline.diffusion.denoising.schedule import Span, timestep_pairs, trailing_timesteps
@@ -27,9 +26,9 @@ from pipeline.diffusion.methods.mutual_self_attention import MutualSelfAttention
 from pipeline.diffusion.modules.attention import Step, hooked
 from pipeline.editing.model import KINDS, Controls, EditDiffusion
 from pipeline.training.data.edit_pairs import PairBatch
+from pipeline.training.tasks.latent_state import latent_state, require_latents
 from pipeline.training.tasks.views import channel_weights, shifted_timesteps
 from pipeline.training.trainer import Task
-from scene.errors import InputError
 from scene.metrics import view_scores
 
 EDIT_SCHEDULER: dict[str, object] = {
@@ -193,7 +192,7 @@ class EditTask(Task[PairBatch]):
 
     def state(self) -> dict[str, Any]:
         """Which VAE the latents are of."""
-        return {"vae": latent_digest(self.model.vae)}
+        return latent_state(self.model.vae)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Refuse to go on with another VAE.
@@ -201,11 +200,7 @@ class EditTask(Task[PairBatch]):
         Raises:
             InputError: its latents mean something else.
         """
-        if state["vae"] != latent_digest(self.model.vae):
-            raise InputError(
-                "the training began with another VAE: its latents mean something else to the U-Net",
-                fix="Put that VAE back, or begin a fresh model without --resume.",
-            )
+        require_latents(self.model.vae, state)
 
 
 def pairs(sources: Shaped[Tensor, "b *s"], targets: Shaped[Tensor, "b *s"]) -> Shaped[Tensor, "b2 *s"]:

@@ -14,7 +14,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.denoising.schedule import NoiseSchedule
 from pipeline.diffusion.modules.attention import hooked
@@ -27,6 +26,7 @@ from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.training.data.encoded import EncodedBatch
 from pipeline.training.data.store import SampleBatch
+from pipeline.training.tasks.latent_state import latent_state, require_latents
 from pipeline.training.trainer import Task
 from scene.errors import InputError
 from scene.metrics import view_scores
@@ -381,7 +381,7 @@ class ViewTask(Task[EncodedBatch]):
 
     def state(self) -> dict[str, Any]:
         """Which VAE the latents are of."""
-        return {"vae": latent_digest(self.model.vae)}
+        return latent_state(self.model.vae)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Refuse to go on with another VAE.
@@ -389,11 +389,7 @@ class ViewTask(Task[EncodedBatch]):
         Raises:
             InputError: its latents mean something else.
         """
-        if state["vae"] != latent_digest(self.model.vae):
-            raise InputError(
-                "the training began with another VAE: its latents mean something else to the U-Net",
-                fix="Put that VAE back, or begin a fresh model without --resume.",
-            )
+        require_latents(self.model.vae, state)
 
 
 def shifted_timesteps(schedule: NoiseSchedule, shift: float, count: int = 4096) -> Int[Tensor, "n"]:

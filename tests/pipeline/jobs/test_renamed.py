@@ -90,7 +90,7 @@ def test_old_names_are_dropped_after_their_last_version() -> None:
 
 
 def test_presets_pass_over_what_only_other_jobs_have() -> None:
-    edits = {"deform", "fit_bones", "method", "view_side"}
+    edits = {"consolidate", "deform", "editor", "fit_bones", "method", "view_side"}
     assert keys_of_other_jobs(ReconstructSettings()) == {"prepare", "views", "dtype", "memory"} | edits
     assert keys_of_other_jobs(EditSettings()) == {"prepare", "views", "dtype", "memory"}
     assert keys_of_other_jobs(Image2MeshSettings()) == {"capture"} | edits
