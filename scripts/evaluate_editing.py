@@ -99,12 +99,12 @@ def main(arguments: Arguments) -> None:
     weights = arguments.weights or default_weights()
     codec = LatentCodec(cast(AutoencoderKL, load_part(AutoencoderKL, arguments.vae or weights / "vae")))
     encoder = cast(PhotoEncoder, load_part(PhotoEncoder, weights / "image_encoder"))
-    rows: dict[str, Row | tuple[Row, ...]] = {
-        "original as it is": original,
-        "deformed true surface, rendered": deformed(bound_truth),
+    rows: dict[str, tuple[Row, ...]] = {
+        "original as it is": (original,),
+        "deformed true surface, rendered": (deformed(bound_truth),),
         **editor_rows(arguments),
-        "truth through the VAE": through_vae(codec),
-        "truth": truth,
+        "truth through the VAE": (through_vae(codec),),
+        "truth": (truth,),
     }
     if arguments.rows:
         rows = {name: row for name, row in rows.items() if name.startswith(arguments.rows)}
@@ -136,11 +136,10 @@ def main(arguments: Arguments) -> None:
         write_sheet(tiles, arguments.sheet)
 
 
-def scored(row: Row | tuple[Row, ...], views: TrueViews, encoder: PhotoEncoder) -> tuple[Edited, dict[str, float]]:
-    """What a row makes of a case, with its scores, over the seeds of a row that has several."""
-    runs = row if isinstance(row, tuple) else (row,)
+def scored(row: tuple[Row, ...], views: TrueViews, encoder: PhotoEncoder) -> tuple[Edited, dict[str, float]]:
+    """What the last seed of a row makes of a case, and scores over all of its seeds."""
     all_found = []
-    for run in runs:
+    for run in row:
         start = time.perf_counter()
         edited = run(views)
         seconds = time.perf_counter() - start
@@ -150,7 +149,7 @@ def scored(row: Row | tuple[Row, ...], views: TrueViews, encoder: PhotoEncoder) 
     return edited, {key: float(np.mean([found[key] for found in all_found])) for key in kept}
 
 
-def editor_rows(arguments: Arguments) -> dict[str, Row | tuple[Row, ...]]:
+def editor_rows(arguments: Arguments) -> dict[str, tuple[Row, ...]]:
     """The rows that an editor draws; for each seed of noise one."""
     if arguments.editor is None:
         return {}

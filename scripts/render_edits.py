@@ -5,6 +5,8 @@ Example: python scripts/render_edits.py --out EDITS --objects 2000 --figures DAT
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +34,10 @@ from pipeline.training.data.rigged_files import FileFigure, load_rigged
 from pipeline.training.procedural.edits import FAMILIES
 from pipeline.training.procedural.humanoid import humanoid
 from pipeline.training.procedural.palette import pick
-from pipeline.training.procedural.poses import random_worlds
 from scene.errors import ViewloomError
 from scene.resources import default_weights
 
-DEVELOPMENT = ("cesium_man", "kaykit_knight", "kaykit_mage", "quaternius_robot", "rigged_figure")
+TRAINED_ON = ("cesium_man", "kaykit_knight", "kaykit_mage", "quaternius_robot", "rigged_figure")
 """Rigs of files that may be trained on."""
 
 
@@ -74,7 +75,7 @@ def main(arguments: Arguments) -> None:
     write_header(arguments.out, latent_digest(codec.vae))
     rigs = [
         load_rigged(arguments.figures / "posed" / f"{name}.npz", variant)
-        for name in DEVELOPMENT
+        for name in TRAINED_ON
         for variant in range(3)
         if arguments.figures is not None
     ]
@@ -85,47 +86,36 @@ def main(arguments: Arguments) -> None:
             continue
         rng = np.random.default_rng([arguments.seed, number, 1])
         skeletons = bool(rng.random() >= arguments.boxes)
-        states = (figures if skeletons else things)(arguments, number, rng, rigs)
         drawn = []
-        for one in states:
+        for one in objects(arguments, number, skeletons, rng, rigs):
             cameras = random_cameras(rng, arguments.cameras, arguments.size)
             drawn.append(draw_states(one, cameras, arguments.size // vae_factor(codec.vae)))
         save_states(path, drawn, codec, skeletons)
 
 
-def figures(arguments: Arguments, number: int, rng: np.random.Generator, rigs: list[FileFigure]) -> Iterator[States]:
-    """Figures in three poses."""
-    made, tried = 0, 0
-    while made < arguments.per_file:
-        tried += 1
-        try:
-            if rigs and rng.random() < arguments.files:
-                yield posed_file(pick(rng, rigs), rng)
-            else:
-                yield figure_states(humanoid(seed_of(arguments, number, tried)), rng)
-        except ViewloomError:
-            continue
-        made += 1
+def objects(
+    arguments: Arguments, number: int, skeletons: bool, rng: np.random.Generator, rigs: list[FileFigure]
+) -> Iterator[States]:
+    """The objects of a file, all of one kind; those that cannot be made are passed over."""
+    made = 0
+    for tried in itertools.count(1):
+        if made == arguments.per_file:
+            return
+        seed = seed_of(arguments, number, tried)
+        with contextlib.suppress(ViewloomError):
+            yield figure(seed, rng, rigs, arguments.files) if skeletons else box_states(pick(rng, FAMILIES), seed)
+            made += 1
 
 
-def posed_file(rig: FileFigure, rng: np.random.Generator) -> States:
-    """A figure of a file, in poses of its clips or random ones."""
+def figure(seed: int, rng: np.random.Generator, rigs: list[FileFigure], files: float) -> States:
+    """A figure in three poses: one of a file so often, in poses of its clips or random ones; or a procedural one."""
+    if not rigs or rng.random() >= files:
+        return figure_states(humanoid(seed), rng)
+    rig = pick(rng, rigs)
     clips = list(rig.clips)
     if len(clips) < 4 or rng.random() < 0.4:
-        return figure_states(rig.figure, rng, lambda rng: random_worlds(rig.figure, rng))
+        return figure_states(rig.figure, rng)
     return figure_states(rig.figure, rng, lambda rng: pick(rng, clips))
-
-
-def things(arguments: Arguments, number: int, rng: np.random.Generator, rigs: list[FileFigure]) -> Iterator[States]:
-    """Things edited by boxes."""
-    made, tried = 0, 0
-    while made < arguments.per_file:
-        tried += 1
-        try:
-            yield box_states(pick(rng, FAMILIES), seed_of(arguments, number, tried))
-        except ViewloomError:
-            continue
-        made += 1
 
 
 def seed_of(arguments: Arguments, number: int, tried: int) -> int:

@@ -38,10 +38,9 @@ def main(arguments: Arguments) -> None:
     for part in ("unet", "controlnet"):
         shutil.rmtree(arguments.out / part, ignore_errors=True)
     model.save_pretrained(arguments.out, vae=False)
-    for name in ("training.json", "curve.csv"):
-        beside = arguments.model / name if name == "training.json" else arguments.model.parent / name
-        if beside.is_file():
-            shutil.copyfile(beside, arguments.out / name)
+    for log in (arguments.model / "training.json", arguments.model.parent / "curve.csv"):
+        if log.is_file():
+            shutil.copyfile(log, arguments.out / log.name)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class _Run:
                     state = {} if self.field is None else self.field.state_dict()
                     Progress(z, self.statistics, state, tuple(self.reports)).save(kept, digest)
             done = self.plan[-1].guided.stop if self.plan else 0
-            z = self._walk(z, range(done, self.settings.steps), "denoising", _Freely(self))
+            z = self._walk(z, range(done, self.settings.steps), "denoising", _Way(self))
         return EditedLatents(z, tuple(self.reports), self.field)
 
     def _restored(self, found: Progress) -> Latents:
@@ -211,7 +211,7 @@ class _Run:
 
 
 class _Way:
-    """How views take a stretch of steps."""
+    """How views take a stretch of steps: freely, unless something more is said."""
 
     def __init__(self, run: _Run) -> None:
         self.run = run
@@ -220,25 +220,17 @@ class _Way:
         return z
 
     def predict(self, z: Latents, t: int, views: range) -> Latents:
-        raise NotImplementedError
-
-    def plain(self, z: Latents, t: int, views: range) -> Latents:
         return self.run.passes.predict(z, t, views, self.run.originals.at(t, views))
 
     def probed(self, z: Latents, t: int, views: range) -> tuple[Latents, Queries]:
         """The prediction, and the queries that the edits have in it."""
         passes = self.run.passes
         passes.probe.record()
-        out = self.plain(z, t, views)
+        out = _Way.predict(self, z, t, views)
         return out, passes.probe.take(passes.edit_rows(len(views), t))
 
     def masks(self, views: range) -> Tensor | None:
         return None if self.run.masks is None else self.run.masks[views.start : views.stop]
-
-
-class _Freely(_Way):
-    def predict(self, z: Latents, t: int, views: range) -> Latents:
-        return self.plain(z, t, views)
 
 
 class _LookAhead(_Way):

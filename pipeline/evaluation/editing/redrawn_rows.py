@@ -28,13 +28,14 @@ from pipeline.editing.task import EditedLatents, EditTask
 from pipeline.editing.views import Originals, ViewPasses
 from pipeline.evaluation.editing.cases import EditCase, TrueViews, drawn
 from pipeline.evaluation.editing.rows import Deform, Edited
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.settings import ReconstructSettings
 from qnerf.field import QueryField
 from qnerf.render import render_queries
 from qnerf.store import QueryLayer, QueryStore
 from qnerf.train import train_field
 from recon.fit import fit_surface
 from recon.mesh.marching_cubes import asset_mesh
-from recon.settings import FitSettings
 from scene.errors import InputError, ViewloomError
 from scene.mesh import ColouredMesh
 from scene.view import View
@@ -43,8 +44,6 @@ from scene.viewset import ViewSet
 Targets = Literal["own", "true", "true, rendered"]
 """Whose queries views are drawn towards: those of a field, as the method has it, or those of the true edit, as they are
 or as a field renders them once it is fitted to them."""
-DRAFT_FIT = FitSettings(levels=(24, 44, 72), iterations=(150, 150, 150), rays=4096, image_side=192)
-"""That of the preset draft."""
 
 
 def target_of(case: EditCase) -> EditTarget:
@@ -119,6 +118,8 @@ def facts(edited: EditedLatents, seconds: float) -> dict[str, float]:
         for number, interval in enumerate(edited.intervals):
             found[f"distance_{number}"] = float(np.mean([step.before for step in interval.guided]))
             found[f"distance_after_{number}"] = float(np.mean([step.after for step in interval.guided]))
+            if interval.misfit is not None:
+                found[f"misfit_{number}"] = interval.misfit
     return found
 
 
@@ -130,8 +131,9 @@ def fitted_mesh(pictures: np.ndarray, views: TrueViews) -> ColouredMesh | None:
         for k, (camera, one) in enumerate(zip(views.cameras, rgba, strict=True))
         if (one[..., 3] >= 128).any()
     )
+    fit = load_preset("draft", ReconstructSettings()).settings.fit
     try:
-        surface = fit_surface(ViewSet(given, True, {"normalised": True}), DRAFT_FIT)
+        surface = fit_surface(ViewSet(given, True, {"normalised": True}), fit)
     except ViewloomError:
         return None
     vertices, faces = asset_mesh(surface, 20_000)
