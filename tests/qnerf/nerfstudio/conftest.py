@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-from unittest import mock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,35 +12,16 @@ from qnerf.settings import QueryFieldSettings
 from qnerf.store import QueryStore
 from scene.view import View
 from scene.viewset import ViewSet
+from tests.nerfstudio_runs import collected, trained
 from tests.qnerf.conftest import LAYERS, Ball, ring
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
 
-class _WithoutNerfstudio(pytest.Module):
-    """A test file that is not even imported."""
-
-    def collect(self) -> NoReturn:
-        pytest.skip("nerfstudio is not installed: pip install viewloom[nerfstudio]", allow_module_level=True)
-
-
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Skip the files of this folder where nerfstudio is not installed."""
-    if importlib.util.find_spec("nerfstudio") is None:
-        return _WithoutNerfstudio.from_parent(parent, path=module_path)
-    return None
-
-
-@contextlib.contextmanager
-def no_network() -> Iterator[None]:
-    """Connections fail, as they do behind a firewall."""
-
-    def refuse(*_: object) -> None:
-        raise OSError("there is no network in this test")
-
-    with mock.patch.object(socket.socket, "connect", refuse):
-        yield
+    return collected(module_path, parent)
 
 
 @pytest.fixture(scope="session")
@@ -80,21 +56,4 @@ def small_config(data: Path, out: Path, steps: int) -> TrainerConfig:
 @pytest.fixture(scope="session")
 def run(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, list[float]]:
     """A trainer that has done sixty steps, and the losses of its steps."""
-    from nerfstudio.engine.trainer import Trainer
-
-    config = small_config(capture, tmp_path_factory.mktemp("runs"), 60)
-    config.save_config()
-    trainer = Trainer(config)
-    losses = []
-    with no_network():
-        trainer.setup()
-        step = trainer.train_iteration
-
-        def watched(number: int) -> tuple:
-            out = step(number)
-            losses.append(float(out[0].detach()))
-            return out
-
-        trainer.train_iteration = watched
-        trainer.train()
-    return trainer, losses
+    return trained(small_config(capture, tmp_path_factory.mktemp("runs"), 60))

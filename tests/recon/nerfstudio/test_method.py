@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,32 +14,11 @@ from nerfstudio.plugins.registry import discover_methods
 from recon.nerfstudio.export import load_pipeline
 from recon.nerfstudio.method import surface_method, viewloom_surface
 from scene.errors import CheckpointError, InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parents[3]
-GROUP = "nerfstudio.method_configs"
-
-
-def declared() -> dict[str, str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    entries: dict[str, str] = project["entry-points"][GROUP]
-    return entries
+from tests.nerfstudio_runs import GROUP, ROOT, declared, discovered, importers_of
 
 
 def test_nerfstudio_finds_the_method_through_the_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A distribution of its own, with the entry points of this checkout: installed may be another one, or an older one.
-    info = tmp_path / "viewloom_checkout-0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: viewloom-checkout\nVersion: 0\n")
-    lines = [f"{name} = {value}" for name, value in declared().items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]) + "\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delenv("NERFSTUDIO_METHOD_CONFIGS", raising=False)
-    methods, descriptions = discover_methods()
+    methods, descriptions = discovered(tmp_path, monkeypatch)
     assert methods["viewloom-surface"] is viewloom_surface.config
     assert descriptions["viewloom-surface"] == viewloom_surface.description
 
@@ -62,16 +39,7 @@ def test_nerfstudio_finds_the_method_through_the_environment(monkeypatch: pytest
 
 
 def test_nothing_else_imports_the_plug_in() -> None:
-    folders = ("viewloom", "scene", "recon", "qnerf", "pipeline", "scripts")
-    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    assert len(paths) > 50
-    for path in paths:
-        if "nerfstudio" in path.parent.name:
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
-            assert not any(name.startswith("recon.nerfstudio") for name in names), path
+    assert importers_of("recon.nerfstudio") == []
 
 
 def test_the_method_needs_no_accounts_and_no_pictures_of_other_sizes() -> None:
