@@ -88,10 +88,14 @@ class Arguments:
     """Cameras."""
     size: int = 128
     """Side of every picture, pixels."""
+    identity: bool = False
+    """Ask for what is already there, with the own skeleton or boxes as the target: what an edit of nothing loses."""
     out: Path | None = None
     """Write the scores of every case as JSON."""
     sheet: Path | None = None
     """Write a picture: of each case a view before, its control, and the same view of all rows."""
+    sheet_views: int = 1
+    """Views of each case in that picture, a line each, evenly around."""
 
 
 def main(arguments: Arguments) -> None:
@@ -113,9 +117,13 @@ def main(arguments: Arguments) -> None:
     for case in cases(arguments.figures, arguments.each, names, seed):
         if case.kind not in arguments.kinds:
             continue
+        case = unedited(case) if arguments.identity else case
         views = true_views(case, arguments.views, arguments.size)
         kinds[case.name] = case.kind
-        line = [picture(views.originals[1]), control(case, views)]
+        shown = [
+            (1 + k * arguments.views // arguments.sheet_views) % arguments.views for k in range(arguments.sheet_views)
+        ]
+        lines = [[picture(views.originals[k]), control(case, views, k)] for k in shown]
         for name, row in rows.items():
             try:
                 edited, found = scored(row, views, encoder)
@@ -123,17 +131,25 @@ def main(arguments: Arguments) -> None:
                 print(f"{case.name}: {name}: {error}")
                 continue
             file.scores.setdefault(name, {})[case.name] = found
-            shown = ("excess_warp_error", "foreground_psnr", "iou", "kid", "seconds")
-            print(f"{case.name}: {name}: " + ", ".join(f"{key} {found[key]:.4g}" for key in shown), flush=True)
-            line.append(picture(np.round(edited.pictures[1] * 255).astype(np.uint8)))
+            told = ("excess_warp_error", "foreground_psnr", "iou", "kid", "seconds")
+            print(f"{case.name}: {name}: " + ", ".join(f"{key} {found[key]:.4g}" for key in told), flush=True)
+            for k, line in zip(shown, lines, strict=True):
+                line.append(picture(np.round(edited.pictures[k] * 255).astype(np.uint8)))
         file.save()
-        tiles.append(line)
+        tiles.extend(lines)
     for kind in dict.fromkeys(kinds.values()):
         chosen = [name for name in kinds if kinds[name] == kind]
         print(f"\n{kind}: {len(chosen)} cases x {arguments.views} views of {arguments.size} pixels\n")
         print(edits_table({row: [s[name] for name in chosen if name in s] for row, s in file.scores.items()}))
     if arguments.sheet is not None:
         write_sheet(tiles, arguments.sheet)
+
+
+def unedited(case: EditCase) -> EditCase:
+    """A case whose target is what there is."""
+    skeletons = None if case.skeletons is None else (case.skeletons[0], case.skeletons[0])
+    boxes = None if case.boxes is None else (case.boxes[0], case.boxes[0])
+    return replace(case, after=case.before, skeletons=skeletons, boxes=boxes)
 
 
 def scored(row: tuple[Row, ...], views: TrueViews, encoder: PhotoEncoder) -> tuple[Edited, dict[str, float]]:
@@ -182,13 +198,13 @@ def picture(rgba: np.ndarray) -> Tile:
     return tile(Image.fromarray(rgba), rgba.shape[0])
 
 
-def control(case: EditCase, views: TrueViews) -> Tile:
-    """The second camera's control of a case."""
+def control(case: EditCase, views: TrueViews, view: int) -> Tile:
+    """A camera's control of a case."""
     if case.skeletons is not None:
-        drawn = skeleton_controls(case.skeletons[1].positions, views.cameras)[1]
+        drawn = skeleton_controls(case.skeletons[1].positions, views.cameras)[view]
     else:
         assert case.boxes is not None
-        drawn = depth_controls(*box_mesh(case.boxes[1]), views.cameras)[0][1]
+        drawn = depth_controls(*box_mesh(case.boxes[1]), views.cameras)[0][view]
     return Image.fromarray(np.round(drawn * 255).astype(np.uint8))
 
 
