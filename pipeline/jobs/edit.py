@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from pipeline.jobs.progress import Heard, Reporter, one_item, reporter_of
 from pipeline.jobs.publishing import publish, unpublish_deformed, unpublish_edit
 from pipeline.jobs.reconstruct import BuiltCapture, built_of_capture, folder_of, read_capture
 from pipeline.jobs.report import write_report
-from pipeline.jobs.runner import StageRun, digest_of_file
+from pipeline.jobs.runner import StageRun, digest_of_file, forget_killed
 from pipeline.jobs.settings import DRAFT_START, Busy, EditMethod, EditSettings
 from pipeline.jobs.stages.capture_folder import CaptureFolder
 from pipeline.jobs.stages.edit import (
@@ -53,6 +54,10 @@ SHARES: Mapping[EditMethod, Mapping[str, float]] = {
     "both": {**_DRAWN, "edit": 0.02, "draft-views": 0.02, "edited-views": 0.6, **_FITTED},
 }
 """Usual fractions of an edit's time."""
+_STAGES = ("edit", "draft-views", "edited-views", "edited-surface", "edited-asset")
+"""Of all methods; none runs them all."""
+_WORK, _FIT_STATE = ".edit-work", ".edited-surface-fit.npz"
+"""What unfinished stages of edits by diffusion go on from."""
 
 
 def edit(
@@ -162,6 +167,9 @@ def _edited(
 ) -> EditReport:
     """Run the edit's stages, deliver what they made, and note it in the manifest."""
     runner, name = built.runner, built.name
+    forget_killed(runner.folder, _STAGES)
+    if editor is None:  # what a killed edit by diffusion would go on from is of another method
+        _drop_unfinished(runner.folder)
     deformed = None
     if settings.method != "consolidate":
         asset = next(run for run in runner.runs if run.name == "asset")
@@ -180,6 +188,13 @@ def _edited(
     for note in report.notes:
         told.note(note)
     return report
+
+
+def _drop_unfinished(folder: Path) -> None:
+    """Remove what unfinished stages of edits by diffusion keep beside their results."""
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / _FIT_STATE).unlink()
 
 
 def _deliver(built: BuiltCapture, report: EditReport, read: ReadTarget, editor: JobEditor | None) -> None:
@@ -238,7 +253,7 @@ def _redrawn(
     chosen = replace(chosen, start=chosen.start or (1.0 if draft is None else DRAFT_START))
     if settings.editor.memory == "low":
         chosen = replace(chosen, rows_at_once=1)
-    work = runner.folder / ".edit-work"
+    work = runner.folder / _WORK
     views = runner.run(
         RedrawnViewsStage(
             built.prepared, read.target, editor, chosen, settings.editor.most_views, draft, work, told.step
@@ -258,7 +273,7 @@ def _redrawn(
         views.cached,
         lambda folder: CaptureFolder(folder).looked_at(),
     )
-    state = runner.folder / ".edited-surface-fit.npz"
+    state = runner.folder / _FIT_STATE
     surface = runner.run(EditedSurfaceStage(capture, settings.fit, settings.device, told.step, state))
     extras = {**built.manifest.extras, "digitalSourceType": GENERATED, "edit": {"method": settings.method}}
     extras["manifest"] = {**extras["manifest"], "licence": editor.facts["licence"], "seed": settings.consolidate.seed}

@@ -164,6 +164,12 @@ class Runner:
         return run
 
 
+def forget_killed(folder: Path, stages: Iterable[str]) -> None:
+    """Remove what killed jobs left half-written of some stages, which the present job may not come to."""
+    for name in stages:
+        _remove(*_left_behind(folder, name))
+
+
 def _contents(folder: Path) -> dict[str, str]:
     """Digest of every file that a stage wrote."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / _STAMP)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scene.camera import Camera, orbit_camera
 from scene.errors import InputError
 from scene.skeleton import INDEX, Skeleton
-from scene.triangulation import triangulate_skeleton
+from scene.triangulation import triangulate_detections, triangulate_skeleton
 from tests.bodies import standing
 
 
@@ -75,6 +75,25 @@ def test_too_few_views_leave_a_joint_unknown() -> None:
     assert np.isnan(found.error[nose])
     elbow = INDEX["left_elbow"]
     np.testing.assert_allclose(found.skeleton.positions[elbow], body.positions[elbow], atol=1e-9)
+
+
+def test_views_that_take_left_for_right_are_turned() -> None:
+    body, cameras, pixels, confidences = seen(12, noise=1.0)
+    left = [INDEX[name] for name in INDEX if name.startswith("left_")]
+    right = [INDEX[name] for name in INDEX if name.startswith("right_")]
+    for view in (1, 4, 6, 7, 10):
+        pixels[view, left + sorted(right)] = pixels[view, sorted(right) + left]
+    plain = triangulate_skeleton(cameras, pixels, confidences, tolerance=0.04)
+    found = triangulate_detections(cameras, pixels, confidences)
+    assert np.linalg.norm(found.skeleton.positions - body.positions, axis=1).max() < 0.02
+    assert (found.agreeing == 12).all()
+    assert (plain.agreeing < 12).any()
+
+
+def test_without_any_joint_nothing_is_known() -> None:
+    _, cameras, pixels, confidences = seen(3)
+    found = triangulate_detections(cameras, np.full_like(pixels, np.nan), 0 * confidences)
+    assert not found.skeleton.known.any()
 
 
 def test_points_behind_cameras_are_none() -> None:

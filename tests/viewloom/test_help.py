@@ -65,6 +65,7 @@ FIRST = {
     ],
     "views": ["PHOTO", "-o", "--out", "--mask", "--elevation", "--device", "--memory"],
     "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device", "--format", "--json"],
+    "skeleton": ["PATH", "--joints", "--model", "-o", "--out", "--overwrite"],
     "edit": [
         *("PATH", "--skeleton", "--boxes", "--depth", "--rest", "-o", "--out", "--preset", "--method"),
         *("--fit-bones", "--view-side", "--device", "--format", "--json"),
@@ -151,6 +152,7 @@ main({words})
     [
         (["image2mesh", "a.png", "-o", "out", "--preset", "draft"], "image2mesh"),
         (["views", "a.png", "-o", "out"], "views"),
+        (["skeleton", "a", "--joints", "b"], "skeleton"),
         (["edit", "a", "--boxes", "b.json"], "edit"),
         (["pose", "a", "-o", "out"], "pose"),
         (["check", "a"], "check"),

@@ -32,6 +32,7 @@ COMMANDS = {
     "image2mesh": CommandInfo("Image2Mesh", "Turn photos into textured GLB files."),
     "views": CommandInfo("Views", "Turn photos into posed views: captures that nerfstudio opens."),
     "reconstruct": CommandInfo("Reconstruct", "Turn a capture of any format into a textured GLB."),
+    "skeleton": CommandInfo("Skeleton", "Find the joints of a captured person, with which edit and rig begin."),
     "edit": CommandInfo("Edit", "Pose or reshape the object of a capture, by a skeleton, boxes or a mesh."),
     "pose": CommandInfo("Pose", "Find the cameras of photos of one object, and write a capture."),
     "check": CommandInfo("Check", "Say what is wrong with a capture: blur, exposure, masks, coverage."),

@@ -14,7 +14,8 @@ from pipeline.diffusion.checkpoints.weight_files import PICKLES, chosen_files
 from scene.errors import CheckpointError
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NOT_READ = ("safety_checker", "feature_extractor", "controlnet")
+_NOT_READ = ("safety_checker", "feature_extractor")
+_CONTROL, _ENCODERS = "controlnet", ("text_encoder", "image_encoder", "vision_encoder")
 
 
 def is_hub_id(source: Path | str) -> bool:
@@ -64,8 +65,11 @@ def wanted_files(names: Iterable[str]) -> list[str]:
             )
         return [name for name in ("README.md", single[0]) if name in root]
     wanted: list[str] = [name for name in root if name in ("README.md", "model_index.json")]
+    # Only viewloom's own editors read a ControlNet that lies with them, and these have no encoder of text or pictures.
+    public = any(folder.startswith(_ENCODERS) for folder in folders)
+    not_read = (*_NOT_READ, _CONTROL) if public else _NOT_READ
     for folder, files in folders.items():
-        if not folder or "/" in folder or folder.startswith(_NOT_READ):
+        if not folder or "/" in folder or folder.startswith(not_read):
             continue
         kept = [*chosen_files(files), *(f for f in files if PurePosixPath(f).suffix in (".json", ".txt"))]
         wanted += [f"{folder}/{file}" for file in kept]

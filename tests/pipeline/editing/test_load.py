@@ -24,7 +24,10 @@ from pipeline.diffusion.modules.attention import self_attention_layers
 from pipeline.editing import load
 from pipeline.editing.load import CONTROLS, load_editor
 from pipeline.editing.model import Controls, EditDiffusion
+from pipeline.jobs.editor import JobEditor
+from pipeline.jobs.settings import EditorSettings
 from scene.errors import CheckpointError, InputError, MissingBackendError
+from scene.resources import default_editor
 
 LAYOUT_FILES = Path(__file__).parents[1] / "diffusion" / "checkpoints" / "layout_files.py"
 files = SimpleNamespace(**runpy.run_path(str(LAYOUT_FILES)))
@@ -190,13 +193,8 @@ def test_one_network_serves_both_kinds_in_any_file_and_precision(tmp_path: Path,
     assert torch.isfinite(out).all()
 
 
-def test_by_default_the_published_controlnets_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    width = 768
-    held = {
-        "owner/sd15": files.write_sd15(tmp_path / "sd15", width=width),
-        CONTROLS["skeleton"]: files.write_control(tmp_path / "openpose", 7, width=width),
-        CONTROLS["depth"]: files.write_control(tmp_path / "depth", 8, width=width),
-    }
+def stand_in_for_the_hub(held: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Serve folders under names of the hub; returns the names that are fetched, as they are."""
     fetched: list[str] = []
 
     def listed(_: object, name: str) -> list[str]:
@@ -204,7 +202,7 @@ def test_by_default_the_published_controlnets_are_fetched(tmp_path: Path, monkey
 
     def download(name: str, *, allow_patterns: list[str]) -> str:
         fetched.append(name)
-        folder = tmp_path / f"cache{len(fetched)}"
+        folder = cache / f"cache{len(fetched)}"
         for file in allow_patterns:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(held[name] / file, folder / file)
@@ -212,6 +210,17 @@ def test_by_default_the_published_controlnets_are_fetched(tmp_path: Path, monkey
 
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listed)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return fetched
+
+
+def test_by_default_the_published_controlnets_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    width = 768
+    held = {
+        "owner/sd15": files.write_sd15(tmp_path / "sd15", width=width),
+        CONTROLS["skeleton"]: files.write_control(tmp_path / "openpose", 7, width=width),
+        CONTROLS["depth"]: files.write_control(tmp_path / "depth", 8, width=width),
+    }
+    fetched = stand_in_for_the_hub(held, tmp_path, monkeypatch)
     monkeypatch.setattr(load, "embed_prompt", lambda *_: torch.zeros(TOKENS, width))
     loaded = load_editor("owner/sd15")
     assert fetched == ["owner/sd15", *CONTROLS.values()]
@@ -229,7 +238,8 @@ def test_without_controlnets_it_still_predicts(tmp_path: Path) -> None:
             loaded.predict(torch.randn(1, 4, 8, 8), 500, Controls("depth", torch.rand(1, 3, 16, 16), torch.ones(1)))
 
 
-def test_the_nano_layout_loads_and_takes_neither_controls_nor_prompt(tmp_path: Path) -> None:
+def own_editor(folder: Path) -> Path:
+    """A folder in the layout of viewloom's own editors, with a VAE of its own."""
     unet = UNet2DConditionModel.from_config({**files.UNET_CONFIG, "in_channels": 4})
     unet.load_state_dict(files.unet_weights(in_channels=4))
     control = ControlNetModel.from_config(files.control_config())
@@ -237,13 +247,37 @@ def test_the_nano_layout_loads_and_takes_neither_controls_nor_prompt(tmp_path: P
     vae = AutoencoderKL.from_config(files.VAE_CONFIG)
     vae.load_state_dict(files.vae_weights())
     none = torch.zeros(1, files.CONTEXT)
-    EditDiffusion(unet, vae, {"skeleton": control, "depth": control}, files.SCHEDULER, none).save_pretrained(tmp_path)
-    loaded = load_editor(tmp_path, dtype=torch.bfloat16)
+    EditDiffusion(unet, vae, {"skeleton": control, "depth": control}, files.SCHEDULER, none).save_pretrained(folder)
+    return folder
+
+
+def test_the_nano_layout_loads_and_takes_neither_controls_nor_prompt(tmp_path: Path) -> None:
+    loaded = load_editor(own_editor(tmp_path), dtype=torch.bfloat16)
     assert loaded.unet.dtype == loaded.controlnets["depth"].dtype == torch.bfloat16
     assert set(loaded.controlnets) == {"skeleton", "depth"}
     for given in ({"controls": {}}, {"prompt": "a dog"}):
         with pytest.raises(InputError, match="has its own ControlNet"):
             load_editor(tmp_path, **given)  # type: ignore[arg-type]
+
+
+def test_the_nano_layout_loads_from_the_hub_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_editor(tmp_path / "own")
+    (folder / "training.json").write_text("{}")
+    fetched = stand_in_for_the_hub({"owner/editor": folder}, tmp_path, monkeypatch)
+    loaded = load_editor("owner/editor")
+    given = load_file(folder / "controlnet" / MAIN)
+    assert torch.equal(loaded.controlnets["depth"].state_dict()["conv_in.weight"], given["conv_in.weight"].float())
+    assert not (tmp_path / "cache1" / "training.json").exists()
+    job = JobEditor(EditorSettings(weights=Path("owner/editor")), "skeleton", "cpu")
+    job.check()
+    assert fetched == ["owner/editor"] * 2
+    assert job.is_own
+
+
+def test_the_embedded_editors_folder_loads_when_it_is_named() -> None:
+    job = JobEditor(EditorSettings(weights=default_editor()), "depth", "cpu")
+    job.check()
+    assert job.digest == JobEditor(EditorSettings(), "depth", "cpu").digest
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -291,6 +295,45 @@ def test_a_killed_run_continues_to_the_same_bytes(
         assert told.steps["edited-views"][0][0] >= 6
     assert tree(out) == tree(redrawn.out)
     assert not (out / ".edit-work").exists()
+
+
+_DIES = """
+import os, pickle, signal, sys
+from pipeline.jobs.edit import edit
+from tests.pipeline.jobs.test_edit_redrawn import Stepwise
+
+class Dying(Stepwise):
+    def step(self, done, total):
+        super().step(done, total)
+        if self.stages[-1][0] == stage and done >= at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+capture, out, settings, target, stage, at = pickle.loads(sys.stdin.buffer.read())
+edit(capture, out, settings, skeleton=target, reporter=Dying())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills in another way")
+@pytest.mark.parametrize(("stage", "at"), [("edited-views", 9), ("edited-surface", 1)])
+def test_what_a_killed_edit_left_does_not_outlast_one_by_deforming(
+    made: Made, redrawn: Made, settings: EditSettings, tmp_path: Path, tree: Tree, stage: str, at: int
+) -> None:
+    out, target = copy_of(made, tmp_path), target_of(made)
+    told = pickle.dumps((made.capture, out, settings, target, stage, at))
+    died = subprocess.run([sys.executable, "-c", _DIES], input=told, cwd=Path(__file__).parents[3], check=False)
+    assert died.returncode == -signal.SIGKILL
+    (out / ".edited-surface-fit.npz").write_bytes(b"of a fit that takes longer")
+    left = {path.name.split(".")[1] for path in out.glob(".*")}
+    assert left >= {stage, "edited-surface-fit"} | ({"edit-work"} if stage == "edited-views" else set())
+    assert not (out / "body-edited-rig.glb").exists()  # of the deformed body, which is no longer the edit
+    edit(made.capture, out, SETTINGS, skeleton=target)
+    wanted, found = tree(made.out), tree(out)
+    assert found == wanted
+    assert not list(out.glob(".*"))
+    edit(made.capture, out, settings, skeleton=target)
+    again = tree(redrawn.out)
+    assert {name: content for name, content in tree(out).items() if name in again} == again
 
 
 @pytest.mark.slow

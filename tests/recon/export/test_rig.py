@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import queue
+import shutil
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 
 from recon.export.asset import Asset, to_asset_frame
@@ -30,8 +35,12 @@ from tests.bodies import body_of, standing
 needs_khronos = pytest.mark.skipif(
     find_khronos_validator() is None, reason="the Khronos validator is not installed: run `make validator`"
 )
-THREE = Path(os.environ.get("VIEWLOOM_THREE", Path(__file__).parents[3] / "tools" / "three-pose"))
+TOOLS = Path(__file__).parents[3] / "tools" / "three-pose"
+THREE = Path(os.environ.get("VIEWLOOM_THREE", TOOLS))
 """A folder in which the npm package three is installed."""
+CHROMIUM = os.environ.get("VIEWLOOM_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome", "chrome"))), None
+)
 
 
 def textured(step: float = 0.04) -> tuple[Asset, Skeleton]:
@@ -154,8 +163,7 @@ def test_khronos_finds_nothing(rig: Rig, tmp_path: Path, moving: bool) -> None:
 )
 def test_three_loads_and_poses_it(rig: Rig, tmp_path: Path) -> None:
     write_rig(tmp_path / "a.glb", rig, khronos=False)
-    script = Path(__file__).parents[3] / "tools" / "three-pose" / "pose.mjs"
-    command = [str(find_node()), str(script), str(tmp_path / "a.glb"), "0.5", str(THREE)]
+    command = [str(find_node()), str(TOOLS / "pose.mjs"), str(tmp_path / "a.glb"), "0.5", str(THREE)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -163,6 +171,82 @@ def test_three_loads_and_poses_it(rig: Rig, tmp_path: Path) -> None:
     data = (tmp_path / "a.glb").read_bytes()
     np.testing.assert_allclose(said["rest"], rig.asset.vertices, atol=1e-5)
     np.testing.assert_allclose(said["posed"], posed_as_viewers_do(data, 1), atol=1e-5)
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    """Serves a page, three.js and a rig, and keeps what the page reports."""
+
+    rig: Path
+    reports: queue.Queue[dict[str, Any]]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        files = {"/": TOOLS / "pose.html", "/rig.glb": self.rig}
+        file = files.get(path, THREE / "node_modules" / path.lstrip("/"))
+        if not file.is_file():
+            self.send_error(404)
+            return
+        data = file.read_bytes()
+        self.send_response(200)
+        kinds = {".js": "text/javascript", ".html": "text/html"}
+        self.send_header("Content-Type", kinds.get(file.suffix, "application/octet-stream"))
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        self.reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def reported_by_a_browser(glb: Path, seconds: float, profile: Path) -> dict[str, Any]:
+    """What a page says of a rig, opened by a Chromium without a window."""
+    page = type("Page", (_Page,), {"rig": glb, "reports": queue.Queue()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--no-first-run",
+            "--enable-unsafe-swiftshader",
+            "--use-angle=swiftshader",
+        ]
+        flags += ["--remote-debugging-port=0", f"--user-data-dir={profile}"]
+        address = f"http://127.0.0.1:{server.server_port}/?seconds={seconds}"
+        with subprocess.Popen([str(CHROMIUM), *flags, address], stderr=subprocess.DEVNULL) as browser:
+            try:
+                said: dict[str, Any] = page.reports.get(timeout=240)
+            finally:
+                browser.terminate()
+                server.shutdown()
+    assert "error" not in said, said
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    CHROMIUM is None or not (THREE / "node_modules" / "three").is_dir(),
+    reason="no Chromium is installed (VIEWLOOM_CHROMIUM names one), or three is not: run `make three`",
+)
+def test_a_browser_draws_it_where_it_is_posed(rig: Rig, tmp_path: Path) -> None:
+    write_rig(tmp_path / "a.glb", rig, khronos=False)
+    said = reported_by_a_browser(tmp_path / "a.glb", 0.5, tmp_path / "profile")
+    data = (tmp_path / "a.glb").read_bytes()
+    assert said["texture"] == [32, 32]
+    drawn = {}
+    for state, wanted in (("rest", rig.asset.vertices), ("posed", posed_as_viewers_do(data, 1))):
+        np.testing.assert_allclose(said[state]["vertices"], wanted, atol=1e-5)
+        side = said["side"]
+        drawn[state] = np.array(said[state]["covered"], bool).reshape(side, side)
+        # A vertex is a corner of what is drawn, so that one of the pixels around it is covered.
+        near = binary_dilation(drawn[state], np.ones((3, 3)))
+        x, y = np.floor((wanted[:, :2] - said["corner"]) / said["width"] * side).astype(int).T
+        assert near[y, x].all()
+    changed = drawn["rest"] ^ drawn["posed"]
+    assert changed.sum() > 0.05 * drawn["rest"].sum() > 20
 
 
 def test_joints_that_are_not_known_stay_where_their_parents_are() -> None:

@@ -116,6 +116,16 @@ def test_of_stable_diffusion_its_parts_are_fetched_and_not_the_single_files_besi
     }
 
 
+def test_controlnets_are_fetched_with_editors_of_our_own_and_not_with_other_checkpoints() -> None:
+    own = ["model_index.json", "scheduler/scheduler_config.json"]
+    own += [f"{part}/{name}" for part in ("unet", "controlnet") for name in ("config.json", f"{STEM}.safetensors")]
+    beside = [".gitattributes", "curve.csv", "training.json", "controlnet/train.py"]
+    assert wanted_files([*own, *beside]) == sorted(own)
+    for encoder in ("text_encoder", "image_encoder", "vision_encoder"):
+        public = [*own, f"{encoder}/config.json", f"{encoder}/model.safetensors"]
+        assert wanted_files(public) == sorted(name for name in public if not name.startswith("controlnet/"))
+
+
 def test_of_a_repository_of_one_part_one_set_of_weights_is_fetched_and_never_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
