@@ -81,7 +81,7 @@ class Arguments:
     seeds: int = 1
     """Seeds of noise of the editor's rows; scores are means over them."""
     meshes: bool = False
-    """Fit surfaces to the editor's views, too, for Chamfer distances."""
+    """Fit surfaces to the editor's views of the first seed, too, for Chamfer distances."""
     consolidate: ConsolidateSettings = ConsolidateSettings()
     """The method, of all rows but for what they are named after."""
     views: int = 16
@@ -161,8 +161,7 @@ def scored(row: tuple[Row, ...], views: TrueViews, encoder: PhotoEncoder) -> tup
         seconds = time.perf_counter() - start
         found = edit_scores(edited.pictures, edited.mesh, views, encoder)
         all_found.append(found | {"seconds": seconds} | dict(edited.facts))
-    kept = [key for key in all_found[0] if all(key in found for found in all_found)]
-    return edited, {key: float(np.mean([found[key] for found in all_found])) for key in kept}
+    return edited, {key: float(np.mean([found[key] for found in all_found if key in found])) for key in all_found[0]}
 
 
 def editor_rows(arguments: Arguments) -> dict[str, tuple[Row, ...]]:
@@ -176,7 +175,7 @@ def editor_rows(arguments: Arguments) -> dict[str, tuple[Row, ...]]:
 
     def row(settings: ConsolidateSettings, **how: Any) -> tuple[Row, ...]:
         return tuple(
-            RedrawnRow(model, replace(settings, seed=settings.seed + k), fitted=arguments.meshes, **how)
+            RedrawnRow(model, replace(settings, seed=settings.seed + k), fitted=arguments.meshes and k == 0, **how)
             for k in range(arguments.seeds)
         )
 
