@@ -7,7 +7,8 @@ Whatever the format, the set that comes back has a z-up world, OpenGL camera axe
 * ``world_from_file``: 4x4 similarity from the file's world to the set's; absent if they are the same.
 * ``applied_transform``, ``applied_scale``: nerfstudio's, from the original world to the file's.
   :func:`world_from_original` puts the three together.
-* ``region``: centre and radius of a sphere around the object, where the format tells.
+* ``region``: centre and radius of a sphere around the object, where the format tells; ``shown``, of a normalised set:
+  what the pictures show at the origin, in radii.
 * ``mask_means``: ``"ignore"`` where alpha is 0 for what is not to be looked at; then the set has no masks.
 * ``notes``: sentences on what was assumed or changed.
 """
