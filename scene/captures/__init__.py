@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scene.captures.alicevision import find_meshroom, find_openmvg, read_meshroom, read_openmvg
+from scene.captures.borders import with_borders_unknown
 from scene.captures.bundler import find_bundle, is_bundle, read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.colmap import find_model, read_colmap
@@ -156,7 +157,8 @@ def load_capture(path: Path, *, kind: str | None = None, up: Up = "auto") -> Vie
     notes += [] if _is_ours(path) else picture_notes(used)
     # Our own captures, and views with names, are as they say.
     trusted = views.metadata.get("format") == "named" or _is_ours(path)
-    return turned_up(with_sound_masks(with_notes(views, notes), trusted=trusted), up, trusted=trusted)
+    views = with_sound_masks(with_notes(views, notes), trusted=trusted)
+    return turned_up(views if trusted else with_borders_unknown(views), up, trusted=trusted)
 
 
 def _is_ours(path: Path) -> bool:

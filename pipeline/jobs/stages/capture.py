@@ -18,7 +18,7 @@ from recon.checks.orientation import turned
 from recon.views.claim import normalised_doubt
 from recon.views.normalise import NormalisedCapture, normalise_capture, normalise_scene
 from scene.captures import threshold_beside_ignored, threshold_masks, world_from_original
-from scene.captures.mask_meaning import ignoring, outlining
+from scene.captures.mask_meaning import ignoring, outlining, unknown_ignored
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -144,6 +144,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
     if masks == "none":
         return replace(outlining(views), has_masks=False)
     own = views.has_masks or views.has_ignored
+    bordered = not own and any(view.unknown_source is not None for view in views)
     if own and (masks == "ignore" or (masks == "auto" and views.has_ignored)):
         seen = views if views.has_ignored else ignoring(views)
         try:
@@ -158,7 +159,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
         return outlining(views)
     if masks == "background" or (masks == "auto" and not own):
         try:
-            return threshold_masks(outlining(views))
+            return threshold_beside_ignored(unknown_ignored(views)) if bordered else threshold_masks(outlining(views))
         except InputError:
             if masks == "background":
                 raise
@@ -166,7 +167,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
         raise InputError(
             "the capture has no masks", fix="Give RGBA pictures or mask files, or leave --capture.masks out."
         )
-    return views
+    return unknown_ignored(views) if bordered else views
 
 
 def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> NormalisedCapture:
