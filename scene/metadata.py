@@ -74,7 +74,8 @@ def _is_region(value: object) -> bool:
         return False
     centre = value.get("centre")
     placed = isinstance(centre, list) and len(centre) == 3
-    return placed and is_number(value.get("radius"), 1 / _FARTHEST, _FARTHEST) and _all_near(centre)
+    sizes = (value.get("radius"), value.get("shown", 1.0))
+    return placed and all(is_number(size, 1 / _FARTHEST, _FARTHEST) for size in sizes) and _all_near(centre)
 
 
 def _all_near(values: Any) -> bool:
@@ -109,7 +110,7 @@ def _is_matrix(value: object) -> bool:
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "normalised": (lambda value: isinstance(value, bool), "true or false"),
-    "region": (_is_region, "an object with centre (three numbers) and radius (positive)"),
+    "region": (_is_region, "an object with centre (three numbers) and radius (positive; so is shown, if it is there)"),
     "world_from_file": (_is_matrix, "4 rows of 4 finite numbers"),
     "normalised_from_world": (_is_matrix, "4 rows of 4 finite numbers"),
     "applied_transform": (_is_matrix, "4 rows of 4 finite numbers"),

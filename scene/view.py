@@ -49,7 +49,7 @@ class View:
         origin: where the picture comes from; textures take photos as they are, among pictures of other origin.
         sharpness: relative to the other pictures of its set, 1 is usual; says which are taken where there are many.
         unknown_source: not black where the mask tells nothing, neither object nor background (a hand, a passer-by); in
-            memory, and then it belongs to ``camera``, or the file that it is read from, as instant-ngp's dynamic masks.
+            memory, and then it is as ``camera`` sees it, maybe reduced, or a file, as instant-ngp's dynamic masks.
     """
 
     name: str
@@ -98,8 +98,11 @@ class View:
             if self.undistortion is not None:
                 source = self.undistortion.picture(source)
         found = np.where(source > 0, np.uint8(255), np.uint8(0))
-        if size is None or size == found.shape[1::-1]:
+        size = size or (self.camera.width, self.camera.height)
+        if size == found.shape[1::-1]:
             return found
+        if size[0] > found.shape[1]:
+            return np.asarray(Image.fromarray(found).resize(size, Image.Resampling.NEAREST))
         part = np.asarray(Image.fromarray(found.astype(np.float32)).resize(size, Image.Resampling.BOX))
         return np.where(part > 0, np.uint8(255), np.uint8(0))
 

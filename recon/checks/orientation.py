@@ -67,8 +67,8 @@ class Turn:
 def find_turned(views: ViewSet, *, quarters: bool = False) -> tuple[Turn, ...]:
     """The pictures that lie wrongly against their cameras, in order; none if there is any doubt.
 
-    Tried are half turns, quarter turns, and both mirrorings. Only masks are looked at: of an object that is symmetric
-    that way no picture is ever found.
+    Tried are half turns, quarter turns, and both mirrorings. Only masks are looked at, where they tell anything: of an
+    object that is symmetric that way no picture is ever found.
 
     Args:
         views: with masks, none of them empty; small pictures suffice. Any scale and place.
@@ -151,6 +151,7 @@ class _Ways:
     Args:
         kinds: quarter turns and mirroring of each way; the first is as stored.
         masks: of each view in each way.
+        known: where these tell anything, which turns with them.
         voxels: for each view and voxel the mask's pixel (row-major) that it falls on, -1 outside of the picture.
         sees: whether each view sees each voxel. That is the camera's, and the same in every way.
         cameras: of the masks.
@@ -158,6 +159,7 @@ class _Ways:
 
     kinds: tuple[tuple[int, bool], ...]
     masks: tuple[tuple[Bool[np.ndarray, "_ _"], ...], ...]
+    known: tuple[tuple[Bool[np.ndarray, "_ _"], ...], ...]
     voxels: Int[np.ndarray, "v n"]
     sees: Bool[np.ndarray, "v n"]
     cameras: tuple[Camera, ...]
@@ -176,28 +178,35 @@ class _Ways:
             voxels[k, within] = y * camera.width + x
         sees = np.array([np.ones(len(points), bool) if rays.shows_all(k) else voxels[k] >= 0 for k in range(len(rays))])
         stored = [(alpha >= 0.5).numpy() for alpha in rays.alpha]
-        masks = tuple(tuple(put_right(mask, *kind) for kind in kinds) for mask in stored)
-        return cls(kinds, masks, voxels, sees, rays.cameras)
+        tells = [np.ones_like(m) if k is None else k.numpy() for m, k in zip(stored, rays.known, strict=True)]
+        masks, known = (tuple(tuple(put_right(m, *kind) for kind in kinds) for m in each) for each in (stored, tells))
+        return cls(kinds, masks, known, voxels, sees, rays.cameras)
 
     def ious(self, chosen: Int[np.ndarray, "v"]) -> Float[np.ndarray, "v w"]:
         """IoU of each view in each way with the hull of the others in their chosen ways.
 
         The hull forgives as many denials as make the chosen ways agree best.
         """
-        # Outside of the picture, where the index is -1, there is no mask.
+        # Outside of the picture, where the index is -1, there is no mask, and nothing unknown.
         covers = [np.append(self.masks[k][way], False)[self.voxels[k]] for k, way in enumerate(chosen)]
-        denies = self.sees & ~np.array(covers)
-        tables = (self._against_hull(denies, fraction) for fraction in _DENIED)
+        tells = [np.append(self.known[k][way], True)[self.voxels[k]] for k, way in enumerate(chosen)]
+        sees = self.sees & np.array(tells)
+        denies = sees & ~np.array(covers)
+        tables = (self._against_hull(sees, denies, fraction) for fraction in _DENIED)
         return max(tables, key=lambda table: _mean(table, chosen))
 
-    def _against_hull(self, denies: Bool[np.ndarray, "v n"], fraction: float) -> Float[np.ndarray, "v w"]:
-        denied, seen = denies.sum(axis=0, dtype=np.int32), self.sees.sum(axis=0, dtype=np.int32)
+    def _against_hull(
+        self, sees: Bool[np.ndarray, "v n"], denies: Bool[np.ndarray, "v n"], fraction: float
+    ) -> Float[np.ndarray, "v w"]:
+        denied, seen = denies.sum(axis=0, dtype=np.int32), sees.sum(axis=0, dtype=np.int32)
         table = np.zeros((len(denies), len(self.kinds)))
         for k, camera in enumerate(self.cameras):
-            others = seen - self.sees[k]
+            others = seen - sees[k]
             solid = (denied - denies[k] <= fraction * others) & (others > len(denies) // 3)
             shape = silhouette(solid.reshape((_RESOLUTION,) * 3), _HALF, camera)
-            table[k] = [(mask & shape).sum() / max(int((mask | shape).sum()), 1) for mask in self.masks[k]]
+            for way, (mask, known) in enumerate(zip(self.masks[k], self.known[k], strict=True)):
+                shown = shape & known
+                table[k, way] = (mask & shown).sum() / max(int((mask | shown).sum()), 1)
         return table
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from recon.views.normalise import WORKING_SIDE, look_at_point
-from scene.camera import OBJECT_RADIUS, Camera
+from recon.views.normalise import WORKING_SIDE, common_view, shown_at_origin
+from scene.camera import OBJECT_RADIUS
 from scene.errors import InputError
 from scene.view import View
 from scene.viewset import ViewSet
@@ -16,32 +14,19 @@ _REACH = (0.3, 1.6)
 """Of the masks' outlines from the origin, in radii of the bounding sphere, in the median of all views."""
 _SHOWN = (0.25, 7.0)
 """What pictures without masks show at the origin, in the same unit; a region of interest may be a small part."""
-_MUCH = 2.5
-"""Of the same, from which on it is worth a sentence."""
-
-
-def normalised_remark(views: ViewSet) -> str | None:
-    """What is to be said of a claim that cannot be told from a wrong one: pictures without masks that show much.
-
-    A region of interest may be a small part of what pictures show; a world that is several times too large looks alike.
-    """
-    if views.has_masks or len(views) < 2:
-        return None
-    shown = _shown([view.camera for view in views])
-    if shown <= _MUCH:
-        return None
-    return (
-        f"This capture says that it is normalised, and its pictures show {shown:.2g} times the size of a normalised "
-        "object. If the object fills them, its world is too large: take `normalised` out of its transforms.json."
-    )
+_ALIKE = (0.6, 1.6)
+"""Of the cameras' common view, in the same unit, if that is what was normalised: some views may have been taken out."""
+_SAME = 1.2
+"""Factor by which pictures may show more or less than when a given region was normalised."""
 
 
 def normalised_doubt(views: ViewSet) -> str | None:
     """What speaks against a capture's being normalised, or None.
 
     With masks, what they show has to lie about the origin and to be as large as a normalised object. Without, the
-    cameras have to look at the bounding sphere from outside, and to show some of what is around it; how large a scene
-    is then follows from its cameras alone, so that only gross claims are told.
+    cameras' common view has to be about the bounding sphere. Where a region was given, which may be a small part of
+    that, its file says how much the pictures showed (:func:`recon.views.normalise.normalise_scene`), and
+    they still have to.
 
     Args:
         views: the capture.
@@ -55,22 +40,25 @@ def normalised_doubt(views: ViewSet) -> str | None:
             return None
         return f"its masks reach {reach:.2g} times as far from the origin as a normalised object does"
     cameras = [view.camera for view in views]
-    shown = _shown(cameras)
+    shown = shown_at_origin(cameras) / OBJECT_RADIUS
     low, high = _SHOWN
     if not low <= shown <= high:
         return f"its pictures show {shown:.2g} times the size of a normalised object"
+    region = views.metadata.get("region")
+    then = region.get("shown") if isinstance(region, dict) else None
+    if then is not None and not 1 / _SAME <= shown / then <= _SAME:
+        return f"its pictures show {shown / then:.2g} times as much as when it was"
     try:
-        off = float(np.linalg.norm(look_at_point(cameras))) / OBJECT_RADIUS
+        middle, radius = common_view(cameras)
     except InputError:
         return None
-    around = float(np.median([np.linalg.norm(c.centre) for c in cameras])) / OBJECT_RADIUS
-    return None if off <= max(1.0, 0.5 * around) else f"its cameras look {off:.2g} radii past the origin"
-
-
-def _shown(cameras: Sequence[Camera]) -> float:
-    """What the pictures show at the origin, in radii of the bounding sphere, in the median."""
-    halves = [float(np.linalg.norm(c.centre)) * min(c.width / c.fx, c.height / c.fy) / 2 for c in cameras]
-    return float(np.median(halves)) / OBJECT_RADIUS
+    off, around = (float(np.linalg.norm(middle)), float(np.median([np.linalg.norm(c.centre) for c in cameras])))
+    if off > max(OBJECT_RADIUS, 0.5 * around):
+        return f"its cameras look {off / OBJECT_RADIUS:.2g} radii past the origin"
+    low, high = _ALIKE
+    if then is None and not low <= radius / OBJECT_RADIUS <= high:
+        return f"its cameras have {radius / OBJECT_RADIUS:.2g} times the size of a normalised object in common"
+    return None
 
 
 def _reach(view: View) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +12,16 @@ from jaxtyping import Float
 from recon.views.ray_set import RaySet
 from recon.views.visual_hull import vote_inside
 from scene.camera import OBJECT_RADIUS, Camera, Mat4, normalising_transform
+from scene.captures.worlds import with_notes
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
 WORKING_SIDE = 128
 """Longest side, pixels, of the masks in which an object is looked for."""
+TOO_LARGE = 2.5
+"""Times the cameras' common view, from which on a region of interest is not believed."""
+_SURROUND = 0.75
+"""Fraction of the cameras that show the point they look at: those in a room that look around have no common view."""
 
 
 class NormalisedCapture(NamedTuple):
@@ -67,8 +73,11 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
 
     Args:
         views: the capture.
-        region: centre and radius, capture's world. By default what the capture's file says, else a sphere about the
-            point that the cameras look at, a little larger than most pictures show: parts of objects reach out.
+        region: centre and radius, capture's world. By default what the capture's file says, unless that is far more
+            than the cameras' common view, which a note tells; else that view.
+
+    Returns:
+        The moved set; its metadata keep a region that was used, as the bounding sphere and what the pictures show.
 
     Raises:
         InputError: fewer than two views, or cameras that look in the same direction.
@@ -78,21 +87,61 @@ def normalise_scene(views: ViewSet, region: tuple[Float[np.ndarray, "3"], float]
     stated = views.metadata.get("region")
     if region is None and isinstance(stated, dict):
         region = np.array(stated["centre"], float), float(stated["radius"])
+        common = _smaller_than(region[1], [view.camera for view in views])
+        if common is not None:
+            note = (
+                f"the file's region of interest is {region[1] / common[1]:.2g} times as large as what the cameras have "
+                "in common: that was taken in its place (--bounds gives another)"
+            )
+            views, region = with_notes(views, [note]), None
+    given = region is not None
     if region is None:
-        centre = look_at_point([view.camera for view in views])
-        distances = [float(np.linalg.norm(view.camera.centre - centre)) for view in views]
-        shown = [
-            d * min(v.camera.width / v.camera.fx, v.camera.height / v.camera.fy) / 2
-            for d, v in zip(distances, views, strict=True)
-        ]
-        region = centre, min(1.3 * float(np.median(shown)), 0.75 * min(distances))
+        region = common_view([view.camera for view in views])
     centre, radius = region
     if not radius > 0:
         raise InputError(f"the region of interest has radius {radius:g}", fix="Give a positive radius.")
     matrix = np.eye(4) * (OBJECT_RADIUS / radius)
     matrix[:3, 3] = -centre * OBJECT_RADIUS / radius
     matrix[3, 3] = 1
-    return NormalisedCapture(views.transformed(matrix), matrix)
+    moved = views.transformed(matrix)
+    metadata = {key: value for key, value in views.metadata.items() if key != "region"}
+    if given:
+        shown = shown_at_origin([view.camera for view in moved]) / OBJECT_RADIUS
+        metadata["region"] = {"centre": [0.0, 0.0, 0.0], "radius": OBJECT_RADIUS, "shown": round(shown, 6)}
+    return NormalisedCapture(replace(moved, metadata=metadata), matrix)
+
+
+def common_view(cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, "3"], float]:
+    """What the cameras have in common: a sphere about the point that they look at, centre and radius.
+
+    It is a little larger than most pictures show, since parts of objects reach out, and holds no camera.
+
+    Raises:
+        InputError: the cameras look in the same direction.
+    """
+    centre = look_at_point(cameras)
+    distances = [float(np.linalg.norm(camera.centre - centre)) for camera in cameras]
+    shown = [d * min(c.width / c.fx, c.height / c.fy) / 2 for d, c in zip(distances, cameras, strict=True)]
+    return centre, min(1.3 * float(np.median(shown)), 0.75 * min(distances))
+
+
+def shown_at_origin(cameras: Sequence[Camera]) -> float:
+    """Half of what the pictures show across at the origin, world units, in the median."""
+    halves = [float(np.linalg.norm(c.centre)) * min(c.width / c.fx, c.height / c.fy) / 2 for c in cameras]
+    return float(np.median(halves))
+
+
+def _smaller_than(radius: float, cameras: Sequence[Camera]) -> tuple[Float[np.ndarray, "3"], float] | None:
+    """The cameras' common view where they surround one, and a region of such a radius is far larger; else None."""
+    try:
+        centre, common = common_view(cameras)
+    except InputError:
+        return None
+    shown = [camera.shows(*camera.project(centre)) for camera in cameras]
+    if not common > 0 or np.mean(shown) < _SURROUND:
+        return None
+    pictures = [np.linalg.norm(c.centre - centre) * min(c.width / c.fx, c.height / c.fy) / 2 for c in cameras]
+    return (centre, common) if radius > TOO_LARGE * max(common, float(np.median(pictures))) else None
 
 
 def framing_transform(cameras: Sequence[Camera], centre: Float[np.ndarray, "3"]) -> Mat4:

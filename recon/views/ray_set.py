@@ -148,10 +148,14 @@ class RaySet:
     def shows_all(self, k: int) -> bool:
         """Whether view ``k`` has the whole object in its picture: the mask is not empty and touches no border.
 
-        Nor does what is unknown touch one: the object may go on behind a hand that comes from beside the picture.
+        Nor does what is unknown, if it touches the mask: the object may go on behind a hand that comes from beside the
+        picture, but not behind a black border that the object ends well within.
         """
         solid, known = self.alpha[k] > 0.5, self.known[k]
-        open_to = solid if known is None else solid | ~known
+        open_to = solid
+        if known is not None:
+            near = F.max_pool2d(solid.float()[None, None], 5, 1, 2)[0, 0] > 0
+            open_to = solid | ~known if bool((near & ~known).any()) else solid
         rim = torch.cat([open_to[0], open_to[-1], open_to[:, 0], open_to[:, -1]])
         return bool(solid.any()) and not bool(rim.any())
 

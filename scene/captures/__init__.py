@@ -7,7 +7,8 @@ Whatever the format, the set that comes back has a z-up world, OpenGL camera axe
 * ``world_from_file``: 4x4 similarity from the file's world to the set's; absent if they are the same.
 * ``applied_transform``, ``applied_scale``: nerfstudio's, from the original world to the file's.
   :func:`world_from_original` puts the three together.
-* ``region``: centre and radius of a sphere around the object, where the format tells.
+* ``region``: centre and radius of a sphere around the object, where the format tells; ``shown``, of a normalised set:
+  what the pictures show at the origin, in radii.
 * ``mask_means``: ``"ignore"`` where alpha is 0 for what is not to be looked at; then the set has no masks.
 * ``notes``: sentences on what was assumed or changed.
 """
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scene.captures.alicevision import find_meshroom, find_openmvg, read_meshroom, read_openmvg
+from scene.captures.borders import with_borders_unknown
 from scene.captures.bundler import find_bundle, is_bundle, read_bundler
 from scene.captures.cameras_json import read_cameras_json
 from scene.captures.colmap import find_model, read_colmap
@@ -155,7 +157,8 @@ def load_capture(path: Path, *, kind: str | None = None, up: Up = "auto") -> Vie
     notes += [] if _is_ours(path) else picture_notes(used)
     # Our own captures, and views with names, are as they say.
     trusted = views.metadata.get("format") == "named" or _is_ours(path)
-    return turned_up(with_sound_masks(with_notes(views, notes), trusted=trusted), up, trusted=trusted)
+    views = with_sound_masks(with_notes(views, notes), trusted=trusted)
+    return turned_up(views if trusted else with_borders_unknown(views), up, trusted=trusted)
 
 
 def _is_ours(path: Path) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from scene.captures.worlds import with_notes
+from scene.view import Mask
 from scene.viewset import MASKS_IGNORE, ViewSet
 
 _MOST = 0.6
@@ -63,6 +64,19 @@ def meant(views: ViewSet, covers: list[Cover]) -> ViewSet:
 def ignoring(views: ViewSet) -> ViewSet:
     """The set whose masks are black where nothing is to be looked at."""
     return replace(views, has_masks=False, metadata={**views.metadata, **MASKS_IGNORE})
+
+
+def unknown_ignored(views: ViewSet) -> ViewSet:
+    """A set without masks, parts of whose pictures are unknown, as one in which these are not to be looked at."""
+    masks: dict[int, Mask] = {}
+    parts = []
+    for view in views:
+        unknown = view.unknown()
+        if unknown is not None:
+            mask = masks.setdefault(id(view.unknown_source), 255 - unknown)  # large, and often shared
+            view = replace(view, mask=mask, unknown_source=None)
+        parts.append(view)
+    return ignoring(replace(views, views=tuple(parts)))
 
 
 def outlining(views: ViewSet) -> ViewSet:

@@ -133,9 +133,15 @@ def threshold_beside_ignored(views: ViewSet, *, tolerance: float = 0.09, min_are
         rgb = rgba[..., :3].copy()
         rim = np.zeros(near.shape, bool)
         rim[[0, -1]] = rim[:, [0, -1]] = True
-        if not (rim & ~near).any():
+        beyond = rim & ~near
+        if not beyond.any():  # a black border all around
+            beyond = (cv2.dilate(near.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~near
+        if not beyond.any():
             continue
-        rgb[near] = np.median(rgb[rim & ~near], axis=0)
+        level = np.median(rgb[beyond], axis=0)
+        if float(np.quantile(np.abs(rgb[beyond] - level).max(axis=1), 0.9)) > 2.5 * tolerance * 255:
+            raise InputError("the background is not even", where=view.image_path or view.name)
+        rgb[near] = level
         try:
             mask = _threshold_of(rgb, view, tolerance, min_area, beside=near)
         except InputError:

@@ -25,6 +25,10 @@ _BLACK = 24
 _CORE, _WITHIN, _AROUND = 0.3, 0.1, 0.7
 """A halo: at least so much of the silhouette is solid, so much of the halo at most lies within that, and it goes around
 so much of the outline."""
+_WIDE, _SLIM = 0.15, 4
+"""A halo is at most so wide, relative to the side of a square as large as what is solid, or so many pixels."""
+_FADES = 0.75
+"""What is wider is one only if its outer third has less alpha than that, relative to its inner third."""
 _SPECK = 0.01
 """A piece that covers less than this share of the largest is a speck."""
 _PIECE = 0.1
@@ -109,7 +113,7 @@ def _glass_made_solid(alpha: Alpha, rgb: UInt8[np.ndarray, "h w 3"] | None) -> t
 
 
 def _core_in_halo(seen: Alpha, inside: Solid, window: UInt8[np.ndarray, "k k"]) -> UInt8[np.ndarray, "h w"] | None:
-    """What is solid, holes filled, if the half transparent areas are a halo: outside of it, and around most of it."""
+    """What is solid, holes filled, if the half transparent areas are a halo: outside of it, around most of it, slim."""
     solid = (seen > _HALF[1]).astype(np.uint8)
     outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     core = cv2.drawContours(np.zeros_like(solid), outlines, -1, 1, cv2.FILLED)
@@ -118,7 +122,26 @@ def _core_in_halo(seen: Alpha, inside: Solid, window: UInt8[np.ndarray, "k k"]) 
     outline = core - cv2.erode(core, np.ones((3, 3), np.uint8), borderValue=0)
     # Within a window of the outline alpha is not flat, whatever lies there.
     beside = (cv2.dilate(inside.astype(np.uint8), window, iterations=2) > 0) & (outline > 0)
-    return core if beside.sum() >= _AROUND * outline.sum() else None
+    return core if beside.sum() >= _AROUND * outline.sum() and not _is_shell(seen, core) else None
+
+
+def _is_shell(seen: Alpha, core: UInt8[np.ndarray, "h w"]) -> bool:
+    """Whether what lies around the core is as wide as the glass around a drink, and as even up to its edge."""
+    around = ((seen >= _HALF[0]) & (core == 0)).astype(np.uint8)
+    silhouette = around | core
+    edge = (around > 0) & (cv2.erode(silhouette, np.ones((3, 3), np.uint8), borderValue=0) == 0)
+    if not edge.any():
+        return False
+    away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
+    width = float(np.percentile(away[edge], 90))
+    if width <= max(_SLIM, _WIDE * float(np.sqrt(core.sum()))):
+        return False
+    # How far through the layer a pixel lies; both edges are soft.
+    to_edge = cv2.distanceTransform(silhouette, cv2.DIST_L2, 5)
+    through = away / np.maximum(away + to_edge, 1e-6)
+    layer = (around > 0) & (away > 2) & (to_edge > 2)
+    inner, outer = seen[layer & (through < 1 / 3)], seen[layer & (through > 2 / 3)]
+    return bool(inner.size and outer.size and np.median(outer) > _FADES * np.median(inner))
 
 
 def _without_specks(alpha: Alpha) -> tuple[Alpha, list[str]]:

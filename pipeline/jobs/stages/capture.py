@@ -15,10 +15,10 @@ from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder, read
 from recon.checks.capture import CaptureReport, Issue, check_capture
 from recon.checks.depths import with_fitting_depths
 from recon.checks.orientation import turned
-from recon.views.claim import normalised_doubt, normalised_remark
+from recon.views.claim import normalised_doubt
 from recon.views.normalise import NormalisedCapture, normalise_capture, normalise_scene
 from scene.captures import threshold_beside_ignored, threshold_masks, world_from_original
-from scene.captures.mask_meaning import ignoring, outlining
+from scene.captures.mask_meaning import ignoring, outlining, unknown_ignored
 from scene.errors import InputError
 from scene.viewset import ViewSet
 
@@ -36,7 +36,7 @@ class CaptureStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     views: ViewSet
     folder: Path
@@ -71,8 +71,6 @@ class CaptureStage:
                 self.on_issue(
                     "This capture is normalised already: it is taken as it is, without masks, bounds or checks."
                 )
-            if self.on_issue is not None and (remark := normalised_remark(self.views)) is not None:
-                self.on_issue(remark)
             self.views.save(folder)
             if (self.folder / COARSE_FILE).is_file():
                 read_coarse_volume(self.folder / COARSE_FILE)
@@ -82,6 +80,8 @@ class CaptureStage:
         views, warnings = with_fitting_depths(masked)
         if self.doubt is not None:
             warnings.insert(0, f"The capture says that it is normalised, but {self.doubt}: it is read like any other.")
+            # Its region was the bounding sphere of the world that it says to be in.
+            views = replace(views, metadata={k: v for k, v in views.metadata.items() if k != "region"})
         known = self.views.metadata.get("notes", [])
         for text in [*(note for note in masked.metadata.get("notes", []) if note not in known), *warnings]:
             self._say(text)
@@ -93,6 +93,9 @@ class CaptureStage:
             views, more, found = self._mended(views, report)
             warnings += more
         moved, matrix = found or normalised(views, self.settings.bounds)
+        for text in moved.metadata.get("notes", []):
+            if text not in views.metadata.get("notes", []):
+                self._say(text)
         moved = replace(moved, views=tuple(replace(v, sharpness=sharpness.get(v.name, v.sharpness)) for v in moved))
         from_world = matrix @ world_from_original(self.views.metadata)
         metadata = {
@@ -141,6 +144,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
     if masks == "none":
         return replace(outlining(views), has_masks=False)
     own = views.has_masks or views.has_ignored
+    bordered = not own and any(view.unknown_source is not None for view in views)
     if own and (masks == "ignore" or (masks == "auto" and views.has_ignored)):
         seen = views if views.has_ignored else ignoring(views)
         try:
@@ -155,7 +159,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
         return outlining(views)
     if masks == "background" or (masks == "auto" and not own):
         try:
-            return threshold_masks(outlining(views))
+            return threshold_beside_ignored(unknown_ignored(views)) if bordered else threshold_masks(outlining(views))
         except InputError:
             if masks == "background":
                 raise
@@ -163,7 +167,7 @@ def with_masks(views: ViewSet, masks: MaskSource) -> ViewSet:
         raise InputError(
             "the capture has no masks", fix="Give RGBA pictures or mask files, or leave --capture.masks out."
         )
-    return views
+    return unknown_ignored(views) if bordered else views
 
 
 def normalised(views: ViewSet, bounds: tuple[float, ...] | None = None) -> NormalisedCapture:

@@ -200,6 +200,32 @@ def test_a_capture_that_only_says_that_it_is_normalised_is_read_like_any_other(
     assert "The capture says that it is normalised, but its masks reach" in notes[0]
 
 
+@pytest.mark.parametrize("bounds", [None, (-0.3, -0.3, -0.3, 0.3, 0.3, 0.3)])
+def test_a_world_five_times_too_large_is_found_without_masks(
+    rendered: Callable[[int, int], ViewSet], bounds: tuple[float, ...] | None, tmp_path: Path
+) -> None:
+    found, notes = (
+        replace(rendered(8, 48), has_masks=False, metadata={"region": {"centre": [0, 0, 0], "radius": 3}}),
+        [],
+    )
+    settings = CaptureSettings(masks="none", bounds=bounds)  # type: ignore[arg-type]
+    (tmp_path / "first").mkdir()
+    CaptureStage(found, tmp_path, [], settings, notes.append).run(tmp_path / "first")
+    assert any("in common" in note for note in notes) is (bounds is None)
+    first = ViewSet.load(tmp_path / "first")
+    radii = np.median([np.linalg.norm(view.camera.centre) for view in first])
+    again = CaptureStage(first, tmp_path / "first", [], CaptureSettings())
+    assert again.taken_as_it_is
+    first.transformed(np.diag([5.0, 5.0, 5.0, 1.0])).save(tmp_path / "large")
+    stage = CaptureStage(ViewSet.load(tmp_path / "large"), tmp_path / "large", [], settings)
+    (tmp_path / "out").mkdir()
+    stage.run(tmp_path / "out")
+    assert "times" in str(stage.doubt)
+    if bounds is None:
+        out = [np.linalg.norm(view.camera.centre) for view in stage.load(tmp_path / "out").views]
+        assert np.median(out) == pytest.approx(radii, rel=0.02)
+
+
 def test_a_coarse_volume_of_another_kind_beside_a_finished_capture(
     rendered: Callable[[int, int], ViewSet], tmp_path: Path
 ) -> None:

@@ -212,3 +212,21 @@ def test_a_quarter_turn_needs_a_square(ring: ViewSet) -> None:
     view = View("a", replace(ring.views[0].camera, width=SIZE + 1), np.zeros((SIZE, SIZE + 1, 4), np.uint8))
     with pytest.raises(InputError, match="not square"):
         turned(ViewSet((view,), True), [Turn("a", 1)])
+
+
+def test_hidden_parts_do_not_mislead_the_search(ring: ViewSet) -> None:
+    """The lower half is hidden in every second picture; some lie upside down, and what hides it with them."""
+    views = []
+    for k, view in enumerate(ring):
+        rgba, bar = view.rgba().copy(), np.zeros((SIZE, SIZE), np.uint8)
+        if k % 2:
+            rows = np.flatnonzero((rgba[..., 3] > 127).any(axis=1))
+            bar[int(rows[0] + (rows[-1] - rows[0]) * 0.5) :] = 255
+        rgba[bar > 0, 3] = 0
+        if k in THIRDS["scattered"]:
+            rgba, bar = (np.ascontiguousarray(np.rot90(part, 2)) for part in (rgba, bar))
+        views.append(replace(view, pixels=rgba, unknown_source=bar))
+    hidden = replace(ring, views=tuple(views))
+    assert [(t.name, t.quarters) for t in find_turned(hidden)] == [(f"{k:02d}", 2) for k in THIRDS["scattered"]]
+    taken_for_background = replace(hidden, views=tuple(replace(view, unknown_source=None) for view in hidden))
+    assert find_turned(taken_for_background) == ()

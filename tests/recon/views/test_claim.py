@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recon.views.claim import normalised_doubt, normalised_remark
+from recon.views.claim import normalised_doubt
 from recon.views.normalise import normalise_capture, normalise_scene
 from scene.viewset import ViewSet
 
@@ -35,20 +35,21 @@ def test_other_worlds_are_not(ball_views: ViewSet, masked: bool, scale: float, s
     assert "times" in doubt
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_a_world_that_may_be_too_large_is_told(ball_views: ViewSet, masked: bool) -> None:
-    """Without masks nothing shows that these are five times too large: a large scene looks alike."""
-    views = replace(normalise_capture(ball_views).views, has_masks=masked)
-    assert normalised_remark(views) is None
-    large = views.transformed(similarity(5.0))
-    remark = normalised_remark(large)
-    if masked:
-        assert remark is None  # it is not believed at all
-        assert normalised_doubt(large) is not None
-    else:
-        assert normalised_doubt(large) is None
-        assert remark is not None
-        assert "times the size of a normalised object" in remark
+@pytest.mark.parametrize("scale", [5.0, 2.0, 0.5, 0.2])
+@pytest.mark.parametrize("given", [None, 0.2])
+def test_worlds_of_another_size_are_found_without_masks(ball_views: ViewSet, scale: float, given: float | None) -> None:
+    """By the cameras' common view; by what the pictures showed, where the region was given."""
+    region = None if given is None else (np.zeros(3), given)
+    views = normalise_scene(replace(ball_views, has_masks=False), region).views
+    assert normalised_doubt(views) is None
+    doubt = normalised_doubt(views.transformed(similarity(scale)))
+    assert doubt is not None
+    assert "times" in doubt
+
+
+def test_a_capture_that_lost_some_views_is_believed(ball_views: ViewSet) -> None:
+    views = normalise_scene(replace(ball_views, has_masks=False)).views
+    assert normalised_doubt(replace(views, views=views.views[1::2])) is None
 
 
 def test_cameras_that_look_elsewhere_are_not(ball_views: ViewSet) -> None:

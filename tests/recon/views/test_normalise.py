@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training.procedural import Part, box, moved, rotation
-from recon.views.normalise import look_at_point, normalise_capture
+from recon.views.normalise import common_view, look_at_point, normalise_capture, normalise_scene
 from scene.camera import OBJECT_RADIUS, Camera, Mat4, apply_transform, c2w_from_opencv, look_at, orbit_camera
 from scene.errors import InputError
 from scene.viewset import ViewSet
@@ -120,3 +120,36 @@ def test_poses_in_other_axes_are_found_out(ball_views: ViewSet) -> None:
 def test_views_without_masks_are_refused(ball_views: ViewSet) -> None:
     with pytest.raises(InputError, match="needs masks"):
         normalise_capture(replace(ball_views, has_masks=False))
+
+
+@pytest.mark.parametrize(("times", "believed"), [(0.3, True), (1.0, True), (2.0, True), (5.0, False), (40.0, False)])
+def test_a_region_far_larger_than_the_common_view_is_not_believed(
+    times: float, believed: bool, ball: Callable[..., Part], shoot: Callable[..., ViewSet]
+) -> None:
+    """The object lies in the bounding sphere all the same."""
+    views = shoot(ball(0.5), sphere_cameras(16, 32, 1.5)).transformed(AWAY)
+    centre, radius = common_view([view.camera for view in views])
+    region = {"centre": centre.tolist(), "radius": times * radius}
+    views = replace(views, has_masks=False, metadata={"region": region})
+    moved, matrix = normalise_scene(views)
+    assert matrix[0, 0] == pytest.approx(
+        normalise_scene(views, (centre, radius * (times if believed else 1))).matrix[0, 0]
+    )
+    assert ("region" in moved.metadata) is believed
+    assert any("in common" in note for note in moved.metadata.get("notes", [])) is not believed
+    if times >= 1:
+        middle = apply_transform(matrix @ AWAY, np.zeros((1, 3)))[0]
+        reach = float(np.cbrt(np.linalg.det((matrix @ AWAY)[:3, :3]))) * 0.5
+        assert 0.25 * OBJECT_RADIUS < np.linalg.norm(middle) + reach < 1.05 * OBJECT_RADIUS
+
+
+def test_cameras_that_look_around_a_room_have_no_common_view(
+    ball: Callable[..., Part], shoot: Callable[..., ViewSet]
+) -> None:
+    views = shoot(ball(0.5), [orbit_camera(k * math.pi / 4, 0.3, size=32) for k in range(8)])
+    away = np.diag([-1.0, 1.0, -1.0, 1.0])
+    around = tuple(replace(v, camera=replace(v.camera, c2w=v.camera.c2w @ away)) for v in views)
+    region = {"centre": [0.0, 0.0, 0.0], "radius": 50.0}
+    moved, matrix = normalise_scene(replace(views, views=around, has_masks=False, metadata={"region": region}))
+    assert matrix[0, 0] == pytest.approx(OBJECT_RADIUS / 50)
+    assert "notes" not in moved.metadata

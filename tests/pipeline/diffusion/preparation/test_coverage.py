@@ -154,3 +154,38 @@ def test_halos_around_a_solid_object_are_left_out(kind: str) -> None:
         solid, said = taken(glass)
         assert "taken as solid" in said
         assert np.array_equal(solid, glass > 0)
+
+
+@pytest.mark.parametrize("level", [0.3, 0.5])
+@pytest.mark.parametrize("kind", ["globe", "a drink in a glass", "a thick wall", "a rim"])
+def test_glass_around_a_solid_core_is_no_halo(kind: str, level: float) -> None:
+    """It is wide and as even at its edge as within, as a halo is not."""
+    y, x = np.indices((400, 400))
+    far = np.hypot(y - 200, x - 200)
+    core, glass = {
+        "globe": (far < 90, far < 150),
+        "a drink in a glass": ((abs(x - 200) < 70) & (y > 120) & (y < 330), (abs(x - 200) < 90) & (y > 60) & (y < 345)),
+        "a thick wall": (far < 60, far < 82),
+        "a rim": (far < 80, far < 130),
+    }[kind]
+    alpha = np.where(core, 1.0, np.where(glass, level, 0.0))
+    if kind == "a rim":
+        alpha = np.where((far > 124) & glass, 0.7, alpha)
+    rgb = np.random.default_rng(0).integers(90, 160, (400, 400, 3)).astype(np.uint8)
+    found, notes = weighed(cv2.GaussianBlur(np.round(255 * alpha).astype(np.uint8), (0, 0), 1.0), rgb)
+    assert ((found >= 128) & glass).sum() / ((found >= 128) | glass).sum() > 0.96
+    assert len(notes) == 1
+    assert "of the object is half transparent" in notes[0]
+
+
+@pytest.mark.parametrize(("side", "width"), [(100, 4), (400, 8), (400, 20), (400, 80)])
+def test_slim_halos_and_wide_ones_that_fade_are_cut(side: int, width: int) -> None:
+    y, x = np.indices((side, side))
+    far = np.hypot(y - side / 2, x - side / 2)
+    radius = side / 8 if side == 100 else side / 4
+    fading = 0.5 * np.clip((radius + width - far) / width, 0, 1)
+    ring = fading if width > 20 else np.where(far < radius + width, 0.35, 0.0)
+    rgb = np.random.default_rng(0).integers(90, 160, (side, side, 3)).astype(np.uint8)
+    found, notes = weighed(np.round(255 * np.where(far < radius, 1.0, ring)).astype(np.uint8), rgb)
+    assert np.array_equal(found >= 128, far < radius)
+    assert all("halo" in note for note in notes)
