@@ -111,9 +111,10 @@ def projected(
 
 
 def lookup(maps: Float[Tensor, "m c h w"], places: Float[Tensor, "m n 2"]) -> Float[Tensor, "m n c"]:
-    """Bilinear values of maps at places; zeros lie around a map."""
-    grid = (2 * places - 1)[:, None].to(maps.dtype)
-    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, :, 0].mT
+    """Bilinear values of maps at places; zeros lie around a map. Half precision would not tell neighbours apart."""
+    grid = (2 * places - 1)[:, None].float()
+    found = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return found[:, :, 0].mT.to(maps.dtype)
 
 
 def masked_lookup(
