@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.training.data.objects import ObjectMix, ObjectPool, ObjectSource
 from pipeline.training.data.samples import heldout_mesh, random_targets, source_view, to_bytes
 from pipeline.training.procedural import Rng
-from scene.camera import OBJECT_RADIUS, Camera, orbit_camera
+from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, Camera, orbit_camera
 from scene.framing import DEFAULT_FILL
 from scene.mesh import ColouredMesh
 from scene.render import WORLD_LIGHT, Light, MeshRenderer
@@ -95,13 +95,26 @@ def render_ring(
     )
 
 
-def heldout_ring(pool: ObjectPool, index: int, settings: RingSettings = RingSettings(), views: int = 8) -> ViewRing:
-    """The evaluation ring of a pool object: evenly spaced views of 20 degrees elevation, no jitter, the one light."""
+def evaluation_ring(
+    mesh: ColouredMesh, index: int, settings: RingSettings = RingSettings(), views: int = 8
+) -> ViewRing:
+    """The evaluation ring of a mesh: evenly spaced views of 20 degrees elevation, no jitter, the one light.
+
+    Args:
+        mesh: normalised.
+        index: decides the front's elevation.
+        settings: the size.
+        views: of the ring.
+    """
     azimuth = np.arange(views) * 2 * np.pi / views
-    orbits = np.stack([azimuth, np.full(views, np.radians(20.0)), np.full(views, 1.5)], axis=1)
-    rng = np.random.default_rng([index, 18])
+    orbits = np.stack([azimuth, np.full(views, np.radians(20.0)), np.full(views, DEFAULT_RADIUS)], axis=1)
     exact = replace(settings, elevation_deg=(0.0, 30.0))
-    return render_ring(heldout_mesh(pool, index), WORLD_LIGHT, exact, rng, orbits, fill_jitter=0.0)
+    return render_ring(mesh, WORLD_LIGHT, exact, np.random.default_rng([index, 18]), orbits, fill_jitter=0.0)
+
+
+def heldout_ring(pool: ObjectPool, index: int, settings: RingSettings = RingSettings(), views: int = 8) -> ViewRing:
+    """The evaluation ring of a pool object."""
+    return evaluation_ring(heldout_mesh(pool, index), index, settings, views)
 
 
 @dataclass(frozen=True)
