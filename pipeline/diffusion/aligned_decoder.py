@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -198,22 +198,27 @@ def decoder_digest(vae: AnyVae) -> str:
     return part_digest(vae.decoder, getattr(vae, "post_quant_conv", None))
 
 
+def require_decoder(vae: AnyVae, layers: AlignedLayers) -> None:
+    """Refuse layers of another decoder; both as they were loaded, before their precision changes.
+
+    Raises:
+        CheckpointError: they were trained with another one.
+    """
+    if layers.config["decoder"] != decoder_digest(vae):
+        raise CheckpointError(
+            "the aligned decoder's layers were trained with another decoder", fix="Train them anew for this VAE."
+        )
+
+
 class AlignedDecoder:
     """Decodes all views of one object together.
 
     Args:
         vae: of the latents.
-        layers: that were trained with its decoder.
-
-    Raises:
-        CheckpointError: the layers were trained with another decoder, or do not fit its shape.
+        layers: that were trained with its decoder (:func:`require_decoder`).
     """
 
     def __init__(self, vae: AnyVae, layers: AlignedLayers) -> None:
-        if layers.config["decoder"] != decoder_digest(vae):
-            raise CheckpointError(
-                "the aligned decoder's layers were trained with another decoder", fix="Train them anew for this VAE."
-            )
         self.vae, self.layers = vae, layers
         self.codec = LatentCodec(vae)
 
@@ -224,7 +229,27 @@ class AlignedDecoder:
         Raises:
             CheckpointError: the folder cannot be read, or its layers fit another decoder.
         """
-        return cls(vae, cast(AlignedLayers, load_part(AlignedLayers, folder)))
+        layers = cast(AlignedLayers, load_part(AlignedLayers, folder))
+        require_decoder(vae, layers)
+        return cls(vae, layers)
+
+    def reading(self, samples: int | None = None, half_width: float | None = None, nearest: int | None = None) -> None:
+        """Let the layers read otherwise than they were trained to; None is as they were trained.
+
+        Args:
+            samples: points of a ray.
+            half_width: of the interval about the depth, in units of the object's radius.
+            nearest: other views that are read, by layers that read any.
+        """
+        for layer in self.layers.layers:
+            assert isinstance(layer, AlignedLayer)
+            reads = layer.place.reads
+            layer.attention.settings = replace(
+                reads,
+                samples=reads.samples if samples is None else samples,
+                half_width=reads.half_width if half_width is None else half_width,
+                nearest=reads.nearest if nearest is None or not reads.nearest else nearest,
+            )
 
     def save(self, folder: Path) -> None:
         """Write the layers, without the VAE, in half precision."""

@@ -157,6 +157,18 @@ def test_numbers_of_views_must_agree() -> None:
         aligned(folded).decode_images(latents()[:2], guide())
 
 
+@torch.no_grad()
+def test_layers_read_otherwise_for_a_while() -> None:
+    decoder = aligned(folded, gates=0.1)
+    trained = decoder.decode_images(latents(), guide())
+    decoder.reading(samples=2, half_width=0.5, nearest=1)
+    other = decoder.decode_images(latents(), guide())
+    assert [layer.attention.settings.nearest for layer in decoder.layers.layers] == [1, 0, 0]
+    assert not torch.allclose(other, trained)
+    decoder.reading()
+    assert torch.equal(decoder.decode_images(latents(), guide()), trained)
+
+
 def test_hooks_go_though_decoding_fails() -> None:
     decoder, known = aligned(folded, gates=0.1), guide()
     broken = replace(known, front_depth=None)
