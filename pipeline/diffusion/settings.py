@@ -32,6 +32,13 @@ FILTER_RANGES: Mapping[str, Range] = {
     "buffer_gb": (0, 1e5),
 }
 
+ALIGN_RANGES: Mapping[str, Range] = {
+    "iterations": (1, 10),
+    "samples": (1, 64),
+    "half_width": (1e-3, 2),
+    "nearest": (1, 256),
+}
+
 
 @dataclass(frozen=True)
 class PrepareSettings:
