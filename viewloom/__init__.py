@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.diffusion.align import align_views
     from pipeline.diffusion.generate import GeneratedViews, generate_views
     from pipeline.diffusion.preparation.prepare import PreparedPhoto, prepare_photo
-    from pipeline.diffusion.settings import PrepareSettings, SamplingSettings
+    from pipeline.diffusion.settings import AlignSettings, PrepareSettings, SamplingSettings
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
@@ -57,9 +58,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "pipeline.diffusion.view_models.zero123": ("ViewDiffusion",),
     "pipeline.diffusion.view_models.load": ("load_view_model",),
+    "pipeline.diffusion.align": ("align_views",),
     "pipeline.diffusion.generate": ("GeneratedViews", "generate_views"),
     "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
-    "pipeline.diffusion.settings": ("PrepareSettings", "SamplingSettings"),
+    "pipeline.diffusion.settings": ("AlignSettings", "PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
     "pipeline.editing.boxes": ("BoxTarget",),
     "pipeline.editing.depth_target": ("DepthTarget",),

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.diffusion.modules.attention import Step
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.symmetry import SymmetryGuess
-from pipeline.diffusion.sample import coarse_volume, sample_views
+from pipeline.diffusion.sample import coarse_volume, finished_views, sample_latents, view_conditions
 from pipeline.diffusion.settings import SamplingSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import FOV, SixViewDiffusion, sample_six_views
@@ -40,6 +40,7 @@ class GeneratedViews:
         elevation: of the photo's camera, radians.
         occupancy, colours: the coarse volume, if the model has one.
         symmetry: the likeliest symmetry plane, if the model looks for one.
+        latents: of the views, normalised, if each view has its own.
     """
 
     rgba: UInt8[np.ndarray, "v s s 4"]
@@ -49,6 +50,7 @@ class GeneratedViews:
     occupancy: Float[np.ndarray, "r r r"] | None
     colours: Float[np.ndarray, "r r r 3"] | None
     symmetry: SymmetryGuess | None = None
+    latents: Float[np.ndarray, "v c h w"] | None = None
 
 
 def generate_views(
@@ -79,8 +81,9 @@ def generate_views(
         if on_step is not None:
             on_step(step.index + 1, step.count)
 
-    sampled = sample_views(model, batch, source, orbits[None], volume, settings, on_step=report)
-    images = sampled[0].float().cpu().numpy()
+    conditions = view_conditions(model, batch, source, orbits[None], volume)
+    latents = sample_latents(model, conditions, settings, on_step=report)
+    images = finished_views(model, batch, latents, orbits[None], volume, settings)[0].float().cpu().numpy()
     size = model.image_size
     _LOG.debug(
         "views: %d of %d pixels, %d steps in %.1f s; %s in %.1f s",
@@ -109,6 +112,7 @@ def generate_views(
         occupancy,
         colours,
         symmetry,
+        latents[0].float().cpu().numpy(),
     )
 
 

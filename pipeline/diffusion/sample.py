@@ -220,7 +220,21 @@ def sample_views(
 ) -> Float[Tensor, "o v s s 4"]:
     """Views of prepared photos as straight-alpha images in [0, 1]; arguments as in the functions it chains."""
     conditions = view_conditions(model, photo, source, orbits, volume)
-    images = decode_views(model, sample_latents(model, conditions, settings, hooks=hooks, on_step=on_step))
+    latents = sample_latents(model, conditions, settings, hooks=hooks, on_step=on_step)
+    return finished_views(model, photo, latents, orbits, volume, settings)
+
+
+@torch.no_grad()
+def finished_views(
+    model: ViewDiffusion,
+    photo: UInt8[Tensor, "o s s 4"],
+    latents: Float[Tensor, "o v c h w"],
+    orbits: Float[Tensor, "o v 3"],
+    volume: CoarseVolume | None,
+    settings: SamplingSettings,
+) -> Float[Tensor, "o v s s 4"]:
+    """Sampled latents as straight-alpha images in [0, 1]; settings may ask for the coarse renders' broad colours."""
+    images = decode_views(model, latents)
     if volume is None or not settings.coarse_colours:
         return images
     renders = coarse_render_images(model, photo, volume, Poses.of_orbits(orbits.to(model.device)))

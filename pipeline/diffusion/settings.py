@@ -32,6 +32,13 @@ FILTER_RANGES: Mapping[str, Range] = {
     "buffer_gb": (0, 1e5),
 }
 
+ALIGN_RANGES: Mapping[str, Range] = {
+    "iterations": (1, 10),
+    "samples": (1, 64),
+    "half_width": (1e-3, 2),
+    "nearest": (1, 256),
+}
+
 
 @dataclass(frozen=True)
 class PrepareSettings:
@@ -52,6 +59,26 @@ class PrepareSettings:
         if self.side < 16:
             raise SettingsError(f"a frame of {self.side} pixels holds nothing", fix="Give a side of 16 at least.")
         require_ranges(self, {"side": (16, 4096)})
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How views are decoded once more, along a draft of the surface."""
+
+    iterations: int = 1
+    """How often: each time a draft is fitted to the views before."""
+    samples: int | None = None
+    """Points of each ray about the draft that layers read; as they were trained if not given."""
+    half_width: float | None = None
+    """Half of the interval about the draft that these points cover, in units of the object's radius; as trained if not
+    given."""
+    nearest: int | None = None
+    """Other views that are read, of layers that read any; as trained if not given."""
+    colours: bool = True
+    """Lay the broad colours of the views before over those that are decoded anew."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, {"iterations": (1, 10), "samples": (1, 64), "half_width": (1e-3, 2), "nearest": (1, 256)})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +28,14 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, digest_of_file
 from pipeline.jobs.same_object import SameObject
 from pipeline.jobs.settings import Busy, Image2MeshSettings, settings_as_dict
+from pipeline.jobs.stages.aligned import AlignedStage
 from pipeline.jobs.stages.prepare import PrepareStage
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.stages.views import ViewsStage
 from pipeline.jobs.time_left import Work
 from pipeline.jobs.view_model import JobViewModel
 from scene.backends import pick_device
-from scene.errors import InputError, OutputError, ViewloomError, unexpected
+from scene.errors import CheckpointError, InputError, OutputError, ViewloomError, unexpected
 from scene.files import is_there, reading
 from scene.resources import default_weights
 
@@ -42,6 +43,8 @@ _LOG = logging.getLogger("viewloom")
 _SHARES = {"prepare": 0.03, "views": 0.5, "surface": 0.3, "asset": 0.17}
 _VIEW_SHARES = {"prepare": 0.05, "views": 0.95}
 """Usual fractions of a photo's time."""
+_ALIGNED = 0.15
+"""The same of aligning, taken from that of the views."""
 
 
 def image2mesh(
@@ -75,7 +78,7 @@ def image2mesh(
 
     Raises:
         InputError: no photos, a folder without any, a mask for several photos, or a device that is not there.
-        CheckpointError: the weights cannot be found.
+        CheckpointError: the weights cannot be found, or views are to be aligned and they have no decoder for that.
     """
     job = _PhotoJob.ready(photos, settings, mask, reporter, with_mesh=True)
     return job.run(out, Manners(busy, overwrite), done)
@@ -145,13 +148,21 @@ class _PhotoJob:
         announced = views.weights is not None
         model = JobViewModel(weights, settings.device, settings.dtype, settings.memory, views.pose, told, announced)
         model.check()
+        if settings.align and not model.has_aligned_decoder:
+            raise CheckpointError(
+                "the model has no aligned decoder",
+                where=model.path,
+                fix="Leave --align out, or train one (scripts/train_decoder.py).",
+            )
         return cls(listed, settings, mask, model, told, with_mesh)
 
     def run(self, out: Path, manners: Manners, done: Callable[[ItemResult], None] | None = None) -> list[ItemResult]:
         """Every photo by itself: one that fails carries its error and does not stop the others."""
         results: list[ItemResult] = []
         one_object = SameObject()
-        shares = _SHARES if self.with_mesh else _VIEW_SHARES
+        shares: Mapping[str, float] = _SHARES if self.with_mesh else _VIEW_SHARES
+        if self.settings.align:
+            shares = _with_aligning(shares)
         out_was_there = is_there(out)
         for number, (photo, (name, note)) in enumerate(zip(self.photos, item_names(self.photos), strict=True), 1):
             folder = out / name
@@ -201,6 +212,10 @@ class _PhotoJob:
             self.reporter.note(hint)
         views = runner.run(ViewsStage(prepared, self.model, self.settings.views, self.reporter.step))
         self._note_all(views.result.warnings)
+        shown = views
+        if self.settings.align:
+            s = self.settings
+            shown = runner.run(AlignedStage(views, self.model, s.aligning, s.fit, s.device, self.reporter.step))
         manifest = self._manifest(prepare)
         said = [] if renamed is None else [renamed]
         manifest.warnings = [*said, *prepared.result.warnings, *views.result.warnings]
@@ -209,7 +224,7 @@ class _PhotoJob:
         if self.with_mesh:
             s = self.settings
             chosen = AssetSettings(s.fit, s.mesh, s.glb, s.device)
-            built = build_asset(runner, name, views, chosen, manifest, self.reporter)
+            built = build_asset(runner, name, shown, chosen, manifest, self.reporter)
             write_report(runner, name, built.files[0])
             return finished_item(runner, name, manifest, built, page)
         # An asset that is there was made of these very views: else it would have been withdrawn.
@@ -239,6 +254,16 @@ class _PhotoJob:
     def _note_all(self, texts: Sequence[str]) -> None:
         for text in texts:
             self.reporter.note(text)
+
+
+def _with_aligning(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares of stages, with that of aligning behind the views'."""
+    found: dict[str, float] = {}
+    for name, share in shares.items():
+        found[name] = share - _ALIGNED if name == "views" else share
+        if name == "views":
+            found["aligned"] = _ALIGNED
+    return found
 
 
 def _tell(done: Callable[[ItemResult], None], result: ItemResult) -> None:

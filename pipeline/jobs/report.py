@@ -78,6 +78,9 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
     views = ViewSet.load(stages["views"])
     shown = [_Picture(_encode(Image.fromarray(v.reduced(256)), side=128), v.name) for v in list(views)[:_MOST_VIEWS]]
     sections.append(_Section(f"{len(views)} views", shown))
+    if "aligned" in stages:
+        aligned = _pairs(views, ViewSet.load(stages["aligned"]))
+        sections.append(_Section("Each view by itself, and aligned", aligned))
     others = [made["file"] for made in manifest.get("asset", {}).get("files", [])[1:]]
     edit = manifest.get("edit")
     if edit is not None:
@@ -188,6 +191,14 @@ def _drawn_facts(edit: dict[str, Any]) -> list[tuple[str, str]]:
         ("views drawn by", f"{editor['name']}, licence {editor['licence']}"),
         ("fields' distance from queries", fitted),
     ]
+
+
+def _pairs(plain: ViewSet, aligned: ViewSet) -> list[_Picture]:
+    """Generated views, each as one picture: decoded by itself, and along the draft."""
+    after = {view.name: view for view in aligned if view.origin == "generated"}
+    some = [view for view in plain if view.name in after][:_MOST_VIEWS]
+    pairs = [(view.name, [Image.fromarray(v.rgba()) for v in (view, after[view.name])]) for view in some]
+    return [_Picture(_data_url(_strip(pair, 128)), name) for name, pair in pairs]
 
 
 def _before_and_after(views: ViewSet, edited: EditedViews) -> list[_Picture]:

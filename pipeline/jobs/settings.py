@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.diffusion.settings import Memory, PoseEntry, Precision, PrepareSettings, SamplingSettings
+from pipeline.diffusion.settings import AlignSettings, Memory, PoseEntry, Precision, PrepareSettings, SamplingSettings
 from pipeline.editing.settings import ConsolidateSettings
 from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
@@ -321,6 +321,10 @@ class Image2MeshSettings:
     """The cut-out."""
     views: ViewsSettings = ViewsSettings()
     """The views."""
+    align: bool = False
+    """Fit a draft of the surface first, and decode the views once more along it, all together and around the photo."""
+    aligning: AlignSettings = AlignSettings()
+    """How that is done."""
     fit: FitSettings = GENERATED_FIT
     """The surface fit."""
     mesh: MeshSettings = MeshSettings(profile="photo")

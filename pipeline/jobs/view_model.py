@@ -70,6 +70,11 @@ class JobViewModel:
         return checkpoint_info(self.path, self.pose)
 
     @property
+    def has_aligned_decoder(self) -> bool:
+        """Whether layers of an aligned decoder lie beside the model's other parts."""
+        return (self.path / "aligned").is_dir()
+
+    @property
     def key(self) -> list[str]:
         """What the views depend on besides weights and device, where it is not as usual."""
         usual = {"dtype": "float32", "memory": "normal", "pose": "auto"}

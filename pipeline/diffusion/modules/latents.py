@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pipeline.diffusion.settings import Memory
 from scene.errors import ViewloomError
+
+AnyVae: TypeAlias = AutoencoderKL | AutoencoderKLTemporalDecoder
+"""The second one's decoder takes the views of one object for the frames of a film."""
 
 
 def images_from_rgba(rgba: UInt8[Tensor, "b h w 4"], channels: int) -> Float[Tensor, "b c h w"]:
@@ -52,17 +57,17 @@ def decode_latents(vae: AutoencoderKL, raw: Float[Tensor, "b l h w"]) -> Float[T
     return F.pixel_shuffle(vae.decode(raw.to(vae.dtype)).sample, vae_fold(vae))
 
 
-def vae_fold(vae: AutoencoderKL) -> int:
+def vae_fold(vae: AnyVae) -> int:
     """Side of the pixel blocks that a VAE takes as channels; 1 for all public ones."""
     return int(vae.config.get("fold", 1))
 
 
-def vae_channels(vae: AutoencoderKL) -> int:
+def vae_channels(vae: AnyVae) -> int:
     """Channels of a VAE's pictures: 3, or 4 with alpha."""
     return int(vae.config["in_channels"]) // vae_fold(vae) ** 2
 
 
-def vae_factor(vae: AutoencoderKL) -> int:
+def vae_factor(vae: AnyVae) -> int:
     """How many times smaller latents are than pictures."""
     return vae_fold(vae) * 2 ** (len(vae.config["block_out_channels"]) - 1)
 
@@ -89,7 +94,7 @@ class LatentCodec:
     Uses the VAE's per-channel ``latents_mean`` and ``latents_std`` if its config has them, else ``scaling_factor``.
     """
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AnyVae) -> None:
         self.vae = vae
         self.channels = vae_channels(vae)
         self.latents = int(vae.config["latent_channels"])
@@ -107,6 +112,10 @@ class LatentCodec:
         """Unscaled latents to the scale of the diffusion model."""
         return (raw - self._mean.to(raw.device)) / self._std.to(raw.device)
 
+    def raw(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Latents of the diffusion model to unscaled ones: the inverse of :meth:`normalise`."""
+        return latents * self._std.to(latents.device) + self._mean.to(latents.device)
+
     def decode(self, latents: Float[Tensor, "b c h8 w8"]) -> Float[Tensor, "b h w 4"]:
         """Diffusion latents to straight-alpha pictures in [0, 1].
 
@@ -121,8 +130,7 @@ class LatentCodec:
         Raises:
             ViewloomError: the pictures are not finite.
         """
-        raw = latents * self._std.to(latents.device) + self._mean.to(latents.device)
-        return checked_finite(decode_latents(self.vae, raw))
+        return checked_finite(decode_latents(self.vae, self.raw(latents)))
 
 
 def save_decoder_memory(vae: AutoencoderKL, memory: Memory) -> None:

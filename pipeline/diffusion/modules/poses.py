@@ -85,6 +85,14 @@ class Poses:
         y = self.centre[..., 1, None] - self.focal[..., None] * up / depth
         return torch.stack([x, y], -1), depth
 
+    def unproject(self, places: Float[Tensor, "*b n 2"], depth: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n 3"]:
+        """World points at image coordinates over the image side and z-depths: the inverse of :meth:`project`."""
+        x = (places[..., 0] - self.centre[..., 0, None]) / self.focal[..., None]
+        y = -(places[..., 1] - self.centre[..., 1, None]) / self.focal[..., None]
+        right, up, back = (self.c2w[..., None, :3, k] for k in range(3))
+        offset = x[..., None] * right + y[..., None] * up - back
+        return self.c2w[..., None, :3, 3] + depth[..., None] * offset
+
 
 def orbit_c2w(orbits: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
     """Poses on spheres about the origin from (azimuth, elevation, radius); as :func:`scene.camera.orbit_camera`."""

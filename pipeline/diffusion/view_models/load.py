@@ -94,7 +94,7 @@ def checkpoint_info(path: Path, pose: PoseEntry = "auto") -> CheckpointInfo:
     if isinstance(found, NanoFolder):
         conditioning = conditioning_of(found.index, path / INDEX)
         needed = ("coarse",) if conditioning.coarse else ()
-        more = [name for name in ("coarse", "symmetry") if (path / name).is_dir() or name in needed]
+        more = [name for name in ("coarse", "symmetry", "aligned") if (path / name).is_dir() or name in needed]
         parts = (*_NANO_PARTS, *more)
         for part in parts:
             read_config(part_config(path / part))

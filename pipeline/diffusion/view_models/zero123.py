@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pipeline.diffusion.aligned_decoder import AlignedLayers, require_decoder
 from pipeline.diffusion.checkpoints.clip_encoder import ClipPhotoEncoder
 from pipeline.diffusion.checkpoints.configs import conditioning_of, sampling_of
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
@@ -44,9 +45,10 @@ _PARTS = {
     "coarse": CoarseVolumeModel,
     "coarse_map": CoarseMap,
     "symmetry": SymmetryHead,
+    "aligned": AlignedLayers,
 }
-_OPTIONAL = ("coarse", "coarse_map", "symmetry")
-_ALWAYS_SINGLE = ("cc_projection", "coarse", "coarse_map", "symmetry")
+_OPTIONAL = ("coarse", "coarse_map", "symmetry", "aligned")
+_ALWAYS_SINGLE = ("cc_projection", "coarse", "coarse_map", "symmetry", "aligned")
 """Small, and poses and coordinates need the digits."""
 _LARGEST = 4096
 """Pixels of a generated picture's side."""
@@ -66,6 +68,7 @@ class ViewDiffusion:
         coarse: photo to coarse volume; needed if the conditioning has its renders.
         coarse_map: the linear map of its renders; needed if the U-Net predicts what that leaves.
         symmetry: where the object's symmetry plane is, read off the coarse volume's trunk.
+        aligned: layers of the aligned decoder, hung into the VAE's when a surface is known.
         licence: of the weights.
         sampling: how it asks to be sampled, if it does.
         rows_at_once: views that go through the U-Net together, where views do not read each other; None for all.
@@ -80,6 +83,7 @@ class ViewDiffusion:
     coarse: CoarseVolumeModel | None = None
     coarse_map: CoarseMap | None = None
     symmetry: SymmetryHead | None = None
+    aligned: AlignedLayers | None = None
     licence: str = "unknown"
     sampling: SamplingPlan | None = None
     rows_at_once: int | None = None
@@ -100,6 +104,8 @@ class ViewDiffusion:
             raise CheckpointError(
                 "the U-Net was trained with renders of a coarse volume, but the checkpoint has no coarse volume"
             )
+        if self.aligned is not None:
+            require_decoder(self.vae, self.aligned)
         if not 16 <= self.image_size <= _LARGEST:
             raise CheckpointError(f"its pictures would be {self.image_size} pixels wide", fix="Copy its configs again.")
         self.schedule = NoiseSchedule.of_config(self.scheduler)

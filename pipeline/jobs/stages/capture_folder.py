@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +16,9 @@ from scene.errors import InputError
 from scene.viewset import ViewSet
 
 COARSE_FILE = "coarse.npz"
+LATENTS_FILE = "latents.npz"
+CoarseGrid: TypeAlias = tuple[Float[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"]]
+"""Occupancy and colours of a coarse volume."""
 _LARGEST = 256
 """Voxels along each side of a coarse volume."""
 _SLACK = 1e-2
@@ -50,7 +55,7 @@ class CaptureFolder:
         return list(self.views.metadata.get("warnings", []))
 
     @property
-    def coarse_volume(self) -> tuple[Float[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"]] | None:
+    def coarse_volume(self) -> CoarseGrid | None:
         """Occupancy in [0, 1] and sRGB colours over the cube of half side 0.6, where one photo is all there was.
 
         Raises:
@@ -60,7 +65,47 @@ class CaptureFolder:
         return read_coarse_volume(path) if path.exists() else None
 
 
-def read_coarse_volume(path: Path) -> tuple[Float[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"]]:
+def write_latents(folder: Path, names: Sequence[str], latents: Float[np.ndarray, "v c h w"], vae: str) -> None:
+    """Keep what views were decoded from beside them: normalised latents, by the views' names.
+
+    Args:
+        folder: of the capture.
+        names: of the views.
+        latents: in their order.
+        vae: whose they are (:func:`pipeline.diffusion.checkpoints.digests.latent_digest`).
+    """
+    held = {name: one.astype(np.float32) for name, one in zip(names, latents, strict=True)}
+    with (folder / LATENTS_FILE).open("wb") as file:
+        np.savez(file, vae=np.array(vae), **held)
+
+
+def read_latents(folder: Path, names: Sequence[str], vae: str) -> Float[np.ndarray, "v c h w"]:
+    """Latents of views.
+
+    Args:
+        folder: of the capture.
+        names: of the views.
+        vae: whose they must be.
+
+    Raises:
+        InputError: there are none, or not of these views, or of another model; or they are damaged.
+    """
+    path, again = folder / LATENTS_FILE, "Draw the views anew with this model."
+    if not path.is_file():
+        raise InputError("the views have no latents", where=folder, fix=again)
+    with npz_archive(path, "latents of views") as data:
+        if data.text("vae") != vae:
+            raise InputError("these are latents of another model", where=path, fix=again)
+        missing = [name for name in names if name not in data.names]
+        if missing:
+            raise InputError(f"it lacks the latents of {', '.join(missing[:3])}", where=path, fix=again)
+        found = [data.numbers(name, (None,) * 3) for name in names]
+    if len({one.shape for one in found}) > 1:
+        raise InputError("its latents differ in size", where=path, fix=again)
+    return np.stack(found).astype(np.float32)
+
+
+def read_coarse_volume(path: Path) -> CoarseGrid:
     """Occupancy and colours of a coarse volume's file.
 
     Raises:

@@ -11,13 +11,14 @@ import torch
 
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import settings_as_dict
-from pipeline.jobs.stages.capture_folder import CaptureFolder
+from pipeline.jobs.stages.capture_folder import CaptureFolder, CoarseGrid
 from recon.fit import fit_surface, prior_surface
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.unmasked.radiance_fit import fit_unmasked
 from scene.backends import pick_device
 from scene.errors import InputError
+from scene.viewset import ViewSet
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class SurfaceStage:
         """Fit the surface; the coarse volume takes its place if the views contradict each other wholly."""
         capture = self.capture.result
         if capture.views.has_masks:
-            surface = self._fit_masked(capture)
+            device, step = fit_device(self.device), self.on_step
+            surface = fit_drawn(capture.views, capture.coarse_volume, self.settings, device, step, self.checkpoint)
         else:
             surface = fit_unmasked(capture.views, self.settings, on_step=self.on_step, checkpoint=self.checkpoint)
         surface.save(folder / self.file)
@@ -62,22 +64,35 @@ class SurfaceStage:
         """The surface."""
         return Surface.load(folder / self.file)
 
-    def _fit_masked(self, capture: CaptureFolder) -> Surface:
-        coarse = capture.coarse_volume
-        try:
-            return fit_surface(
-                capture.views,
-                self.settings,
-                prior=None if coarse is None else coarse[0],
-                device=fit_device(self.device),
-                on_step=self.on_step,
-                checkpoint=self.checkpoint,
-            )
-        except InputError as error:
-            if coarse is None:
-                raise
-            surface = prior_surface(*coarse, self.settings)
-            return replace(surface, report=replace(surface.report, reason=error.what))
+
+def fit_drawn(
+    views: ViewSet,
+    coarse: CoarseGrid | None,
+    settings: FitSettings,
+    device: torch.device,
+    on_step: Callable[[int, int], None] | None = None,
+    checkpoint: Path | None = None,
+) -> Surface:
+    """A surface of views with masks; the coarse volume takes its place if the views contradict each other wholly.
+
+    Args:
+        views: posed pictures.
+        coarse: occupancy and colours, where one photo is all there was.
+        settings, device: of the fit.
+        on_step: called with (done, total) steps.
+        checkpoint: where a fit that is stopped keeps its state.
+
+    Raises:
+        InputError: nothing can be fitted, and there is no coarse volume.
+    """
+    prior = None if coarse is None else coarse[0]
+    try:
+        return fit_surface(views, settings, prior=prior, device=device, on_step=on_step, checkpoint=checkpoint)
+    except InputError as error:
+        if coarse is None:
+            raise
+        surface = prior_surface(*coarse, settings)
+        return replace(surface, report=replace(surface.report, reason=error.what))
 
 
 def fit_device(device: str) -> torch.device:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.generate import generate_six_views, generate_views
 from pipeline.diffusion.preparation.prepare import PreparedPhoto
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import RingSettings, ViewsSettings, settings_as_dict
-from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
+from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder, write_latents
 from pipeline.jobs.stages.mirroring import mirrored_photo
 from pipeline.jobs.view_model import JobViewModel
 from scene.backends import pick_device
@@ -40,7 +41,7 @@ class ViewsStage:
     """
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     prepared: StageRun[PreparedPhoto]
     model: JobViewModel
@@ -71,7 +72,8 @@ def draw_views(
     settings: ViewsSettings,
     on_step: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a capture folder with the photo and the generated views, and the coarse volume if there is one.
+    """Write a capture folder with the photo and the generated views, the latents of the views,
+    and the coarse volume if there is one.
 
     The photo of a symmetric object comes a second time, mirrored, from the other side of its plane.
 
@@ -124,6 +126,9 @@ def draw_views(
     if warnings:
         metadata["warnings"] = warnings
     ViewSet(tuple(views), True, metadata).save(folder)
+    if generated.latents is not None:
+        kept = [k for k in range(len(orbits)) if f"view_{k:02d}" not in empty]
+        write_latents(folder, [f"view_{k:02d}" for k in kept], generated.latents[kept], latent_digest(model.vae))
     if generated.occupancy is not None and generated.colours is not None:
         with (folder / COARSE_FILE).open("wb") as file:
             np.savez(

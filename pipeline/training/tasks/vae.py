@@ -170,14 +170,7 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
             posterior = encode_images(self.vae, target)
             latents = posterior.sample()
         image = decode_latents(self.vae, latents + w.latent_noise * torch.randn_like(latents)).float()
-        error = beyond_range_forgiven(image, target)
-        emphasis = 1 + w.foreground * (target[:, 3:] > -0.99).float()
-        emphasis = emphasis / emphasis.mean()
-        pixels = (emphasis * (error.abs() + w.squared * error.square())).mean()
-        if w.outline:
-            pixels = pixels + w.outline * outline_error(image[:, 3:], target[:, 3:])
-        edges = sum((emphasis.narrow(d, 0, error.shape[d] - 1) * error.diff(dim=d).abs()).mean() for d in (2, 3))
-        total = pixels + w.edges * edges + w.chroma * chroma_error(error, emphasis)
+        total = reconstruction_loss(image, target, w)
         if self.decoder_only:
             return total, len(batch), {}
         kl = posterior.kl().mean() / latents[0, 0].numel()
@@ -232,6 +225,26 @@ class VaeTask(Task[UInt8[Tensor, "b s s 4"]]):
         ]
         latents = torch.cat(parts)
         return latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+
+
+def reconstruction_loss(
+    image: Float[Tensor, "b 4 h w"], target: Float[Tensor, "b 4 h w"], weights: VaeLoss
+) -> Float[Tensor, ""]:
+    """Weighted error of decoded pictures: absolute and squared, edges, chroma, outlines.
+
+    Args:
+        image: decoded, about [-1, 1].
+        target: true, [-1, 1].
+        weights: of the terms.
+    """
+    error = beyond_range_forgiven(image, target)
+    emphasis = 1 + weights.foreground * (target[:, 3:] > -0.99).float()
+    emphasis = emphasis / emphasis.mean()
+    pixels = (emphasis * (error.abs() + weights.squared * error.square())).mean()
+    if weights.outline:
+        pixels = pixels + weights.outline * outline_error(image[:, 3:], target[:, 3:])
+    edges = [(emphasis.narrow(d, 0, error.shape[d] - 1) * error.diff(dim=d).abs()).mean() for d in (2, 3)]
+    return pixels + weights.edges * (edges[0] + edges[1]) + weights.chroma * chroma_error(error, emphasis)
 
 
 def beyond_range_forgiven(

@@ -1,0 +1,209 @@
+"""What decoding views together is worth: a bound from linear mixes of pixels; trained layers against plain decoding.
+
+Objects are seen by eight views of a ring and a front view; latents are the encoder's. Gains are over the plain decoding
+of the same latents. The layers' VAE stays as it is, so nothing of a gain is owed to a decoder that was trained longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pipeline.diffusion.aligned_decoder import AlignedDecoder
+from pipeline.diffusion.epipolar import Pixels, masked_lookup, points_on_rays, projected
+from pipeline.diffusion.epipolar_attention import Guide
+from pipeline.diffusion.modules.latents import images_from_rgba
+from pipeline.diffusion.modules.poses import Poses
+from pipeline.evaluation.statistics import mean_and_interval
+from pipeline.evaluation.tables import markdown_table
+from pipeline.training.data.view_rings import DepthNoise, ViewRing
+from pipeline.training.tasks.aligned import masked_psnr, ring_guide, seen_by_front
+
+Scores = Mapping[str, Float[np.ndarray, "n"]]
+"""Of one row, by column: a number for each object, NaN where an object has none."""
+_BEHIND = 0.02
+"""World units by which a point may lie behind another view's surface and still be seen there, where depth is true."""
+
+
+@dataclass(frozen=True, eq=False)
+class MixedPixels:
+    """Foreground pixels of one object, and what other pictures show of them; colours in [-1, 1].
+
+    Args:
+        true, own: the colour, and how it is decoded.
+        around: four neighbours, decoded.
+        others, truths: what the other views add to ``own`` in the mean, decoded, and as they truly are.
+        front: what the front view adds.
+        seen: whether the front sees it.
+    """
+
+    true: Float[Tensor, "n 3"]
+    own: Float[Tensor, "n 3"]
+    around: Float[Tensor, "n 12"]
+    others: Float[Tensor, "n 3"]
+    truths: Float[Tensor, "n 3"]
+    front: Float[Tensor, "n 3"]
+    seen: Bool[Tensor, "n"]
+
+
+BOUND_ROWS: Mapping[str, tuple[str, ...]] = {
+    "plain decoding": (),
+    "own pixel and four neighbours": ("own", "around"),
+    "+ mean of the other views' decodings": ("own", "around", "others"),
+    "+ front view": ("own", "around", "front"),
+    "+ both": ("own", "around", "front", "others"),
+    "+ mean of the other views' true pictures": ("own", "around", "truths"),
+}
+"""Sources of the linear mixes."""
+
+
+@torch.no_grad()
+def mixed_pixels(decoder: AlignedDecoder, ring: ViewRing, noise: float = 0.0) -> MixedPixels:
+    """Gather pixels of an object.
+
+    Args:
+        decoder: whose plain decoding is used.
+        ring: the object.
+        noise: factor on the noise of depth maps.
+    """
+    spoil = DepthNoise()
+    guide = ring_guide(ring, spoil, noise, 0, 1) if noise else ring_guide(ring)
+    assert guide.front is not None
+    assert guide.front_pose is not None
+    assert guide.front_depth is not None
+    behind = _BEHIND + noise * sum(spoil.amplitudes) * 0.6
+    target, latents = encoded(decoder, ring)
+    plain = decoder.decode_images(latents, None)[:, :3].float().clamp(-1, 1)
+    parts: dict[str, list[Tensor]] = {name: [] for name in MixedPixels.__dataclass_fields__}
+    for view in range(len(target)):
+        found = Pixels.of(guide.depth[view])
+        kept = target[view, 3].flatten()[found.index] > 0.99
+        pixels = Pixels(found.index[kept], found.places[kept], found.depth[kept])
+        points = points_on_rays(guide.poses[view], pixels, torch.zeros(len(pixels), 1), 1.0)[:, 0]
+        own = plain[view].flatten(1).T[pixels.index]
+        wide = F.pad(plain[view : view + 1], (1, 1, 1, 1), mode="replicate")[0]
+        moved = [wide[:, 1:-1, :-2], wide[:, 1:-1, 2:], wide[:, :-2, 1:-1], wide[:, 2:, 1:-1]]
+        rest = [k for k in range(len(target)) if k != view]
+        seen_of = _readers(guide.poses[rest], guide.depth[rest], points, behind)
+        front, shown = _readers(guide.front_pose, guide.front_depth, points, behind)(guide.front[None, :3])
+        parts["true"].append(target[view, :3].flatten(1).T[pixels.index])
+        parts["own"].append(own)
+        parts["around"].append(torch.cat([one.flatten(1).T[pixels.index] for one in moved], 1))
+        for name, pictures in (("others", plain[rest]), ("truths", target[rest, :3])):
+            mean, any_seen = seen_of(pictures)
+            parts[name].append((mean - own) * any_seen[:, None])
+        parts["front"].append((front - own) * shown[:, None])
+        parts["seen"].append(shown)
+    return MixedPixels(**{name: torch.cat(values) for name, values in parts.items()})
+
+
+def _readers(
+    poses: Poses, depth: Float[Tensor, "m h w"], points: Float[Tensor, "n 3"], behind: float
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Reads points in pictures of views: means over the views that see them, and whether any does."""
+    places, there, inside = projected(poses, points)
+    mask = (depth > 0).float()
+    surface, share = masked_lookup(depth[:, None], mask, places)
+    seen = inside & (share > 0.5) & (there - surface[..., 0] < behind)
+
+    def read(pictures: Float[Tensor, "m 3 a b"]) -> tuple[Float[Tensor, "n 3"], Bool[Tensor, "n"]]:
+        # Of the pictures' own size, which is the depth maps'.
+        values = masked_lookup(pictures, mask, places)[0] * seen[..., None]
+        return values.sum(0) / seen.sum(0).clamp(min=1)[:, None], seen.any(0)
+
+    return read
+
+
+def mix_psnr(objects: Sequence[MixedPixels], sources: Sequence[str], *, seen_only: bool) -> Float[np.ndarray, "n"]:
+    """PSNR (dB) of each object after the best linear mix of sources, fitted on the other half of the objects."""
+    out = np.zeros(len(objects))
+
+    def rows(one: MixedPixels) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = one.seen if seen_only else torch.ones_like(one.seen)
+        columns = [torch.ones(len(one.own), 1), *(getattr(one, name) for name in sources)]
+        return torch.cat(columns, 1)[chosen].double(), one.own[chosen].double(), one.true[chosen].double()
+
+    for half in (0, 1):
+        fitted = [rows(one) for k, one in enumerate(objects) if k % 2 != half]
+        a, y = torch.cat([x for x, _, _ in fitted]), torch.cat([true - own for _, own, true in fitted])
+        weights = torch.linalg.lstsq(a.T @ a + 1e-3 * torch.eye(a.shape[1]).double(), a.T @ y).solution
+        for k in range(half, len(objects), 2):
+            x, own, true = rows(objects[k])
+            mixed = own + x @ weights if sources else own
+            out[k] = -10 * float(((mixed.clamp(-1, 1) - true).square().mean() / 4).clamp(min=1e-10).log10())
+    return out
+
+
+def bound_table(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float) -> str:
+    """The best linear mixes of what is there, in Markdown."""
+    objects = [mixed_pixels(decoder, ring, noise) for ring in rings]
+    rows = [
+        [name, *(f"{mix_psnr(objects, sources, seen_only=only).mean():.2f}" for only in (False, True))]
+        for name, sources in BOUND_ROWS.items()
+    ]
+    return markdown_table([f"sources, noise {noise:g}", "all pixels", "pixels that the front sees"], rows)
+
+
+@torch.no_grad()
+def encoded(decoder: AlignedDecoder, ring: ViewRing) -> tuple[Float[Tensor, "v 4 s s"], Float[Tensor, "v c h w"]]:
+    """True pictures of a ring, and their normalised latents."""
+    rgba = torch.from_numpy(ring.views).to(decoder.vae.device)
+    return images_from_rgba(rgba, 4), decoder.codec.normalise(decoder.codec.encode_raw(rgba))
+
+
+@torch.no_grad()
+def alignment_error(images: Float[Tensor, "v c s s"], guide: Guide) -> float:
+    """Mean absolute difference, of [0, 1], of views and their next neighbour warped to them by true depth."""
+    errors = []
+    for view in range(len(images)):
+        other = (view + 1) % len(images)
+        pixels = Pixels.of(guide.depth[view])
+        points = points_on_rays(guide.poses[view], pixels, torch.zeros(len(pixels), 1), 1.0)[:, 0]
+        read = _readers(guide.poses[other : other + 1], guide.depth[other : other + 1], points, _BEHIND)
+        values, seen = read(images[other : other + 1, :3].float().clamp(-1, 1))
+        own = images[view, :3].float().clamp(-1, 1).flatten(1).T[pixels.index]
+        if seen.any():
+            errors.append(float((values - own)[seen].abs().mean()) / 2)
+    return float(np.mean(errors))
+
+
+@torch.no_grad()
+def row_scores(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float | None) -> Scores:
+    """Gains of aligned over plain decoding, for each object.
+
+    Args:
+        decoder: with trained layers.
+        rings: the objects.
+        noise: factor on the noise of depth maps; None for no layers at all.
+    """
+    names = ("foreground PSNR", "gain", "gain where the front sees", "gain elsewhere", "excess alignment error")
+    found = {name: np.full(len(rings), np.nan) for name in names}
+    for k, ring in enumerate(rings):
+        true = ring_guide(ring)
+        guide = None if noise is None else ring_guide(ring, DepthNoise(), noise, 0, k) if noise else true
+        target, latents = encoded(decoder, ring)
+        plain, images = decoder.decode_images(latents, None), decoder.decode_images(latents, guide)
+        whole, seen = target[:, 3] > 0, seen_by_front(ring)
+        parts = {"gain": whole, "gain where the front sees": whole & seen, "gain elsewhere": whole & ~seen}
+        found["foreground PSNR"][k] = masked_psnr(images, target, whole)
+        for name, mask in parts.items():
+            if mask.any():
+                found[name][k] = masked_psnr(images, target, mask) - masked_psnr(plain, target, mask)
+        found["excess alignment error"][k] = alignment_error(images, true) - alignment_error(target, true)
+    return found
+
+
+def rows_table(rows: Mapping[str, Scores]) -> str:
+    """Rows with 95 % intervals over objects, in Markdown."""
+    columns = list(next(iter(rows.values())))
+    cells = [
+        [name, *(mean_and_interval(v[np.isfinite(v)], ".4f" if "error" in key else ".2f") for key, v in row.items())]
+        for name, row in rows.items()
+    ]
+    return markdown_table(["", *columns], cells)

@@ -1,0 +1,226 @@
+"""Training data of the aligned decoder: an object seen by a ring of cameras, its depth, and a larger front view.
+
+Depth maps are spoiled as first surfaces are, by structured noise (arXiv 2408.14016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pipeline.training.data.objects import ObjectMix, ObjectPool, ObjectSource
+from pipeline.training.data.samples import heldout_mesh, random_targets, source_view, to_bytes
+from pipeline.training.procedural import Rng
+from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, Camera, orbit_camera
+from scene.framing import DEFAULT_FILL
+from scene.mesh import ColouredMesh
+from scene.render import WORLD_LIGHT, Light, MeshRenderer
+
+
+@dataclass(frozen=True)
+class RingSettings:
+    """How rings are rendered.
+
+    Args:
+        size: side of the views in pixels; the front's is twice that.
+        views: fewest and most views of a ring.
+        elevation_deg: range of the front's elevation.
+        at_front: chance that the first view's camera stands where the front's does, but for its framing.
+    """
+
+    size: int = 128
+    views: tuple[int, int] = (4, 8)
+    elevation_deg: tuple[float, float] = (-10.0, 50.0)
+    at_front: float = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class ViewRing:
+    """One object; its world is turned so that the front camera stands at azimuth 0.
+
+    Args:
+        views: straight alpha, by rising azimuth from the front.
+        depths: z-depth of the views, 0 for background.
+        cameras: of the views.
+        front: the clean front view, straight alpha.
+        front_depth: its z-depth.
+        front_camera: its camera.
+    """
+
+    views: UInt8[np.ndarray, "v s s 4"]
+    depths: Float[np.ndarray, "v s s"]
+    cameras: tuple[Camera, ...]
+    front: UInt8[np.ndarray, "f f 4"]
+    front_depth: Float[np.ndarray, "f f"]
+    front_camera: Camera
+
+
+def render_ring(
+    mesh: ColouredMesh,
+    light: Light,
+    settings: RingSettings,
+    rng: Rng,
+    orbits: Float[np.ndarray, "v 3"] | None = None,
+    fill_jitter: float = 0.02,
+) -> ViewRing:
+    """Render a normalised object, from random cameras unless (azimuth, elevation, radius) of the views are given."""
+    renderer = MeshRenderer(mesh, light)
+    elevation = float(np.radians(rng.uniform(*settings.elevation_deg)))
+    fill = DEFAULT_FILL * float(np.exp(rng.normal(0, fill_jitter)))
+    front_camera, _ = source_view(mesh, elevation, float(rng.uniform(1.4, 2.6)), 2 * settings.size, fill)
+    if orbits is None:
+        low, high = settings.views
+        orbits = random_targets(rng, int(rng.integers(low, high + 1)))
+        if rng.random() < settings.at_front:
+            orbits[0, :2] = 0.0, elevation
+        orbits = orbits[np.argsort(orbits[:, 0])]
+    cameras = tuple(orbit_camera(*map(float, orbit), size=settings.size) for orbit in orbits)
+    drawn, front = [renderer.render(camera) for camera in cameras], renderer.render(front_camera)
+    return ViewRing(
+        to_bytes(np.stack([one.rgba for one in drawn])),
+        np.stack([one.depth for one in drawn]),
+        cameras,
+        to_bytes(front.rgba),
+        front.depth,
+        front_camera,
+    )
+
+
+def evaluation_ring(
+    mesh: ColouredMesh, index: int, settings: RingSettings = RingSettings(), views: int = 8
+) -> ViewRing:
+    """The evaluation ring of a mesh: evenly spaced views of 20 degrees elevation, no jitter, the one light.
+
+    Args:
+        mesh: normalised.
+        index: decides the front's elevation.
+        settings: the size.
+        views: of the ring.
+    """
+    azimuth = np.arange(views) * 2 * np.pi / views
+    orbits = np.stack([azimuth, np.full(views, np.radians(20.0)), np.full(views, DEFAULT_RADIUS)], axis=1)
+    exact = replace(settings, elevation_deg=(0.0, 30.0))
+    return render_ring(mesh, WORLD_LIGHT, exact, np.random.default_rng([index, 18]), orbits, fill_jitter=0.0)
+
+
+def heldout_ring(pool: ObjectPool, index: int, settings: RingSettings = RingSettings(), views: int = 8) -> ViewRing:
+    """The evaluation ring of a pool object."""
+    return evaluation_ring(heldout_mesh(pool, index), index, settings, views)
+
+
+@dataclass(frozen=True)
+class DepthNoise:
+    """How depth maps are spoiled; amplitudes are in units of the object's radius.
+
+    Args:
+        grids: sides of grids of uniform noise, brought to the maps' size.
+        amplitudes: half ranges of each.
+        most: the largest factor on all amplitudes; one is drawn for a set, from 0 up.
+        mask: most pixels by which masks grow or shrink.
+    """
+
+    grids: tuple[int, ...] = (3, 32, 64)
+    amplitudes: tuple[float, ...] = (0.05, 0.02, 0.02)
+    most: float = 2.0
+    mask: int = 2
+
+    def spoiled(self, depth: Float[Tensor, "v h w"], factor: float, grow: int, seed: int) -> Float[Tensor, "v h w"]:
+        """Depth maps with noise on their foreground.
+
+        Args:
+            depth: z-depth, 0 for background.
+            factor: on all amplitudes.
+            grow: pixels by which masks grow, or shrink if negative; new pixels have their neighbours' depth.
+            seed: of the noise.
+        """
+        rng = torch.Generator().manual_seed(seed)
+        depth = resized_mask(depth, grow)
+        noise = torch.zeros_like(depth)
+        for side, amplitude in zip(self.grids, self.amplitudes, strict=True):
+            grid = torch.rand(len(depth), 1, side, side, generator=rng) * 2 - 1
+            # Bilinear, so that the bound holds: bicubic overshoots.
+            drawn = F.interpolate(grid, depth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+            noise += amplitude * OBJECT_RADIUS * factor * drawn
+        return torch.where(depth > 0, (depth + noise).clamp(min=1e-3), 0.0)
+
+
+def resized_mask(depth: Float[Tensor, "v h w"], grow: int) -> Float[Tensor, "v h w"]:
+    """Depth maps whose foreground is grown by the mean of their neighbours, or shrunk if negative."""
+    for _ in range(abs(grow)):
+        mask = (depth > 0).float()
+        if grow < 0:
+            inner = -F.max_pool2d(-F.pad(mask, (1, 1, 1, 1), value=1.0)[:, None], 3, stride=1)[:, 0]
+            depth = depth * inner
+        else:
+            share = F.avg_pool2d(mask[:, None], 3, stride=1, padding=1)[:, 0]
+            mean = F.avg_pool2d(depth[:, None], 3, stride=1, padding=1)[:, 0] / share.clamp(min=1e-6)
+            depth = torch.where(depth > 0, depth, torch.where(share > 0, mean, 0.0))
+    return depth
+
+
+class RingStream:
+    """An endless stream of training rings, rendered by worker processes or in this one.
+
+    Ring ``k`` depends on the seed and on ``k`` alone, not on the number of workers.
+
+    Args:
+        archive: the object pool, or None for procedural objects only.
+        settings: how rings are rendered.
+        seed: of objects and cameras.
+        workers: processes; 0 renders in this one.
+    """
+
+    def __init__(
+        self, archive: Path | None, settings: RingSettings = RingSettings(), *, seed: int = 0, workers: int = 0
+    ) -> None:
+        self._arguments = (archive, settings)
+        self.seed, self.workers = seed, workers
+
+    def read(self) -> Iterator[ViewRing]:
+        """Rings 0, 1, ... in order."""
+        k = 0
+        if self.workers == 0:
+            _start_worker(*self._arguments)
+            while True:
+                yield _render_seed(self.seed, k)
+                k += 1
+        # Fresh interpreters: forking a process that runs torch threads can deadlock.
+        with ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, self._arguments) as executor:
+            waiting: list[Future[ViewRing]] = []
+            try:
+                while True:
+                    while len(waiting) < 4 * self.workers:
+                        waiting.append(executor.submit(_render_seed, self.seed, k))
+                        k += 1
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+_worker: tuple[ObjectSource, RingSettings] | None = None
+
+
+def _start_worker(archive: Path | None, settings: RingSettings) -> None:
+    """Per-process state: an open archive cannot be sent between processes."""
+    global _worker
+    pool = None if archive is None else ObjectPool(archive, "train")
+    # Textures and patterns are what there is to win; plain objects are decoded well without.
+    _worker = ObjectSource(pool, ObjectMix(textured_weight=8.0, pattern=0.5)), settings
+
+
+def _render_seed(seed: int, k: int) -> ViewRing:
+    assert _worker is not None
+    source, settings = _worker
+    rng = np.random.default_rng([seed, k, 18])
+    mesh, light = source.draw(rng)
+    return render_ring(mesh, light, settings, rng)
