@@ -322,7 +322,7 @@ class Image2MeshSettings:
     views: ViewsSettings = ViewsSettings()
     """The views."""
     align: bool = False
-    """Fit a draft of the surface first, and decode the views once more along it, all together and around the photo."""
+    """Decode the views again, together, along a draft of the surface."""
     aligning: AlignSettings = AlignSettings()
     """How that is done."""
     fit: FitSettings = GENERATED_FIT
@@ -334,7 +334,7 @@ class Image2MeshSettings:
     device: str = "auto"
     """Where models run: auto, cpu, cuda or mps. Surfaces are fitted there too if it is named; auto fits on the CPU."""
     dtype: Precision = "float32"
-    """Precision of the view model's large parts; the halves need half the memory."""
+    """Precision of the view model; halves need half the memory."""
     memory: Memory = "normal"
     """low: views one by one, decoded in tiles; normal: four together; high: all. Nano models always run all."""
 

@@ -46,7 +46,7 @@ class PhotoCommand:
     seed: GivenNumber = None
     """Seed of the generated views (--views.sampling.seed)."""
     filtering: Annotated[Filtering | None, tyro.conf.arg(metavar="WAY", help_behavior_hint="")] = None
-    """Attention map filtering of the views: zero-to-hero, amf or none (--views.sampling.filtering)."""
+    """Attention map filtering: zero-to-hero, amf or none (--views.sampling.filtering)."""
     busy: WhenBusy = "refuse"
     """What to do when another job writes into the same folder."""
     overwrite: Overwrite = False
