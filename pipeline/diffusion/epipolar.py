@@ -97,6 +97,11 @@ def points_on_rays(
     return pose.unproject(places.flatten(0, 1), depth.flatten()).unflatten(0, offsets.shape)
 
 
+def surface_points(pose: Poses, pixels: Pixels) -> Float[Tensor, "n 3"]:
+    """World points that one view's pixels show."""
+    return points_on_rays(pose, pixels, torch.zeros(len(pixels), 1, device=pixels.depth.device), 1.0)[:, 0]
+
+
 def projected(
     poses: Poses, points: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "m n 2"], Float[Tensor, "m n"], Bool[Tensor, "m n"]]:
@@ -134,6 +139,22 @@ def masked_lookup(
     found = lookup(torch.cat([shown, masks[:, None]], 1), places)
     values, share = found[..., :-1], found[..., -1:]
     return torch.where(share > 0, values / share.clamp(min=1e-6), 0.0), share[..., 0]
+
+
+def shown(
+    poses: Poses, depth: Float[Tensor, "m h w"], points: Float[Tensor, "n 3"], behind: float
+) -> tuple[Float[Tensor, "m n 2"], Bool[Tensor, "m n"]]:
+    """Places of points in other views, and whether their surface is what the views show there.
+
+    Args:
+        poses: of the views.
+        depth: z-depth in them, 0 for background.
+        points: in the world.
+        behind: world units by which a point may lie behind the surface that a view shows.
+    """
+    places, there, inside = projected(poses, points)
+    surface, share = masked_lookup(depth[:, None], (depth > 0).float(), places)
+    return places, inside & (share > 0.5) & (there - surface[..., 0] < behind)
 
 
 def nearest_views(poses: Poses, count: int) -> Int[Tensor, "v k"]:

@@ -78,7 +78,7 @@ class AlignSettings:
     """Lay the broad colours of the views before over those that are decoded anew."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, {"iterations": (1, 10), "samples": (1, 64), "half_width": (1e-3, 2), "nearest": (1, 256)})
+        require_ranges(self, ALIGN_RANGES)
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline.diffusion.aligned_decoder import AlignedDecoder
-from pipeline.diffusion.epipolar import Pixels, masked_lookup, points_on_rays, projected
+from pipeline.diffusion.epipolar import Pixels, masked_lookup, shown, surface_points
 from pipeline.diffusion.epipolar_attention import Guide
-from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses
 from pipeline.evaluation.statistics import mean_and_interval
 from pipeline.evaluation.tables import markdown_table
 from pipeline.training.data.view_rings import DepthNoise, ViewRing
-from pipeline.training.tasks.aligned import masked_psnr, ring_guide, seen_by_front
+from pipeline.training.tasks.aligned import BEHIND, encoded_ring, masked_psnr, ring_guide, seen_by_front
+from scene.camera import OBJECT_RADIUS
 
 Scores = Mapping[str, Float[np.ndarray, "n"]]
 """Of one row, by column: a number for each object, NaN where an object has none."""
-_BEHIND = 0.02
-"""World units by which a point may lie behind another view's surface and still be seen there, where depth is true."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,29 +75,29 @@ def mixed_pixels(decoder: AlignedDecoder, ring: ViewRing, noise: float = 0.0) ->
     assert guide.front is not None
     assert guide.front_pose is not None
     assert guide.front_depth is not None
-    behind = _BEHIND + noise * sum(spoil.amplitudes) * 0.6
-    target, latents = encoded(decoder, ring)
+    behind = BEHIND + noise * sum(spoil.amplitudes) * OBJECT_RADIUS
+    target, latents = encoded_ring(decoder, ring)
     plain = decoder.decode_images(latents, None)[:, :3].float().clamp(-1, 1)
     parts: dict[str, list[Tensor]] = {name: [] for name in MixedPixels.__dataclass_fields__}
     for view in range(len(target)):
         found = Pixels.of(guide.depth[view])
         kept = target[view, 3].flatten()[found.index] > 0.99
         pixels = Pixels(found.index[kept], found.places[kept], found.depth[kept])
-        points = points_on_rays(guide.poses[view], pixels, torch.zeros(len(pixels), 1), 1.0)[:, 0]
+        points = surface_points(guide.poses[view], pixels)
         own = plain[view].flatten(1).T[pixels.index]
         wide = F.pad(plain[view : view + 1], (1, 1, 1, 1), mode="replicate")[0]
         moved = [wide[:, 1:-1, :-2], wide[:, 1:-1, 2:], wide[:, :-2, 1:-1], wide[:, 2:, 1:-1]]
         rest = [k for k in range(len(target)) if k != view]
         seen_of = _readers(guide.poses[rest], guide.depth[rest], points, behind)
-        front, shown = _readers(guide.front_pose, guide.front_depth, points, behind)(guide.front[None, :3])
+        front, seen = _readers(guide.front_pose, guide.front_depth, points, behind)(guide.front[None, :3])
         parts["true"].append(target[view, :3].flatten(1).T[pixels.index])
         parts["own"].append(own)
         parts["around"].append(torch.cat([one.flatten(1).T[pixels.index] for one in moved], 1))
         for name, pictures in (("others", plain[rest]), ("truths", target[rest, :3])):
             mean, any_seen = seen_of(pictures)
             parts[name].append((mean - own) * any_seen[:, None])
-        parts["front"].append((front - own) * shown[:, None])
-        parts["seen"].append(shown)
+        parts["front"].append((front - own) * seen[:, None])
+        parts["seen"].append(seen)
     return MixedPixels(**{name: torch.cat(values) for name, values in parts.items()})
 
 
@@ -107,10 +105,8 @@ def _readers(
     poses: Poses, depth: Float[Tensor, "m h w"], points: Float[Tensor, "n 3"], behind: float
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Reads points in pictures of views: means over the views that see them, and whether any does."""
-    places, there, inside = projected(poses, points)
+    places, seen = shown(poses, depth, points, behind)
     mask = (depth > 0).float()
-    surface, share = masked_lookup(depth[:, None], mask, places)
-    seen = inside & (share > 0.5) & (there - surface[..., 0] < behind)
 
     def read(pictures: Float[Tensor, "m 3 a b"]) -> tuple[Float[Tensor, "n 3"], Bool[Tensor, "n"]]:
         # Of the pictures' own size, which is the depth maps'.
@@ -151,21 +147,14 @@ def bound_table(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float
 
 
 @torch.no_grad()
-def encoded(decoder: AlignedDecoder, ring: ViewRing) -> tuple[Float[Tensor, "v 4 s s"], Float[Tensor, "v c h w"]]:
-    """True pictures of a ring, and their normalised latents."""
-    rgba = torch.from_numpy(ring.views).to(decoder.vae.device)
-    return images_from_rgba(rgba, 4), decoder.codec.normalise(decoder.codec.encode_raw(rgba))
-
-
-@torch.no_grad()
 def alignment_error(images: Float[Tensor, "v c s s"], guide: Guide) -> float:
     """Mean absolute difference, of [0, 1], of views and their next neighbour warped to them by true depth."""
     errors = []
     for view in range(len(images)):
         other = (view + 1) % len(images)
         pixels = Pixels.of(guide.depth[view])
-        points = points_on_rays(guide.poses[view], pixels, torch.zeros(len(pixels), 1), 1.0)[:, 0]
-        read = _readers(guide.poses[other : other + 1], guide.depth[other : other + 1], points, _BEHIND)
+        points = surface_points(guide.poses[view], pixels)
+        read = _readers(guide.poses[other : other + 1], guide.depth[other : other + 1], points, BEHIND)
         values, seen = read(images[other : other + 1, :3].float().clamp(-1, 1))
         own = images[view, :3].float().clamp(-1, 1).flatten(1).T[pixels.index]
         if seen.any():
@@ -187,7 +176,7 @@ def row_scores(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float 
     for k, ring in enumerate(rings):
         true = ring_guide(ring)
         guide = None if noise is None else ring_guide(ring, DepthNoise(), noise, 0, k) if noise else true
-        target, latents = encoded(decoder, ring)
+        target, latents = encoded_ring(decoder, ring)
         plain, images = decoder.decode_images(latents, None), decoder.decode_images(latents, guide)
         whole, seen = target[:, 3] > 0, seen_by_front(ring)
         parts = {"gain": whole, "gain where the front sees": whole & seen, "gain elsewhere": whole & ~seen}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pipeline.training.data.objects import ObjectMix, ObjectPool, ObjectSource, Split
+from pipeline.training.data.streams import SeededStream
 from pipeline.training.procedural import Rng, rotation
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, Camera, orbit_camera
 from scene.framing import DEFAULT_FILL, framing_of_box
@@ -168,15 +167,15 @@ def heldout_sample(pool: ObjectPool, index: int, settings: SampleSettings = Samp
     return evaluation_sample(heldout_mesh(pool, index, seed), index, settings, seed)
 
 
-class SampleStream:
+class SampleStream(SeededStream[Sample]):
     """An endless stream of training samples, rendered by worker processes while the model trains.
-
-    Sample ``k`` depends on the seed and on ``k`` alone, not on the number of workers.
 
     Args:
         archive: the object pool, or None for procedural objects only.
-        workers: processes; 0 renders in this one.
-        ahead: samples kept in flight per worker.
+        settings: how samples are rendered.
+        mix: of the objects.
+        split: of the pool.
+        seed, workers, ahead: see :class:`pipeline.training.data.streams.SeededStream`.
     """
 
     def __init__(
@@ -190,47 +189,14 @@ class SampleStream:
         workers: int = 1,
         ahead: int = 4,
     ) -> None:
-        self._arguments = (archive, settings, mix, split)
-        self.seed, self.workers, self.ahead = seed, workers, ahead
-
-    def read(self, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
-        """Samples ``start``, ``start + 1``, ... in order."""
-        if self.workers == 0:
-            _start_worker(*self._arguments)
-            k = start
-            while stop is None or k < stop:
-                yield _render_seed(self.seed, k)
-                k += 1
-            return
-        # Fresh interpreters: forking a process that runs torch threads can deadlock.
-        with ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, self._arguments) as executor:
-            waiting: list[Future[Sample]] = []
-            k = start
-            try:
-                while True:
-                    while len(waiting) < self.workers * self.ahead and (stop is None or k < stop):
-                        waiting.append(executor.submit(_render_seed, self.seed, k))
-                        k += 1
-                    if not waiting:
-                        return
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        super().__init__(_renderer, (archive, settings, mix, split), seed=seed, workers=workers, ahead=ahead)
 
 
-_worker: tuple[ObjectSource, SampleSettings] | None = None
+def _renderer(archive: Path | None, settings: SampleSettings, mix: ObjectMix, split: Split) -> Callable[[Rng], Sample]:
+    source = ObjectSource(None if archive is None else ObjectPool(archive, split), mix)
 
+    def render(rng: Rng) -> Sample:
+        mesh, light = source.draw(rng)
+        return render_sample(mesh, light, settings, rng)
 
-def _start_worker(archive: Path | None, settings: SampleSettings, mix: ObjectMix, split: Split) -> None:
-    """Per-process state: an open archive cannot be sent between processes."""
-    global _worker
-    _worker = ObjectSource(None if archive is None else ObjectPool(archive, split), mix), settings
-
-
-def _render_seed(seed: int, k: int) -> Sample:
-    assert _worker is not None
-    source, settings = _worker
-    rng = np.random.default_rng([seed, k])
-    mesh, light = source.draw(rng)
-    return render_sample(mesh, light, settings, rng)
+    return render

@@ -5,10 +5,8 @@ Depth maps are spoiled as first surfaces are, by structured noise (arXiv 2408.14
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from pipeline.training.data.objects import ObjectMix, ObjectPool, ObjectSource
 from pipeline.training.data.samples import heldout_mesh, random_targets, source_view, to_bytes
+from pipeline.training.data.streams import SeededStream
 from pipeline.training.procedural import Rng
 from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, Camera, orbit_camera
 from scene.framing import DEFAULT_FILL
@@ -167,60 +166,28 @@ def resized_mask(depth: Float[Tensor, "v h w"], grow: int) -> Float[Tensor, "v h
     return depth
 
 
-class RingStream:
+class RingStream(SeededStream[ViewRing]):
     """An endless stream of training rings, rendered by worker processes or in this one.
-
-    Ring ``k`` depends on the seed and on ``k`` alone, not on the number of workers.
 
     Args:
         archive: the object pool, or None for procedural objects only.
         settings: how rings are rendered.
-        seed: of objects and cameras.
-        workers: processes; 0 renders in this one.
+        seed, workers: see :class:`pipeline.training.data.streams.SeededStream`.
     """
 
     def __init__(
         self, archive: Path | None, settings: RingSettings = RingSettings(), *, seed: int = 0, workers: int = 0
     ) -> None:
-        self._arguments = (archive, settings)
-        self.seed, self.workers = seed, workers
-
-    def read(self) -> Iterator[ViewRing]:
-        """Rings 0, 1, ... in order."""
-        k = 0
-        if self.workers == 0:
-            _start_worker(*self._arguments)
-            while True:
-                yield _render_seed(self.seed, k)
-                k += 1
-        # Fresh interpreters: forking a process that runs torch threads can deadlock.
-        with ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, self._arguments) as executor:
-            waiting: list[Future[ViewRing]] = []
-            try:
-                while True:
-                    while len(waiting) < 4 * self.workers:
-                        waiting.append(executor.submit(_render_seed, self.seed, k))
-                        k += 1
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        super().__init__(_renderer, (archive, settings), seed=seed, salt=(18,), workers=workers)
 
 
-_worker: tuple[ObjectSource, RingSettings] | None = None
-
-
-def _start_worker(archive: Path | None, settings: RingSettings) -> None:
-    """Per-process state: an open archive cannot be sent between processes."""
-    global _worker
+def _renderer(archive: Path | None, settings: RingSettings) -> Callable[[Rng], ViewRing]:
     pool = None if archive is None else ObjectPool(archive, "train")
     # Textures and patterns are what there is to win; plain objects are decoded well without.
-    _worker = ObjectSource(pool, ObjectMix(textured_weight=8.0, pattern=0.5)), settings
+    source = ObjectSource(pool, ObjectMix(textured_weight=8.0, pattern=0.5))
 
+    def render(rng: Rng) -> ViewRing:
+        mesh, light = source.draw(rng)
+        return render_ring(mesh, light, settings, rng)
 
-def _render_seed(seed: int, k: int) -> ViewRing:
-    assert _worker is not None
-    source, settings = _worker
-    rng = np.random.default_rng([seed, k, 18])
-    mesh, light = source.draw(rng)
-    return render_ring(mesh, light, settings, rng)
+    return render

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline.diffusion.aligned_decoder import AlignedDecoder
-from pipeline.diffusion.epipolar import Pixels, masked_lookup, points_on_rays, projected
+from pipeline.diffusion.epipolar import Pixels, shown, surface_points
 from pipeline.diffusion.epipolar_attention import Guide
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses
@@ -27,8 +27,8 @@ from pipeline.training.tasks.latent_state import latent_state, require_latents
 from pipeline.training.tasks.vae import VaeLoss, reconstruction_loss
 from pipeline.training.trainer import Task
 
-_SEEN = 0.02
-"""How far behind the front's depth, in world units, a point still counts as seen from there."""
+BEHIND = 0.02
+"""World units by which a point may lie behind another view's true surface and still be seen there."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,16 @@ def seen_by_front(ring: ViewRing) -> Bool[Tensor, "v s s"]:
     out = torch.zeros(guide.depth.shape, dtype=torch.bool)
     for view, depth in enumerate(guide.depth):
         pixels = Pixels.of(depth)
-        points = points_on_rays(guide.poses[view], pixels, torch.zeros(len(pixels), 1), 1.0)[:, 0]
-        places, there, inside = projected(guide.front_pose, points)
-        surface, share = masked_lookup(guide.front_depth[:, None], (guide.front_depth > 0).float(), places)
-        seen = inside[0] & (share[0] > 0.5) & (there[0] - surface[0, :, 0] < _SEEN)
-        out[view] = out[view].flatten().index_copy(0, pixels.index, seen).view(depth.shape)
+        _, seen = shown(guide.front_pose, guide.front_depth, surface_points(guide.poses[view], pixels), BEHIND)
+        out[view] = out[view].flatten().index_copy(0, pixels.index, seen[0]).view(depth.shape)
     return out
+
+
+@torch.no_grad()
+def encoded_ring(decoder: AlignedDecoder, ring: ViewRing) -> tuple[Float[Tensor, "v 4 s s"], Float[Tensor, "v c h w"]]:
+    """True pictures of a ring, and their normalised latents."""
+    rgba, codec = torch.from_numpy(ring.views).to(decoder.vae.device), decoder.codec
+    return images_from_rgba(rgba, 4), codec.normalise(codec.encode_raw(rgba))
 
 
 class AlignedTask(Task[list[ViewRing]]):
@@ -127,17 +131,11 @@ class AlignedTask(Task[list[ViewRing]]):
         guide = ring_guide(ring, w.noise, float(rng.uniform(0, w.noise.most)), grow, int(rng.integers(2**31)))
         if rng.random() < w.without_front:
             guide = Guide(guide.poses, guide.depth)
-        target, latents = self._encoded(ring)
+        target, latents = encoded_ring(self.decoder, ring)
         if rng.random() < w.noisy_latents:
             latents = latents + float(rng.uniform(0, w.latent_spread)) * torch.randn_like(latents)
         image = self.decoder.decode_images(latents, guide.to(self.device)).float()
         return reconstruction_loss(image, target, w.pixels)
-
-    @torch.no_grad()
-    def _encoded(self, ring: ViewRing) -> tuple[Float[Tensor, "v 4 s s"], Float[Tensor, "v c h w"]]:
-        """True pictures and normalised latents."""
-        rgba, codec = torch.from_numpy(ring.views).to(self.device), self.decoder.codec
-        return images_from_rgba(rgba, 4), codec.normalise(codec.encode_raw(rgba))
 
     def evaluate(self) -> dict[str, float]:
         """Foreground PSNR (dB), mean over held-out rings, and its gain over plain decoding: with true depth, where the
@@ -149,7 +147,7 @@ class AlignedTask(Task[list[ViewRing]]):
             rows.setdefault(name, []).append(value)
 
         for index, ring in enumerate(self.held_out):
-            target, latents = self._encoded(ring)
+            target, latents = encoded_ring(self.decoder, ring)
             seen = seen_by_front(ring).to(self.device)
             whole = target[:, 3] > 0
             plain = self.decoder.decode_images(latents, None)

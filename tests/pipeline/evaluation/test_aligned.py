@@ -12,7 +12,6 @@ from pipeline.evaluation.aligned import (
     BOUND_ROWS,
     MixedPixels,
     alignment_error,
-    encoded,
     mix_psnr,
     mixed_pixels,
     row_scores,
@@ -20,7 +19,7 @@ from pipeline.evaluation.aligned import (
 )
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.view_rings import RingSettings, ViewRing, heldout_ring
-from pipeline.training.tasks.aligned import ring_guide
+from pipeline.training.tasks.aligned import encoded_ring, ring_guide
 from pipeline.training.tasks.vae import nano_vae
 
 
@@ -66,7 +65,7 @@ def test_pixels_of_an_object(decoder: AlignedDecoder, ring: ViewRing) -> None:
 
 
 def test_alignment_counts_what_views_disagree_on(decoder: AlignedDecoder, ring: ViewRing) -> None:
-    target, _ = encoded(decoder, ring)
+    target, _ = encoded_ring(decoder, ring)
     guide = ring_guide(ring)
     true = alignment_error(target, guide)
     assert true < 0.1
