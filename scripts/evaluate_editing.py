@@ -13,7 +13,7 @@ Tuning:   add --development: other figures, rigs and things; the default ones ar
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ from pipeline.evaluation.editing.cases import (
     cases,
     true_views,
 )
-from pipeline.evaluation.editing.redrawn_rows import RedrawnRow
+from pipeline.evaluation.editing.redrawn_rows import RedrawnRow, fitted_truth
 from pipeline.evaluation.editing.rows import (
     Edited,
     Row,
@@ -53,7 +53,9 @@ from pipeline.evaluation.editing.scores import edit_scores
 from pipeline.evaluation.results import ScoreFile
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.sheets import Tile, tile, write_sheet
-from pipeline.jobs.settings import DRAFT_START
+from pipeline.jobs.presets import load_preset
+from pipeline.jobs.settings import DRAFT_START, ReconstructSettings
+from recon.settings import FitSettings
 from scene.errors import ViewloomError
 from scene.resources import default_weights
 
@@ -81,7 +83,9 @@ class Arguments:
     seeds: int = 1
     """Seeds of noise of the editor's rows; scores are means over them."""
     meshes: bool = False
-    """Fit surfaces to the editor's views of the first seed, too, for Chamfer distances."""
+    """Fit surfaces to the editor's views of the first seed, and to the true ones, for Chamfer distances."""
+    fit: FitSettings = field(default_factory=lambda: load_preset("draft", ReconstructSettings()).settings.fit)
+    """How; as the preset draft does by default."""
     consolidate: ConsolidateSettings = ConsolidateSettings()
     """The method, of all rows but for what they are named after."""
     views: int = 16
@@ -109,6 +113,7 @@ def main(arguments: Arguments) -> None:
         **editor_rows(arguments),
         "truth through the VAE": (through_vae(codec),),
         "truth": (truth,),
+        **({"truth, fitted": (fitted_truth(arguments.fit),)} if arguments.meshes else {}),
     }
     if arguments.rows:
         rows = {name: row for name, row in rows.items() if name.startswith(arguments.rows)}
@@ -175,7 +180,12 @@ def editor_rows(arguments: Arguments) -> dict[str, tuple[Row, ...]]:
 
     def row(settings: ConsolidateSettings, **how: Any) -> tuple[Row, ...]:
         return tuple(
-            RedrawnRow(model, replace(settings, seed=settings.seed + k), fitted=arguments.meshes and k == 0, **how)
+            RedrawnRow(
+                model,
+                replace(settings, seed=settings.seed + k),
+                fit=arguments.fit if arguments.meshes and k == 0 else None,
+                **how,
+            )
             for k in range(arguments.seeds)
         )
 

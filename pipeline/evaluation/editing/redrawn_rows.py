@@ -27,15 +27,15 @@ from pipeline.editing.target import EditTarget, SkeletonTarget
 from pipeline.editing.task import EditedLatents, EditTask
 from pipeline.editing.views import Originals, ViewPasses
 from pipeline.evaluation.editing.cases import EditCase, TrueViews, drawn
-from pipeline.evaluation.editing.rows import Deform, Edited
-from pipeline.jobs.presets import load_preset
-from pipeline.jobs.settings import ReconstructSettings
+from pipeline.evaluation.editing.rows import Deform, Edited, Row
+from pipeline.evaluation.editing.scores import Pictures, as_pictures
 from qnerf.field import QueryField
 from qnerf.render import render_queries
 from qnerf.store import QueryLayer, QueryStore
 from qnerf.train import train_field
 from recon.fit import fit_surface
 from recon.mesh.marching_cubes import asset_mesh
+from recon.settings import FitSettings
 from scene.errors import InputError, ViewloomError
 from scene.mesh import ColouredMesh
 from scene.view import View
@@ -69,14 +69,14 @@ class RedrawnRow:
         draft: a deformed surface that is drawn over, with its depth as the control; None for the target's own control,
             from noise.
         targets: whose queries count.
-        fitted: fit a surface to the views, for the mesh's scores.
+        fit: of a surface to the views, for the mesh's scores; None for no surface.
     """
 
     model: EditDiffusion
     settings: ConsolidateSettings
     draft: Deform | None = None
     targets: Targets = "own"
-    fitted: bool = False
+    fit: FitSettings | None = None
 
     def __call__(self, views: TrueViews) -> Edited:
         """What it makes of a case."""
@@ -87,7 +87,7 @@ class RedrawnRow:
         seconds = time.perf_counter() - start
         with torch.no_grad():
             pictures = self.model.codec.decode(edited.latents).float().clamp(0, 1).numpy()
-        mesh = fitted_mesh(pictures, views) if self.fitted else None
+        mesh = None if self.fit is None else fitted_mesh(pictures, views, self.fit)
         return Edited(pictures, mesh, facts(edited, seconds))
 
     def task(self, views: TrueViews) -> EditTask:
@@ -123,15 +123,24 @@ def facts(edited: EditedLatents, seconds: float) -> dict[str, float]:
     return found
 
 
-def fitted_mesh(pictures: np.ndarray, views: TrueViews) -> ColouredMesh | None:
-    """The surface that a draft makes of edited views; None if they make none."""
+def fitted_truth(fit: FitSettings) -> Row:
+    """The true edit, and a surface fitted to its views: the ceiling of meshes."""
+
+    def row(views: TrueViews) -> Edited:
+        pictures = as_pictures(views.truths)
+        return Edited(pictures, fitted_mesh(pictures, views, fit))
+
+    return row
+
+
+def fitted_mesh(pictures: Pictures, views: TrueViews, fit: FitSettings) -> ColouredMesh | None:
+    """The surface of edited views; None if they make none."""
     rgba = np.round(pictures * 255).astype(np.uint8)
     given = tuple(
         View(f"{k:03d}", camera, one, origin="generated")
         for k, (camera, one) in enumerate(zip(views.cameras, rgba, strict=True))
         if (one[..., 3] >= 128).any()
     )
-    fit = load_preset("draft", ReconstructSettings()).settings.fit
     try:
         surface = fit_surface(ViewSet(given, True, {"normalised": True}), fit)
     except ViewloomError:
