@@ -19,7 +19,7 @@ from pipeline.jobs.report import write_report
 from pipeline.jobs.runner import Runner, StageRun, digest_of, digest_of_file
 from pipeline.jobs.settings import Busy, CaptureSettings, ReconstructSettings, settings_as_dict
 from pipeline.jobs.stages.capture import CaptureStage
-from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder
+from pipeline.jobs.stages.capture_folder import BESIDE_VIEWS, CaptureFolder
 from pipeline.jobs.stages.surface import fit_device
 from pipeline.jobs.time_left import Work
 from scene.captures import load_capture
@@ -190,7 +190,7 @@ def _name_of(file: Path, folder: Path) -> str:
 def _camera_files(capture: Path, folder: Path, out: Path) -> list[Path]:
     """Files other than pictures that a reader may look at."""
     if capture.is_file():
-        beside = (p for p in folder.iterdir() if p.suffix.lower() == ".ply" or p.name == COARSE_FILE)
+        beside = (p for p in folder.iterdir() if p.suffix.lower() == ".ply" or p.name in BESIDE_VIEWS)
         return [capture, *sorted(p for p in beside if p.is_file())]
     mine = out.resolve()
     files = (p for p in folder.rglob("*") if p.suffix.lower() in _CAMERA_FILES and p.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipeline.jobs.settings import CaptureSettings, MaskSource, settings_as_dict
-from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder, read_coarse_volume
+from pipeline.jobs.stages.capture_folder import BESIDE_VIEWS, COARSE_FILE, CaptureFolder, read_coarse_volume
 from recon.checks.capture import CaptureReport, Issue, check_capture
 from recon.checks.depths import with_fitting_depths
 from recon.checks.orientation import turned
@@ -74,7 +75,9 @@ class CaptureStage:
             self.views.save(folder)
             if (self.folder / COARSE_FILE).is_file():
                 read_coarse_volume(self.folder / COARSE_FILE)
-                (folder / COARSE_FILE).write_bytes((self.folder / COARSE_FILE).read_bytes())
+            for beside in BESIDE_VIEWS:
+                if (self.folder / beside).is_file():
+                    shutil.copyfile(self.folder / beside, folder / beside)
             return
         masked = with_masks(self.views, self.settings.masks)
         views, warnings = with_fitting_depths(masked)

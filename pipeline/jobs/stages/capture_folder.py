@@ -17,6 +17,8 @@ from scene.viewset import ViewSet
 
 COARSE_FILE = "coarse.npz"
 LATENTS_FILE = "latents.npz"
+BESIDE_VIEWS = (COARSE_FILE, LATENTS_FILE)
+"""What generated views leave beside their pictures; part of the capture, wherever it is taken."""
 CoarseGrid: TypeAlias = tuple[Float[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"]]
 """Occupancy and colours of a coarse volume."""
 _LARGEST = 256

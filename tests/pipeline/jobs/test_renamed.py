@@ -91,8 +91,9 @@ def test_old_names_are_dropped_after_their_last_version() -> None:
 
 def test_presets_pass_over_what_only_other_jobs_have() -> None:
     edits = {"consolidate", "deform", "editor", "fit_bones", "method", "view_side"}
-    assert keys_of_other_jobs(ReconstructSettings()) == {"prepare", "views", "dtype", "memory"} | edits
-    assert keys_of_other_jobs(EditSettings()) == {"prepare", "views", "dtype", "memory"}
+    photos = {"prepare", "views", "dtype", "memory", "align", "aligning"}
+    assert keys_of_other_jobs(ReconstructSettings()) == photos | edits
+    assert keys_of_other_jobs(EditSettings()) == photos
     assert keys_of_other_jobs(Image2MeshSettings()) == {"capture"} | edits
     jobs = (Image2MeshSettings, ReconstructSettings, EditSettings)
     everything = {f.name for job in jobs for f in dataclasses.fields(job)}
