@@ -2,10 +2,12 @@ r"""What decoding views together is worth: the bound of what is there, and train
 
 The bound:    python scripts/ablate_decoder.py --objects DATA/meshes_train --parts bound
 Trained rows: python scripts/ablate_decoder.py --meshes DATA/meshes_eval/ycb --layers RUN/aligned/model --parts rows
+Assets:       the same with --parts encoded generated
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -15,14 +17,16 @@ from diffusers import AutoencoderKL
 
 from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places
 from pipeline.diffusion.checkpoints.parts import load_part
-from pipeline.evaluation.aligned import bound_table, row_scores, rows_table
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.evaluation.aligned import Scores, bound_table, row_scores, rows_table
+from pipeline.evaluation.aligned_assets import AlignedAssetSettings, AlignedCase, asset_scores, gained
 from pipeline.evaluation.script import run_script
-from pipeline.evaluation.subjects import coloured, subjects
-from pipeline.training.data.view_rings import RingSettings, ViewRing, evaluation_ring
+from pipeline.evaluation.subjects import Subject, coloured, subjects
+from pipeline.training.data.view_rings import RingSettings, evaluation_ring
 from scene.errors import InputError
 from scene.resources import default_weights
 
-Part = Literal["bound", "rows"]
+Part = Literal["bound", "rows", "encoded", "generated"]
 
 
 @dataclass(frozen=True)
@@ -41,36 +45,67 @@ class Arguments:
     """Of each object's ring."""
     weights: Path | None = None
     """Checkpoint whose VAE is used; the embedded one by default."""
-    layers: Path | None = None
-    """Trained layers, for the part rows."""
+    layers: tuple[Path, ...] = ()
+    """Trained layers, for all parts but the bound; assets are made with the first."""
     parts: tuple[Part, ...] = ("bound",)
-    """What is measured."""
+    """What is measured: what sources hold; trained layers with true and spoiled depth; first-pass depth, and assets, of
+    the encoder's latents, and of latents that the model draws."""
+    assets: AlignedAssetSettings = AlignedAssetSettings()
+    """How assets are made."""
     noise: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
     """Factors on the noise of depth maps."""
 
 
 def main(arguments: Arguments) -> None:
     """Print the tables."""
-    vae = cast(AutoencoderKL, load_part(AutoencoderKL, (arguments.weights or default_weights()) / "vae"))
+    weights = arguments.weights or default_weights()
+    vae = cast(AutoencoderKL, load_part(AutoencoderKL, weights / "vae"))
     vae.requires_grad_(False)
-    rings: list[ViewRing] = []
-    for subject in subjects(arguments.objects, arguments.meshes, arguments.count):
-        if not arguments.textured or coloured(subject.mesh):
-            rings.append(evaluation_ring(subject.mesh, subject.index, RingSettings(), arguments.views))
-    shares = np.mean([(ring.depths > 0).mean() for ring in rings])
-    print(f"{len(rings)} objects, {arguments.views} views, {shares:.0%} of the pixels are foreground\n")
+    chosen = [
+        subject
+        for subject in subjects(arguments.objects, arguments.meshes, arguments.count)
+        if not arguments.textured or coloured(subject.mesh)
+    ]
+    if arguments.parts != ("bound",) and not arguments.layers:
+        raise InputError("there are no layers to measure", fix="Give --layers.")
+    if {"bound", "rows"} & set(arguments.parts):
+        rings = [evaluation_ring(one.mesh, one.index, RingSettings(), arguments.views) for one in chosen]
+        shares = np.mean([(ring.depths > 0).mean() for ring in rings])
+        print(f"{len(rings)} objects, {arguments.views} views, {shares:.0%} of the pixels are foreground\n")
     if "bound" in arguments.parts:
         plain = AlignedDecoder(vae, AlignedLayers.fresh(vae, nano_places(vae)))
         for noise in arguments.noise:
             print(bound_table(plain, rings, noise) + "\n", flush=True)
     if "rows" in arguments.parts:
-        if arguments.layers is None:
-            raise InputError("there are no layers to measure", fix="Give --layers.")
-        decoder = AlignedDecoder.load(arguments.layers, vae)
-        rows = {"plain": row_scores(decoder, rings, None)}
-        for noise in arguments.noise:
-            rows[f"aligned, noise {noise:g}"] = row_scores(decoder, rings, noise)
-        print(rows_table(rows))
+        rows: dict[str, Scores] = {}
+        for layers in arguments.layers:
+            decoder = AlignedDecoder.load(layers, vae)
+            rows = rows or {"plain": row_scores(decoder, rings, None)}
+            for noise in arguments.noise:
+                rows[f"{layers.parent.name}, noise {noise:g}"] = row_scores(decoder, rings, noise)
+        print(rows_table(rows) + "\n", flush=True)
+    for part in ("encoded", "generated"):
+        if part in arguments.parts:
+            print(assets_table(chosen, weights, arguments, part) + "\n", flush=True)
+
+
+def assets_table(chosen: Sequence[Subject], weights: Path, arguments: Arguments, part: str) -> str:
+    """Assets of all objects, before and after aligning."""
+    model = ViewDiffusion.from_pretrained(weights)
+    model.aligned = AlignedDecoder.load(arguments.layers[0], model.vae).layers
+    make, found = AlignedCase.encoded if part == "encoded" else AlignedCase.generated, []
+    for subject in chosen:
+        case = make(model, subject, arguments.assets)
+        found.append(asset_scores(model, case, arguments.assets, own_truth=part == "encoded"))
+        print(
+            f"{part}, {subject.name}: "
+            + "; ".join(
+                f"{name} {row['foreground PSNR']:.2f} dB, asset {row['held-out PSNR of the asset']:.2f} dB"
+                for name, row in found[-1].items()
+            ),
+            flush=True,
+        )
+    return f"\n{len(found)} objects, latents {part}\n\n" + rows_table(gained(found))
 
 
 if __name__ == "__main__":

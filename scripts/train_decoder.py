@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 
 from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places
 from pipeline.diffusion.checkpoints.parts import load_part
+from pipeline.diffusion.epipolar_attention import Reach
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.view_rings import RingSettings, RingStream, heldout_ring
 from pipeline.training.tasks.aligned import AlignedLoss, AlignedTask
@@ -36,6 +37,8 @@ class Arguments:
     """Folder with the trained vae/."""
     others: bool = True
     """A layer that reads the other views, beside those that read the front."""
+    reach: Reach = "truncated"
+    """Which points layers read; other than truncated for comparisons."""
     loss: AlignedLoss = AlignedLoss()
     """The loss, and how inputs are spoiled."""
     rings: RingSettings = RingSettings()
@@ -61,7 +64,8 @@ def main(arguments: Arguments) -> None:
     vae = cast(AutoencoderKL, load_part(AutoencoderKL, arguments.weights / "vae"))
     vae.to(pick_device(settings.device)).requires_grad_(False)
     if settings.resume is None:
-        decoder = AlignedDecoder(vae, AlignedLayers.fresh(vae, nano_places(vae, others=arguments.others)))
+        places = nano_places(vae, others=arguments.others, reach=arguments.reach)
+        decoder = AlignedDecoder(vae, AlignedLayers.fresh(vae, places))
     else:
         decoder = AlignedDecoder.load(settings.resume, vae)
     pool = ObjectPool(arguments.objects, "val")

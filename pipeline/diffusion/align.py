@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import cv2
@@ -25,6 +26,8 @@ from scene.raycast import mesh_caster
 from scene.view import View
 from scene.viewset import ViewSet
 
+_LOG = logging.getLogger("viewloom")
+
 
 def align_views(
     model: ViewDiffusion,
@@ -47,14 +50,15 @@ def align_views(
 
     Raises:
         CheckpointError: the model has no aligned decoder.
-        InputError: the views have no latents, or the surface is empty.
+        InputError: the surface is empty, or the views have no latents and are larger than the model's pictures.
     """
-    if views.latents is None:
-        raise InputError("the views have no latents", fix="Take views that this model drew one by one.")
-    camera = views.photo_camera.resized(photo.shape[1], photo.shape[0])
-    pictures = aligned_pictures(model, views.latents, views.rgba, views.cameras, photo, camera, surface, settings)
+    camera, latents, plain = views.photo_camera.resized(photo.shape[1], photo.shape[0]), views.latents, views.rgba
+    if latents is None:
+        plain, latents = encoded_views(model, plain, reduce=settings.reduce)
+        _LOG.warning("%s", encoded_note(model))
+    pictures = aligned_pictures(model, latents, plain, views.cameras, photo, camera, surface, settings)
     made = [
-        View(f"view_{k:02d}", one, rgba, origin="generated")
+        View(f"view_{k:02d}", one.resized(rgba.shape[1], rgba.shape[0]), rgba, origin="generated")
         for k, (one, rgba) in enumerate(zip(views.cameras, pictures, strict=True))
     ]
     return ViewSet((View("photo", camera, photo), *made), True)
@@ -99,6 +103,36 @@ def aligned_pictures(
     if settings.colours:
         images = transfer_low_frequencies(images[None], torch.from_numpy(plain)[None].float() / 255)[0]
     return np.round(images.numpy() * 255).astype(np.uint8)
+
+
+@torch.no_grad()
+def encoded_views(
+    model: ViewDiffusion, views: UInt8[np.ndarray, "v s s 4"], *, reduce: bool = False
+) -> tuple[UInt8[np.ndarray, "v t t 4"], Float[np.ndarray, "v c h w"]]:
+    """Views of the model's size, and their normalised latents, for views that came without.
+
+    Args:
+        model: whose encoder is used.
+        views: the pictures.
+        reduce: whether larger ones may be reduced.
+
+    Raises:
+        InputError: they are larger, and must not be reduced.
+    """
+    side, size = views.shape[1], model.image_size
+    if side > size and not reduce:
+        raise InputError(
+            f"the views have no latents, and {side} pixels where the model draws {size}",
+            fix=f"Reduce them to {size} with --aligning.reduce, or leave --align out to keep them as they are.",
+        )
+    small = np.stack([resized_photo(view, size) for view in views])
+    latents = model.codec.normalise(model.codec.encode_raw(torch.from_numpy(small).to(model.device)))
+    return small, latents.float().cpu().numpy()
+
+
+def encoded_note(model: ViewDiffusion) -> str:
+    """What is told of views that came without latents."""
+    return f"The views have no latents: they were encoded at {model.image_size} pixels to be aligned."
 
 
 def aligned_decoder(model: ViewDiffusion) -> AlignedDecoder:

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from pipeline.diffusion.checkpoints.digests import part_digest
 from pipeline.diffusion.checkpoints.parts import load_part, save_part
-from pipeline.diffusion.epipolar_attention import EpipolarAttention, EpipolarSettings, Guide
+from pipeline.diffusion.epipolar import azimuth_order
+from pipeline.diffusion.epipolar_attention import COLOURS, EpipolarAttention, EpipolarSettings, Guide, Reach
 from pipeline.diffusion.modules.latents import (
     AnyVae,
     LatentCodec,
@@ -68,19 +69,23 @@ class LayerPlace:
         return cls(block, fold, widths[::-1][block], max(0, int(math.log2(smaller))), reads)
 
 
-def nano_places(vae: AnyVae, *, others: bool = True) -> tuple[LayerPlace, ...]:
+def nano_places(vae: AnyVae, *, others: bool = True, reach: Reach = "truncated") -> tuple[LayerPlace, ...]:
     """The embedded decoder's layers: grids of a quarter and a half of the picture's side, and the pixels.
 
     Args:
         vae: a VAE of folded pictures of 4x4 blocks.
         others: with the layer that reads all other views; without it the front alone is read.
+        reach: which points are read, for comparisons: of whole rays four times as many; of all pixels by the coarser
+            layers only, as at the picture's own size they are too many.
     """
-    front = EpipolarSettings(width=32, samples=4, nearest=0)
-    coarse = LayerPlace.of(vae, 1, 1, EpipolarSettings(width=48, samples=8, nearest=8))
+    more = 4 if reach == "line" else 1
+    coarse = EpipolarSettings(width=48, samples=8 * more, nearest=8, reach=reach)
+    front = EpipolarSettings(width=32, samples=4 * more, nearest=0, reach=reach)
+    pixels = EpipolarSettings(width=24, samples=5 * more, nearest=0, reach=reach)
     return (
-        *((coarse,) if others else ()),
+        *((LayerPlace.of(vae, 1, 1, coarse),) if others else ()),
         LayerPlace.of(vae, 1, 2, front),
-        LayerPlace.of(vae, None, 4, EpipolarSettings(width=24, samples=4, nearest=0)),
+        *((LayerPlace.of(vae, None, 4, pixels),) if reach != "dense" else ()),
     )
 
 
@@ -132,12 +137,12 @@ class AlignedLayer(nn.Module):
         super().__init__()
         self.place, width, parts = place, place.reads.width, place.fold**2
         self.entry = nn.Conv2d(place.channels, width * parts, 1)
-        inside = width + (picture if place.block is None else 0)
-        self.attention = EpipolarAttention(inside, front_channels, place.reads)
-        # Without bias: where attention finds nothing, nothing is added. At the pixels all pixels share its weights.
         pixels = place.block is None
+        inside = width + (picture if pixels else 0)
+        self.attention = EpipolarAttention(inside, front_channels, place.reads, copies=pixels)
+        # Without bias: where attention finds nothing, nothing is added. At the pixels all pixels share its weights.
         self.gate = nn.Conv2d(
-            *((width, picture) if pixels else (width * parts, place.channels)), 3, padding=1, bias=False
+            *((self.attention.width, picture) if pixels else (width * parts, place.channels)), 3, padding=1, bias=False
         )
         nn.init.zeros_(self.gate.weight)
 
@@ -154,8 +159,9 @@ class AlignedLayer(nn.Module):
         if self.place.block is not None:
             return self.gate(F.pixel_unshuffle(self.attention(maps, guide, front), fold))
         assert picture is not None
-        maps = torch.cat([maps, F.pixel_shuffle(picture, fold).to(maps.dtype)], 1)
-        return F.pixel_unshuffle(self.gate(self.attention(maps, guide, front)), fold)
+        shown = F.pixel_shuffle(picture, fold).to(maps.dtype)
+        found = self.attention(torch.cat([maps, shown], 1), guide, front, shown[:, :COLOURS])
+        return F.pixel_unshuffle(self.gate(found), fold)
 
 
 class AlignedLayers(ModelMixin, ConfigMixin):
@@ -267,7 +273,8 @@ class AlignedDecoder:
     def decode_images(self, latents: Float[Tensor, "v l h w"], guide: Guide | None) -> Float[Tensor, "v c H W"]:
         """Normalised latents to pictures on white, about [-1, 1] and not clamped; plainly without a guide.
 
-        A temporal decoder mixes neighbouring views by convolution: give them by azimuth, as in training.
+        A temporal decoder mixes neighbouring views by convolution: it is given them by azimuth, from the view nearest
+        to the front. Without a guide they keep their order.
 
         Raises:
             InputError: the guide does not fit the latents.
@@ -279,8 +286,13 @@ class AlignedDecoder:
                 "together",
                 fix="Give a camera and a depth map for each view.",
             )
+        order = None
+        if guide is not None and isinstance(self.vae, AutoencoderKLTemporalDecoder):
+            order = azimuth_order(guide.poses, guide.front_pose)
+            guide, latents = guide.of(order), latents[order]
         with self._whole_objects(), contextlib.nullcontext() if guide is None else self._guided(guide):
-            return checked_finite(self._decoded(self.codec.raw(latents)))
+            images = checked_finite(self._decoded(self.codec.raw(latents)))
+        return images if order is None else images[order.argsort()]
 
     def _decoded(self, raw: Float[Tensor, "v l h w"]) -> Float[Tensor, "v c H W"]:
         more = {"num_frames": len(raw)} if isinstance(self.vae, AutoencoderKLTemporalDecoder) else {}

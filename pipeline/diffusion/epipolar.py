@@ -122,23 +122,38 @@ def lookup(maps: Float[Tensor, "m c h w"], places: Float[Tensor, "m n 2"]) -> Fl
     return found[:, :, 0].mT.to(maps.dtype)
 
 
-def masked_lookup(
-    maps: Float[Tensor, "m c h w"], masks: Float[Tensor, "m h w"], places: Float[Tensor, "m n 2"]
-) -> tuple[Float[Tensor, "m n c"], Float[Tensor, "m n"]]:
-    """Bilinear values of what masks show only, and how much of the four pixels that is.
+def masked(maps: Float[Tensor, "m c h w"], masks: Float[Tensor, "m h w"]) -> Float[Tensor, "m d h w"]:
+    """Maps made ready for :func:`lookup_of_masked`: what masks show, and the masks behind it.
 
     Args:
         maps: any maps; what lies outside the masks does not matter, not even if it is not finite.
         masks: shares in [0, 1].
+    """
+    return torch.cat([torch.where(masks[:, None] > 0, maps * masks[:, None], 0.0), masks[:, None]], 1)
+
+
+def lookup_of_masked(
+    maps: Float[Tensor, "m d h w"], places: Float[Tensor, "m n 2"]
+) -> tuple[Float[Tensor, "m n c"], Float[Tensor, "m n"]]:
+    """Bilinear values of what masks show only, and how much of the four pixels that is.
+
+    Args:
+        maps: of :func:`masked`.
         places: over the side.
 
     Returns:
         Values, 0 where the mask shows nothing; and shares in [0, 1].
     """
-    shown = torch.where(masks[:, None] > 0, maps * masks[:, None], 0.0)
-    found = lookup(torch.cat([shown, masks[:, None]], 1), places)
+    found = lookup(maps, places)
     values, share = found[..., :-1], found[..., -1:]
     return torch.where(share > 0, values / share.clamp(min=1e-6), 0.0), share[..., 0]
+
+
+def masked_lookup(
+    maps: Float[Tensor, "m c h w"], masks: Float[Tensor, "m h w"], places: Float[Tensor, "m n 2"]
+) -> tuple[Float[Tensor, "m n c"], Float[Tensor, "m n"]]:
+    """:func:`lookup_of_masked` of maps that are read once."""
+    return lookup_of_masked(masked(maps, masks), places)
 
 
 def shown(
@@ -163,6 +178,24 @@ def nearest_views(poses: Poses, count: int) -> Int[Tensor, "v k"]:
     distance = torch.cdist(centres, centres)
     distance.fill_diagonal_(torch.inf)
     return distance.argsort(dim=1, stable=True)[:, : min(count, len(poses) - 1)]
+
+
+def azimuth_order(poses: Poses, front: Poses | None = None) -> Int[Tensor, "v"]:
+    """Views by rising azimuth about the world's upright axis, from the one nearest to the front's camera.
+
+    Args:
+        poses: of the views.
+        front: the front's camera, a batch of one; the first view counts as nearest without it.
+    """
+    centres = poses.c2w[:, :3, 3]
+    first = 0 if front is None else int((centres - front.c2w[:, :3, 3]).norm(dim=-1).argmin())
+    azimuth = torch.atan2(centres[:, 1], centres[:, 0])
+    # Counted from the first view, lest it come last by a rounding error.
+    return (
+        ((azimuth - azimuth[first]) % (2 * torch.pi))
+        .index_fill(0, torch.tensor([first], device=azimuth.device), -1)
+        .argsort(stable=True)
+    )
 
 
 def ray_pluecker(centre: Float[Tensor, "*#b 3"], points: Float[Tensor, "*b 3"], scale: float) -> Float[Tensor, "*b 6"]:

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pipeline.diffusion.epipolar import (
     Pixels,
     lookup,
-    masked_lookup,
+    lookup_of_masked,
+    masked,
     nearest_views,
     points_on_rays,
     pooled_depth,
@@ -35,12 +37,16 @@ from pipeline.diffusion.epipolar import (
 from pipeline.diffusion.modules.poses import Poses
 from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS
 
-Reach = Literal["truncated", "line", "dense"]
+Reach = Literal["truncated", "line", "dense", "none"]
 """Which points of other views a pixel reads: those about its depth, those of its whole ray within the object's bounding
-sphere, or all pixels of the other views (the last two are for comparison)."""
+sphere, all pixels of the other views, or none, so that a layer works on its own features (the last three are for
+comparison)."""
+COLOURS = 3
+"""Channels that are copied."""
 _OCTAVES = 6
-_FACTS = (1 + 2 * _OCTAVES) + 6 + 6 + 6
-"""Offset, two rays, visibility and flags of a token."""
+_OFFSET_FACTS = 1 + 2 * _OCTAVES
+_FACTS = _OFFSET_FACTS + 6 + 6 + 6
+"""Offset, own ray, visibility and flags, and the ray of the view that is read: what is known of a token."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,10 @@ class Guide:
     front_pose: Poses | None = None
     front_depth: Float[Tensor, "1 k k"] | None = None
 
+    def of(self, views: Int[Tensor, "m"]) -> Guide:
+        """The same for some views, in the order given."""
+        return replace(self, poses=self.poses[views], depth=self.depth[views])
+
     def to(self, device: torch.device) -> Guide:
         """The same on a device."""
         return Guide(
@@ -103,14 +113,22 @@ class EpipolarAttention(nn.Module):
         front_channels: of the front's maps.
         settings: what it reads.
         group: pixels at a time.
+        copies: whether results end with differences of colours, a triple for each head: what its tokens show in the
+            mean, less the pixel's own colour, the null token counting as no difference.
     """
 
     def __init__(
-        self, channels: int, front_channels: int, settings: EpipolarSettings = EpipolarSettings(), group: int = 4096
+        self,
+        channels: int,
+        front_channels: int,
+        settings: EpipolarSettings = EpipolarSettings(),
+        group: int = 4096,
+        *,
+        copies: bool = False,
     ) -> None:
         super().__init__()
-        width = settings.width
-        self.settings, self.group = settings, group
+        width, copied = settings.width, COLOURS * settings.heads if copies else 0
+        self.settings, self.group, self.copies = settings, group, copies
         self.own = nn.Conv2d(channels, width, 1)
         self.others = nn.Conv2d(channels, width, 1) if settings.nearest else None
         self.front = nn.Conv2d(front_channels, width, 1) if settings.front else None
@@ -118,17 +136,30 @@ class EpipolarAttention(nn.Module):
         self.query_norm, self.token_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.null_key, self.null_value = (nn.Parameter(torch.zeros(width)) for _ in range(2))
-        self.mix = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.mix = nn.Sequential(nn.Linear(2 * width + copied, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        # Tokens off the surface, hidden, or beside it weigh little from the start, so that what is read is of use at
+        # once: logits lose this much of the squared residual, of the squared offset, and where nothing is shown.
+        self.prior = nn.Parameter(torch.tensor([[4.0, 1.0, 4.0]]).repeat(settings.heads, 1)) if copies else None
+
+    @property
+    def width(self) -> int:
+        """Channels of the results."""
+        return self.settings.width + (COLOURS * self.settings.heads if self.copies else 0)
 
     def forward(
-        self, maps: Float[Tensor, "v c s s"], guide: Guide, front: Float[Tensor, "1 d t t"] | None = None
+        self,
+        maps: Float[Tensor, "v c s s"],
+        guide: Guide,
+        front: Float[Tensor, "1 d t t"] | None = None,
+        colours: Float[Tensor, "v 3 s s"] | None = None,
     ) -> Float[Tensor, "v e s s"]:
         """What pixels learn.
 
         Args:
             maps: features of all views of one object.
             guide: cameras and depth.
-            front: features of the front view.
+            front: features of the front view; their last channels are its picture with alpha.
+            colours: of the views, where colours are copied; what is copied is the difference to them.
         """
         side = maps.shape[-1]
         depth = pooled_depth(guide.depth, side)
@@ -136,32 +167,46 @@ class EpipolarAttention(nn.Module):
         if self.others is not None:
             values = self.others(maps)
             others = [
-                _Source(values[k : k + 1], depth[k : k + 1], guide.poses[k : k + 1], False) for k in range(len(maps))
+                _Source(
+                    values[k : k + 1],
+                    depth[k : k + 1],
+                    guide.poses[k : k + 1],
+                    False,
+                    None if colours is None else colours[k : k + 1],
+                )
+                for k in range(len(maps))
             ]
         if self.front is not None and front is not None:
             assert guide.front_depth is not None
             assert guide.front_pose is not None
-            fronts = [_Source(self.front(front), guide.front_depth, guide.front_pose, True)]
+            shown = front[:, -COLOURS - 1 : -1] if self.copies else None
+            fronts = [_Source(self.front(front), guide.front_depth, guide.front_pose, True, shown)]
         near = nearest_views(guide.poses, self.settings.nearest if self.settings.reach != "dense" else len(maps))
         out = []
         for view, rows in enumerate(own.flatten(2).mT):
             read = [*(others[k] for k in near[view].tolist() if others), *fronts]
             pixels = Pixels.of(depth[view])
-            result = torch.zeros_like(rows)
+            result = rows.new_zeros(len(rows), self.width)
             if read and len(pixels):
-                found = [self._attend(rows[p.index], read, guide.poses[view], p) for p in pixels.split(self.group)]
+                base = None if colours is None else colours[view].flatten(1).T
+                found = [
+                    self._attend(rows[p.index], read, guide.poses[view], p, None if base is None else base[p.index])
+                    for p in pixels.split(self.group)
+                ]
                 result = result.index_copy(0, pixels.index, torch.cat(found).to(rows.dtype))
             out.append(result.mT.unflatten(1, (side, side)))
         return torch.stack(out)
 
     def _attend(
-        self, own: Float[Tensor, "n e"], sources: Sequence[_Source], pose: Poses, pixels: Pixels
-    ) -> Float[Tensor, "n e"]:
+        self,
+        own: Float[Tensor, "n e"],
+        sources: Sequence[_Source],
+        pose: Poses,
+        pixels: Pixels,
+        base: Float[Tensor, "n 3"] | None,
+    ) -> Float[Tensor, "n d"]:
         """Results of some pixels of one view."""
-        if self.settings.reach == "dense":
-            tokens, seen = self._all_pixels(sources)
-        else:
-            tokens, seen = self._along_rays(sources, pose, pixels)
+        tokens, seen, shown = self._tokens(sources, pose, pixels)
         normed = self.token_norm(tokens)
 
         def heads(x: Float[Tensor, "*n e"]) -> Float[Tensor, "*n h d"]:
@@ -175,15 +220,35 @@ class EpipolarAttention(nn.Module):
         queries = heads(self.query(self.query_norm(own)))
         mask = F.pad(seen, (1, 0), value=True)
         scores = torch.einsum("nhd,nthd->nht" if len(tokens) > 1 else "nhd,mthd->nht", queries, keys)
-        scores = (scores.float() / math.sqrt(keys.shape[-1])).masked_fill(~mask[:, None], -torch.inf)
-        weights = scores.softmax(-1).to(values.dtype)
+        scores = scores.float() / math.sqrt(keys.shape[-1])
+        if self.prior is not None and shown is not None:
+            scores = scores - F.pad(torch.einsum("ntk,hk->nht", shown.doubts, self.prior), (1, 0))
+        weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1).to(values.dtype)
         attended = torch.einsum("nht,nthd->nhd" if len(tokens) > 1 else "nht,mthd->nhd", weights, values).flatten(1)
-        return self.mix(torch.cat([own, attended.to(own.dtype)], -1))
+        parts = [own, attended.to(own.dtype)]
+        if not self.copies:
+            return self.mix(torch.cat(parts, -1))
+        copied = own.new_zeros(len(own), COLOURS * self.settings.heads)
+        if shown is not None and base is not None:
+            differences = shown.colours - base[:, None]
+            copied = torch.einsum("nht,ntc->nhc", weights[..., 1:].to(differences.dtype), differences).flatten(1)
+        return torch.cat([self.mix(torch.cat([*parts, copied.to(own.dtype)], -1)), copied.to(own.dtype)], -1)
+
+    def _tokens(
+        self, sources: Sequence[_Source], pose: Poses, pixels: Pixels
+    ) -> tuple[Float[Tensor, "#n t e"], Bool[Tensor, "#n t"], _Shown | None]:
+        """What pixels may read, whether views show it, and what they show."""
+        if self.settings.reach == "dense":
+            return *self._all_pixels(sources), None
+        if self.settings.reach == "none":
+            nothing = pixels.depth.new_zeros(len(pixels), 0, self.settings.width, dtype=self.null_key.dtype)
+            return nothing, nothing[..., 0] > 0, None
+        return self._along_rays(sources, pose, pixels)
 
     def _along_rays(
         self, sources: Sequence[_Source], pose: Poses, pixels: Pixels
-    ) -> tuple[Float[Tensor, "n t e"], Bool[Tensor, "n t"]]:
-        """Tokens of points of pixels' rays, and whether their views show them."""
+    ) -> tuple[Float[Tensor, "n t e"], Bool[Tensor, "n t"], _Shown | None]:
+        """Tokens of points of pixels' rays, whether their views show them, and what they show."""
         s, count, device = self.settings, len(pixels), pixels.depth.device
         offsets = stratified_offsets(count, s.samples, device, jitter=self.training)
         half_width, about = s.half_width * OBJECT_RADIUS, pixels
@@ -192,24 +257,38 @@ class EpipolarAttention(nn.Module):
             middle = (pose.c2w[:3, 3] * pose.c2w[:3, 2]).sum()
             half_width, about = OBJECT_RADIUS, Pixels(pixels.index, pixels.places, middle.expand(count))
         points = points_on_rays(pose, about, offsets, half_width).flatten(0, 1)
-        common = torch.cat([_harmonics(offsets.flatten()), ray_pluecker(pose.c2w[:3, 3], points, DEFAULT_RADIUS)], -1)
-        values, facts, seen = [], [], []
+        # The first layer of the facts' network in parts: a pixel's own ray is one for all its points and sources, and
+        # between pixels offsets differ in training alone.
+        first = cast(nn.Linear, self.geometry[0])
+        by_offset, by_own, by_rest = first.weight.split([_OFFSET_FACTS, 6, 12], 1)
+        own_ray = ray_pluecker(pose.c2w[:3, 3], points.unflatten(0, (count, s.samples))[:, 0], DEFAULT_RADIUS)
+        places_on_ray = offsets if self.training else offsets[:1]
+        common = F.linear(_harmonics(places_on_ray).to(first.weight.dtype), by_offset, first.bias)
+        common = (common + F.linear(own_ray.to(first.weight.dtype), by_own)[:, None]).flatten(0, 1)
+        values, facts, seen, colours, doubts = [], [], [], [], []
         for source in sources:
             places, there, inside = projected(source.pose, points)
             values.append(lookup(source.values, places)[0])
-            surface, share = masked_lookup(source.depth[:, None], (source.depth > 0).float(), places)
+            surface, share = lookup_of_masked(source.surface, places)
             covered = (share[0] > 0) & inside[0]
             # Beyond the surface that the other view sees: hidden there. Linear layers cannot tell a residual near 0.
             residual = torch.where(covered, ((there[0] - surface[0, :, 0]) / half_width).clamp(-2, 2), 0.0)
             visible = torch.stack([residual, (-4 * residual.square()).exp(), (2 * residual).tanh()], -1)
             flags = torch.stack([share[0], covered.float(), torch.full_like(residual, float(source.front))], -1)
             ray = ray_pluecker(source.pose.c2w[0, :3, 3], points, DEFAULT_RADIUS)
-            facts.append(torch.cat([common, visible, flags, ray], -1))
+            facts.append(common + F.linear(torch.cat([visible, flags, ray], -1).to(common.dtype), by_rest))
             seen.append(inside[0])
-        geometry = self.geometry(torch.stack(facts, 1).to(self.null_key.dtype))
-        tokens = torch.stack(values, 1) + geometry
-        shape = (count, s.samples)
-        return tokens.unflatten(0, shape).flatten(1, 2), torch.stack(seen, 1).unflatten(0, shape).flatten(1)
+            if source.colours is not None:
+                colours.append(lookup_of_masked(source.shown, places)[0][0])
+                bare = 1 - covered.float()
+                doubts.append(torch.stack([residual.square(), offsets.flatten().square(), bare], -1))
+        tokens = torch.stack(values, 1) + self.geometry[2](self.geometry[1](torch.stack(facts, 1)))
+
+        def rows(x: list[Tensor]) -> Tensor:
+            return torch.stack(x, 1).unflatten(0, (count, s.samples)).flatten(1, 2)
+
+        shown = _Shown(rows(colours), rows(doubts)) if len(colours) == len(sources) else None
+        return tokens.unflatten(0, (count, s.samples)).flatten(1, 2), rows(seen), shown
 
     def _all_pixels(self, sources: Sequence[_Source]) -> tuple[Float[Tensor, "1 t e"], Bool[Tensor, "1 t"]]:
         """A token for every pixel of the other views, the same for all pixels that ask."""
@@ -226,15 +305,36 @@ class EpipolarAttention(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A view that is read: its projected features, its depth, its camera (a batch of one)."""
+    """A view that is read: its projected features, its depth, its camera (a batch of one), colours to copy."""
 
     values: Float[Tensor, "1 e h w"]
     depth: Float[Tensor, "1 k k"]
     pose: Poses
     front: bool
+    colours: Float[Tensor, "1 3 h w"] | None
+
+    @cached_property
+    def surface(self) -> Float[Tensor, "1 2 k k"]:
+        """Its depth, to be looked up."""
+        return masked(self.depth[:, None], (self.depth > 0).float())
+
+    @cached_property
+    def shown(self) -> Float[Tensor, "1 4 h w"]:
+        """Colours of the pixels that the object fills, to be looked up, lest background be copied."""
+        assert self.colours is not None
+        share = F.adaptive_avg_pool2d((self.depth > 0).float(), self.colours.shape[-1])
+        return masked(self.colours, (share > 0.99).float())
 
 
-def _harmonics(x: Float[Tensor, "n"]) -> Float[Tensor, "n e"]:
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Colours of tokens, and what speaks against them (see :attr:`EpipolarAttention.prior`)."""
+
+    colours: Float[Tensor, "n t 3"]
+    doubts: Float[Tensor, "n t 3"]
+
+
+def _harmonics(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n e"]:
     """A value in [-1, 1] with sine and cosine of it at octaves."""
-    angles = x[:, None] * (math.pi / 2 * 2.0 ** torch.arange(_OCTAVES, device=x.device))
-    return torch.cat([x[:, None], angles.sin(), angles.cos()], -1)
+    angles = x[..., None] * (math.pi / 2 * 2.0 ** torch.arange(_OCTAVES, device=x.device))
+    return torch.cat([x[..., None], angles.sin(), angles.cos()], -1)

@@ -76,6 +76,8 @@ class AlignSettings:
     """Other views that are read, of layers that read any; as trained if not given."""
     colours: bool = True
     """Lay the broad colours of the views before over those that are decoded anew."""
+    reduce: bool = False
+    """Views without latents that are larger than the model's pictures are encoded all the same, reduced to its size."""
 
     def __post_init__(self) -> None:
         require_ranges(self, ALIGN_RANGES)

@@ -216,9 +216,10 @@ class _PhotoJob:
         if self.settings.align:
             s = self.settings
             shown = runner.run(AlignedStage(views, self.model, s.aligning, s.fit, s.device, self.reporter.step))
+            self._note_all(shown.result.warnings[len(views.result.warnings) :])
         manifest = self._manifest(prepare)
         said = [] if renamed is None else [renamed]
-        manifest.warnings = [*said, *prepared.result.warnings, *views.result.warnings]
+        manifest.warnings = [*said, *prepared.result.warnings, *shown.result.warnings]
         manifest.symmetry = views.result.views.metadata.get("symmetry")
         name, page = folder.name, folder / "report.html"
         if self.with_mesh:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import UInt8
 
-from pipeline.diffusion.align import aligned_pictures
+from pipeline.diffusion.align import aligned_pictures, encoded_note, encoded_views
 from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.settings import AlignSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import settings_as_dict
-from pipeline.jobs.stages.capture_folder import COARSE_FILE, CaptureFolder, read_latents
+from pipeline.jobs.stages.capture_folder import COARSE_FILE, LATENTS_FILE, CaptureFolder, read_latents
 from pipeline.jobs.stages.surface import fit_device, fit_drawn
 from pipeline.jobs.view_model import JobViewModel
 from recon.settings import FitSettings
@@ -63,9 +64,19 @@ class AlignedStage:
             raise InputError("a model that draws six views as one has no latents of each", fix="Leave --align out.")
         views, device = list(capture.views), fit_device(self.device)
         drawn = [view for view in views if view.origin == "generated"]
-        latents = read_latents(capture.path, [view.name for view in drawn], latent_digest(model.vae))
-        plain = np.stack([view.rgba() for view in drawn])
-        cameras, photo = [view.camera for view in drawn], views[0]
+        photo, warnings = photo_of(views, capture.path), list(capture.warnings)
+        if len(drawn) < 2:
+            self._write(
+                folder, capture.views, [*warnings, "There is one view only, which has no others to be aligned with."]
+            )
+            return
+        plain = pictures_of_one_size(drawn)
+        if (capture.path / LATENTS_FILE).is_file():
+            latents = read_latents(capture.path, [view.name for view in drawn], latent_digest(model.vae))
+        else:
+            plain, latents = encoded_views(model, plain, reduce=self.settings.reduce)
+            warnings.append(encoded_note(model))
+        cameras = [view.camera.resized(plain.shape[2], plain.shape[1]) for view in drawn]
         current = capture.views
         for _ in range(self.settings.iterations):
             surface = fit_drawn(current, capture.coarse_volume, draft_fit(self.fit), device, self.on_step)
@@ -73,18 +84,53 @@ class AlignedStage:
                 model, latents, plain, cameras, photo.rgba(), photo.camera, surface, self.settings
             )
             found = {
-                view.name: View(view.name, view.camera, rgba, weight=view.weight, origin=view.origin)
-                for view, rgba in zip(drawn, pictures, strict=True)
+                view.name: View(view.name, camera, rgba, weight=view.weight, origin=view.origin)
+                for view, camera, rgba in zip(drawn, cameras, pictures, strict=True)
                 if (rgba[..., 3] >= 128).any()
             }
             current = ViewSet(tuple(found.get(view.name, view) for view in views), True, capture.views.metadata)
-        current.save(folder)
-        if capture.coarse_volume is not None:
-            shutil.copyfile(capture.path / COARSE_FILE, folder / COARSE_FILE)
+        self._write(folder, current, warnings)
+
+    def _write(self, folder: Path, views: ViewSet, warnings: list[str]) -> None:
+        """The capture, its coarse volume beside it."""
+        if warnings:
+            views = replace(views, metadata={**views.metadata, "warnings": warnings})
+        views.save(folder)
+        coarse = self.capture.result.path / COARSE_FILE
+        if coarse.is_file():
+            shutil.copyfile(coarse, folder / COARSE_FILE)
 
     def load(self, folder: Path) -> CaptureFolder:
         """The capture."""
         return CaptureFolder(folder).looked_at()
+
+
+def photo_of(views: Sequence[View], capture: Path) -> View:
+    """The front view of a capture of generated views.
+
+    Raises:
+        InputError: there is none.
+    """
+    for view in views:
+        if view.origin == "photo":
+            return view
+    raise InputError(
+        "there is no photo among the cameras", where=capture, fix="Draw the views anew, or leave --align out."
+    )
+
+
+def pictures_of_one_size(views: Sequence[View]) -> UInt8[np.ndarray, "v s s 4"]:
+    """Pictures of views.
+
+    Raises:
+        InputError: they differ in size, or are not square.
+    """
+    pictures = [view.rgba() for view in views]
+    sizes = {picture.shape[:2] for picture in pictures}
+    if len(sizes) > 1 or any(height != width for height, width in sizes):
+        told = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        raise InputError(f"views that are decoded together have one square size, not {told}")
+    return np.stack(pictures)
 
 
 def draft_fit(fit: FitSettings) -> FitSettings:

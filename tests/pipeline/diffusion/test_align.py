@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.diffusion.align import align_views, resized_photo, surface_depths
+from pipeline.diffusion.align import align_views, encoded_views, resized_photo, surface_depths
 from pipeline.diffusion.aligned_decoder import AlignedLayers, LayerPlace
 from pipeline.diffusion.epipolar_attention import EpipolarSettings
 from pipeline.diffusion.generate import GeneratedViews, generate_views
@@ -80,12 +80,28 @@ def test_open_gates_change_the_object_only(model: ViewDiffusion, views: tuple[Ge
 
 def test_what_is_missing_is_told(model: ViewDiffusion, views: tuple[GeneratedViews, np.ndarray]) -> None:
     generated, photo = views
+    wide = np.repeat(np.repeat(generated.rgba, 2, axis=1), 2, axis=2)
     with pytest.raises(InputError, match="the views have no latents"):
-        align_views(model, replace(generated, latents=None), photo, ball())
+        align_views(model, replace(generated, rgba=wide, latents=None), photo, ball())
     with pytest.raises(CheckpointError, match="the model has no aligned decoder"):
         align_views(replace(model, aligned=None), generated, photo, ball())
     with pytest.raises(InputError, match="the surface is empty"):
         align_views(model, generated, photo, ball(-1.0))
+
+
+def test_views_without_latents_are_encoded(
+    model: ViewDiffusion, views: tuple[GeneratedViews, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    generated, photo = views
+    bare, size = replace(generated, latents=None), model.image_size
+    with caplog.at_level("WARNING", logger="viewloom"):
+        aligned = align_views(model, bare, photo, ball(), PLAIN)
+    assert f"encoded at {size} pixels" in caplog.text
+    small, latents = encoded_views(model, generated.rgba)
+    assert np.array_equal(small, generated.rgba)
+    again = align_views(model, replace(generated, latents=latents), photo, ball(), PLAIN)
+    for one, other in zip(aligned, again, strict=True):
+        assert np.array_equal(one.rgba(), other.rgba())
 
 
 def test_depths_of_a_ball_are_those_of_its_rays() -> None:

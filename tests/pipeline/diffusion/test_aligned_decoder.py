@@ -11,7 +11,15 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor
 
-from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, LayerPlace, nano_places, published_places
+from pipeline.diffusion.aligned_decoder import (
+    AlignedDecoder,
+    AlignedLayer,
+    AlignedLayers,
+    LayerPlace,
+    nano_places,
+    published_places,
+)
+from pipeline.diffusion.epipolar import Pixels, surface_points
 from pipeline.diffusion.epipolar_attention import EpipolarSettings, Guide
 from pipeline.diffusion.modules.latents import AnyVae, decode_latents
 from pipeline.diffusion.modules.poses import Poses
@@ -118,6 +126,50 @@ def test_pixels_without_a_surface_stay_as_they_are() -> None:
     assert changed[1].min() > 0
     assert changed[2, :15].max() == 0
     assert changed[2, 17:].min() > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", KINDS)
+def test_the_order_of_views_does_not_matter(make: Callable[[], AnyVae]) -> None:
+    """Not even to a decoder that mixes neighbours: it is given them by azimuth."""
+    decoder, order = aligned(make, gates=0.2), torch.tensor([2, 0, 1])
+    found = decoder.decode_images(latents()[order], guide().of(order))
+    assert torch.allclose(found, decoder.decode_images(latents(), guide())[order], atol=1e-4)
+
+
+@torch.no_grad()
+def test_colours_are_copied_from_where_the_front_shows_the_surface() -> None:
+    """The front is red to the left and green to the right; it and the views stand before one plate."""
+    radii = torch.tensor([1.4, 1.5, 1.7])
+    decoder, told = aligned(folded), guide()
+    poses = Poses.of_orbits(torch.stack([torch.full((3,), 0.2), torch.full((3,), 0.2), radii], -1))
+    depth = torch.where(told.depth > 0, (radii - 0.1)[:, None, None], 0.0)
+    told = replace(told, poses=poses, depth=depth)
+    layer = decoder.layers.layers[-1]
+    assert isinstance(layer, AlignedLayer)
+    # One tap of the gate copies what the first head finds: colours by the prior alone.
+    for part in (layer.attention.query, layer.attention.key):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    for colour in range(3):
+        layer.gate.weight[colour, layer.place.reads.width + colour, 1, 1] = 1
+    assert told.front is not None
+    told.front[:] = -1
+    told.front[0, :, :32], told.front[1, :, 32:] = 1, 1
+    plainly = decoder.decode_images(latents(), None)
+    moved = decoder.decode_images(latents(), told) - plainly
+    assert told.front_pose is not None
+    for view in range(VIEWS):
+        pixels = Pixels.of(told.depth[view])
+        places = told.front_pose.project(surface_points(told.poses[view], pixels)[None])[0][0]
+        for side, wanted in ((places[:, 0] < 0.45, (1.0, -1.0, -1.0)), (places[:, 0] > 0.55, (-1.0, 1.0, -1.0))):
+            inside = side & ((places > 0.02) & (places < 0.98)).all(-1)
+            index = pixels.index[inside]
+            to, of = torch.tensor(wanted)[:, None], plainly[view, :3].flatten(1)[:, index]
+            share = moved[view, :3].flatten(1)[:, index] / (to - of)
+            # All but what the null token and points off the plate keep.
+            assert not len(index) or ((share > 0.5) & (share < 1)).float().mean() > 0.95
+        assert not moved[view].flatten(1)[:, told.depth[view].flatten() == 0].any()
 
 
 @torch.no_grad()

@@ -87,6 +87,17 @@ def test_nothing_to_read_gives_nothing(layer: EpipolarAttention) -> None:
 
 
 @torch.no_grad()
+def test_a_layer_that_reads_nothing_works_on_its_own_features() -> None:
+    torch.manual_seed(0)
+    layer = EpipolarAttention(CHANNELS, 4, replace(SMALL, reach="none"), copies=True).eval()
+    guide, maps = ring(3), features(3)
+    out = layer(maps, guide, front_maps(guide), maps[:, :3])
+    assert torch.equal(out, layer(maps, guide, 2 * front_maps(guide), maps[:, :3]))
+    assert out[:, : SMALL.width].abs().max() > 0
+    assert not out[:, SMALL.width :].any()
+
+
+@torch.no_grad()
 def test_far_views_are_not_read() -> None:
     """Of a ring of 8, view 0 reads its two neighbours: others may hold anything."""
     torch.manual_seed(0)

@@ -15,11 +15,15 @@ from pipeline.diffusion.epipolar_attention import EpipolarSettings
 from pipeline.diffusion.settings import AlignSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.jobs.image2mesh import image2mesh, make_views
+from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import Image2MeshSettings
-from pipeline.jobs.stages.aligned import draft_fit
-from pipeline.jobs.stages.capture_folder import LATENTS_FILE, read_latents, write_latents
+from pipeline.jobs.stages.aligned import AlignedStage, draft_fit, pictures_of_one_size
+from pipeline.jobs.stages.capture_folder import LATENTS_FILE, CaptureFolder, read_latents, write_latents
+from pipeline.jobs.view_model import JobViewModel
 from recon.settings import FitSettings
+from scene.camera import orbit_camera
 from scene.errors import CheckpointError, InputError
+from scene.view import View
 from scene.viewset import ViewSet
 from tests.pipeline.jobs.conftest import Heard
 
@@ -88,6 +92,73 @@ def test_layers_of_another_decoder_are_refused(aligning: Image2MeshSettings, pho
     (result,) = image2mesh([photo], tmp_path / "out", changed)
     assert isinstance(result.error, CheckpointError)
     assert "another decoder" in str(result.error)
+
+
+@pytest.fixture
+def stage(aligning: Image2MeshSettings, photo: Path, tmp_path: Path) -> AlignedStage:
+    """The stage, behind views that are there."""
+    (result,) = make_views([photo], tmp_path / "out", replace(aligning, align=False))
+    assert result.error is None
+    folder = tmp_path / "out" / "toy" / "views"
+    done = StageRun("views", folder, "key", 0.0, False, CaptureFolder)
+    assert aligning.views.weights is not None
+    model = JobViewModel(aligning.views.weights, "cpu")
+    (tmp_path / "aligned").mkdir()
+    return AlignedStage(done, model, aligning.aligning, aligning.fit)
+
+
+def test_views_without_latents_are_encoded_and_say_so(stage: AlignedStage, tmp_path: Path) -> None:
+    (stage.capture.folder / LATENTS_FILE).unlink()
+    stage.run(tmp_path / "aligned")
+    result = stage.load(tmp_path / "aligned")
+    assert [view.name for view in result.views] == [view.name for view in stage.capture.result.views]
+    side = stage.model.loaded.image_size
+    assert result.warnings[-1] == f"The views have no latents: they were encoded at {side} pixels to be aligned."
+
+
+def test_larger_views_without_latents_are_reduced_on_demand_only(stage: AlignedStage, tmp_path: Path) -> None:
+    side = stage.model.loaded.image_size
+    views = stage.capture.result.views
+    larger = [
+        View(v.name, v.camera.resized(2 * side, 2 * side), v.rgba().repeat(2, 0).repeat(2, 1), origin=v.origin)
+        if v.origin == "generated"
+        else v
+        for v in views
+    ]
+    folder = tmp_path / "larger"
+    ViewSet(tuple(larger), True, views.metadata).save(folder)
+    (tmp_path / "reduced").mkdir()
+    stage = replace(stage, capture=StageRun("views", folder, "key", 0.0, False, CaptureFolder))
+    with pytest.raises(InputError, match=rf"no latents, and {2 * side} pixels where the model draws {side}.*reduce"):
+        stage.run(tmp_path / "aligned")
+    replace(stage, settings=AlignSettings(reduce=True)).run(tmp_path / "reduced")
+    drawn = [view for view in stage.load(tmp_path / "reduced").views if view.origin == "generated"]
+    assert {(view.camera.width, view.rgba().shape[0]) for view in drawn} == {(side, side)}
+
+
+def test_a_single_view_stays_as_it_is_and_says_so(stage: AlignedStage, tmp_path: Path) -> None:
+    views = list(stage.capture.result.views)
+    folder = tmp_path / "one"
+    ViewSet(tuple(views[:2]), True, stage.capture.result.views.metadata).save(folder)
+    replace(stage, capture=StageRun("views", folder, "key", 0.0, False, CaptureFolder)).run(tmp_path / "aligned")
+    result = stage.load(tmp_path / "aligned")
+    assert "one view only" in result.warnings[-1]
+    assert np.array_equal(list(result.views)[1].rgba(), views[1].rgba())
+
+
+def test_a_capture_without_its_photo_is_refused(stage: AlignedStage, tmp_path: Path) -> None:
+    views = [view for view in stage.capture.result.views if view.origin == "generated"]
+    ViewSet(tuple(views), True, stage.capture.result.views.metadata).save(tmp_path / "bare")
+    capture = StageRun("views", tmp_path / "bare", "key", 0.0, False, CaptureFolder)
+    with pytest.raises(InputError, match=r"no photo among the cameras.*--align"):
+        replace(stage, capture=capture).run(tmp_path / "aligned")
+
+
+def test_views_of_other_sizes_are_refused() -> None:
+    camera = orbit_camera(0.0, 0.0, 1.5, size=4)
+    views = [View(str(size), camera.resized(size, size), np.zeros((size, size, 4), np.uint8)) for size in (4, 8)]
+    with pytest.raises(InputError, match=r"one square size, not 4x4, 8x8"):
+        pictures_of_one_size(views)
 
 
 def test_latents_come_back_by_name(tmp_path: Path) -> None:

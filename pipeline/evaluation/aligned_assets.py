@@ -1,0 +1,232 @@
+"""What aligned views are worth: pictures, agreement, textured meshes of known objects, before and after aligning.
+
+Latents are the encoder's of true views, or those that the model draws of a photo. Depth is the first pass's always: of
+a draft surface, fitted to the plainly decoded views as jobs fit it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from pipeline.diffusion.align import aligned_pictures, surface_depths
+from pipeline.diffusion.epipolar_attention import Guide
+from pipeline.diffusion.generate import generate_views
+from pipeline.diffusion.modules.latents import images_from_rgba
+from pipeline.diffusion.modules.poses import Poses
+from pipeline.diffusion.settings import AlignSettings
+from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.evaluation.aligned import Scores, alignment_error
+from pipeline.evaluation.subjects import Subject
+from pipeline.jobs.settings import GENERATED_FIT, MeshSettings, ViewsSettings
+from pipeline.jobs.stages.aligned import draft_fit
+from pipeline.jobs.stages.capture_folder import CoarseGrid
+from pipeline.jobs.stages.surface import fit_drawn
+from pipeline.jobs.stages.views import ring_orbits, view_confidence
+from pipeline.training.data.samples import source_view, to_bytes
+from recon.mesh.marching_cubes import asset_mesh
+from recon.mesh.metrics import compare_meshes
+from recon.settings import FitSettings
+from recon.surface import Surface
+from recon.texture.bake import TexturedMesh, bake
+from scene.camera import DEFAULT_RADIUS, Camera, orbit_camera
+from scene.framing import DEFAULT_FILL
+from scene.mesh import ColouredMesh
+from scene.metrics import view_scores
+from scene.render import UNLIT, MeshRenderer
+from scene.view import View
+from scene.viewset import ViewSet
+
+_HELD_OUT = tuple((math.radians(a + 11), math.radians(e)) for e in (0, 30) for a in range(0, 360, 60))
+_SIDE = 256
+
+
+@dataclass(frozen=True)
+class AlignedAssetSettings:
+    """How assets are made of views, as jobs make them.
+
+    Args:
+        views: rings of cameras, and how views are drawn.
+        aligning: how they are decoded together.
+        fit: of the surface.
+        mesh: of the texture.
+        photo: side of the photo in pixels.
+    """
+
+    views: ViewsSettings = ViewsSettings()
+    aligning: AlignSettings = AlignSettings()
+    fit: FitSettings = GENERATED_FIT
+    mesh: MeshSettings = MeshSettings()
+    photo: int = 512
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedCase:
+    """One object, its photo, and views of it with their latents.
+
+    Args:
+        mesh: the object.
+        photo: with its true camera.
+        latents: of the views, normalised.
+        plain: the views, each decoded by itself.
+        true: the views as they should be.
+        cameras: of the views.
+        weights: of the views in fits.
+        coarse: occupancy and colours of the coarse volume, of generated views.
+    """
+
+    mesh: ColouredMesh
+    photo: View
+    latents: Float[np.ndarray, "v c h w"]
+    plain: UInt8[np.ndarray, "v s s 4"]
+    true: UInt8[np.ndarray, "v s s 4"]
+    cameras: tuple[Camera, ...]
+    weights: tuple[float, ...]
+    coarse: CoarseGrid | None = None
+
+    @classmethod
+    def encoded(cls, model: ViewDiffusion, subject: Subject, settings: AlignedAssetSettings) -> AlignedCase:
+        """True views of the rings, through the model's encoder."""
+        photo, _, elevation = _photo(model, subject, settings)
+        orbits = ring_orbits(settings.views.rings)
+        cameras, true = _true_views(subject.mesh, orbits, model.image_size)
+        with torch.no_grad():
+            latents = model.codec.normalise(model.codec.encode_raw(torch.from_numpy(true).to(model.device)))
+            plain = to_bytes(model.codec.decode(latents).float().cpu().numpy())
+        weights = tuple(view_confidence(settings.views, orbit, elevation) for orbit in orbits)
+        return cls(subject.mesh, photo, latents.float().cpu().numpy(), plain, true, cameras, weights)
+
+    @classmethod
+    def generated(cls, model: ViewDiffusion, subject: Subject, settings: AlignedAssetSettings) -> AlignedCase:
+        """Views that the model draws of the photo, told the photo's elevation."""
+        photo, small, elevation = _photo(model, subject, settings)
+        orbits = ring_orbits(settings.views.rings)
+        cameras, true = _true_views(subject.mesh, orbits, model.image_size)
+        of, sampling = torch.from_numpy(orbits).float(), settings.views.sampling
+        drawn = generate_views(model, small, of, sampling, elevation_deg=math.degrees(elevation))
+        assert drawn.latents is not None
+        weights = tuple(view_confidence(settings.views, orbit, elevation) for orbit in orbits)
+        grid = None
+        if drawn.occupancy is not None and drawn.colours is not None:
+            grid = (drawn.occupancy.astype(np.float32), drawn.colours.astype(np.float32))
+        return cls(subject.mesh, photo, drawn.latents, drawn.rgba, true, cameras, weights, grid)
+
+    def fitted(self, pictures: UInt8[np.ndarray, "v s s 4"], fit: FitSettings) -> Surface:
+        """A surface of the photo and pictures in the views' place."""
+        return fit_drawn(self._capture(pictures), self.coarse, fit, torch.device("cpu"))
+
+    def asset(self, pictures: UInt8[np.ndarray, "v s s 4"], settings: AlignedAssetSettings) -> TexturedMesh:
+        """The textured mesh of pictures in the views' place."""
+        surface, limits = self.fitted(pictures, settings.fit), settings.mesh.limits
+        vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
+        return bake(vertices, faces, self._capture(pictures), surface, limits.texture)
+
+    def agreement(self, pictures: UInt8[np.ndarray, "v s s 4"], depths: Sequence[np.ndarray]) -> float:
+        """The alignment error of pictures; see :func:`pipeline.evaluation.aligned.alignment_error`."""
+        guide = Guide(Poses.of(self.cameras), torch.from_numpy(np.stack(depths).astype(np.float32)))
+        return alignment_error(images_from_rgba(torch.from_numpy(pictures), 4), guide)
+
+    @property
+    def true_depths(self) -> list[Float[np.ndarray, "s s"]]:
+        """Of the object in the views."""
+        renderer = MeshRenderer(self.mesh)
+        return [renderer.render(camera).depth for camera in self.cameras]
+
+    def _capture(self, pictures: UInt8[np.ndarray, "v s s 4"]) -> ViewSet:
+        views = [
+            View(f"view_{k:02d}", camera, rgba, weight=weight, origin="generated")
+            for k, (camera, rgba, weight) in enumerate(zip(self.cameras, pictures, self.weights, strict=True))
+            if (rgba[..., 3] >= 128).any()
+        ]
+        return ViewSet((self.photo, *views), True)
+
+
+def asset_scores(
+    model: ViewDiffusion, case: AlignedCase, settings: AlignedAssetSettings, *, own_truth: bool
+) -> dict[str, dict[str, float]]:
+    """Scores of plain, aligned and true views, by row: pictures against the true ones, agreement, and the asset.
+
+    Args:
+        model: with an aligned decoder.
+        case: the object.
+        settings: of the assets.
+        own_truth: the views depict the object itself, so that its depth tells where they agree, and assets of true
+            views are their bound; else the draft's depth tells it.
+    """
+    begun = time.perf_counter()
+    draft = case.fitted(case.plain, draft_fit(settings.fit))
+    fitted = time.perf_counter()
+    rgba, camera = case.photo.rgba(), case.photo.camera
+    aligned = aligned_pictures(model, case.latents, case.plain, case.cameras, rgba, camera, draft, settings.aligning)
+    decoded = time.perf_counter()
+    true_depths = case.true_depths
+    depths = true_depths if own_truth else surface_depths(draft, case.cameras)
+    least = case.agreement(case.true, true_depths)
+    found: dict[str, dict[str, float]] = {}
+    rows = {"plain": case.plain, "aligned": aligned}
+    if own_truth:
+        rows["true views"] = case.true
+    for name, pictures in rows.items():
+        row = _picture_scores(pictures, case.true)
+        row["excess alignment error"] = (
+            case.agreement(pictures, true_depths if name == "true views" else depths) - least
+        )
+        row.update(_held_out_scores(case.asset(pictures, settings), case.mesh))
+        row["seconds"] = decoded - begun if name == "aligned" else 0.0
+        row["of them the draft"] = fitted - begun if name == "aligned" else 0.0
+        found[name] = row
+    return found
+
+
+def gained(rows: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Scores]:
+    """Rows as arrays over objects; the row of aligned views comes again, as its gains over plain ones."""
+    found: dict[str, Scores] = {
+        name: {key: np.array([one[name][key] for one in rows]) for key in row} for name, row in rows[0].items()
+    }
+    found["aligned less plain"] = {key: found["aligned"][key] - found["plain"][key] for key in found["plain"]}
+    return found
+
+
+def _photo(
+    model: ViewDiffusion, subject: Subject, settings: AlignedAssetSettings
+) -> tuple[View, UInt8[np.ndarray, "s s 4"], float]:
+    """The photo with its camera, a small copy of it, and its elevation."""
+    elevation = math.radians(float(np.random.default_rng(subject.index).uniform(0, 35)))
+    renderer = MeshRenderer(subject.mesh)
+    small_camera, _ = source_view(subject.mesh, elevation, DEFAULT_RADIUS, model.image_size, DEFAULT_FILL)
+    camera = small_camera.resized(settings.photo, settings.photo)
+    small, large = (to_bytes(renderer.render(one).rgba) for one in (small_camera, camera))
+    return View("photo", camera, large, weight=settings.views.photo_weight), small, elevation
+
+
+def _true_views(
+    mesh: ColouredMesh, orbits: Float[np.ndarray, "v 3"], size: int
+) -> tuple[tuple[Camera, ...], UInt8[np.ndarray, "v s s 4"]]:
+    cameras, renderer = tuple(orbit_camera(*orbit, size=size) for orbit in orbits), MeshRenderer(mesh)
+    return cameras, np.stack([to_bytes(renderer.render(camera).rgba) for camera in cameras])
+
+
+def _picture_scores(pictures: UInt8[np.ndarray, "v s s 4"], true: UInt8[np.ndarray, "v s s 4"]) -> dict[str, float]:
+    scores = [
+        view_scores(one.astype(np.float32) / 255, truth.astype(np.float32) / 255)
+        for one, truth in zip(pictures, true, strict=True)
+    ]
+    names = {"foreground PSNR": "foreground_psnr", "SSIM": "ssim"}
+    return {name: float(np.mean([one[key] for one in scores])) for name, key in names.items()}
+
+
+def _held_out_scores(mesh: TexturedMesh, true: ColouredMesh) -> dict[str, float]:
+    """Of the textured mesh, seen from elsewhere."""
+    mine, truth = MeshRenderer(mesh.coloured(), UNLIT), MeshRenderer(true)
+    values = []
+    for azimuth, elevation in _HELD_OUT:
+        camera = orbit_camera(azimuth, elevation, size=_SIDE)
+        values.append(view_scores(mine.render(camera).rgba, truth.render(camera).rgba)["foreground_psnr"])
+    chamfer = compare_meshes(mesh.vertices.astype(np.float64), mesh.faces, true.vertices, true.faces).chamfer
+    return {"held-out PSNR of the asset": float(np.mean(values)), "Chamfer": chamfer}
