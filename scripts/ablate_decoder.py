@@ -7,7 +7,6 @@ Assets:       the same with --parts encoded generated
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -19,9 +18,9 @@ from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, na
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.evaluation.aligned import Scores, bound_table, row_scores, rows_table
-from pipeline.evaluation.aligned_assets import AlignedAssetSettings, AlignedCase, asset_scores, gained
+from pipeline.evaluation.aligned_assets import AlignedAssetSettings, assets_table
 from pipeline.evaluation.script import run_script
-from pipeline.evaluation.subjects import Subject, coloured, subjects
+from pipeline.evaluation.subjects import coloured, subjects
 from pipeline.training.data.view_rings import RingSettings, evaluation_ring
 from scene.errors import InputError
 from scene.resources import default_weights
@@ -84,28 +83,12 @@ def main(arguments: Arguments) -> None:
             for noise in arguments.noise:
                 rows[f"{layers.parent.name}, noise {noise:g}"] = row_scores(decoder, rings, noise)
         print(rows_table(rows) + "\n", flush=True)
+    model = ViewDiffusion.from_pretrained(weights)
     for part in ("encoded", "generated"):
         if part in arguments.parts:
-            print(assets_table(chosen, weights, arguments, part) + "\n", flush=True)
-
-
-def assets_table(chosen: Sequence[Subject], weights: Path, arguments: Arguments, part: str) -> str:
-    """Assets of all objects, before and after aligning."""
-    model = ViewDiffusion.from_pretrained(weights)
-    model.aligned = AlignedDecoder.load(arguments.layers[0], model.vae).layers
-    make, found = AlignedCase.encoded if part == "encoded" else AlignedCase.generated, []
-    for subject in chosen:
-        case = make(model, subject, arguments.assets)
-        found.append(asset_scores(model, case, arguments.assets, own_truth=part == "encoded"))
-        print(
-            f"{part}, {subject.name}: "
-            + "; ".join(
-                f"{name} {row['foreground PSNR']:.2f} dB, asset {row['held-out PSNR of the asset']:.2f} dB"
-                for name, row in found[-1].items()
-            ),
-            flush=True,
-        )
-    return f"\n{len(found)} objects, latents {part}\n\n" + rows_table(gained(found))
+            model.aligned = AlignedDecoder.load(arguments.layers[0], model.vae).layers
+            table = assets_table(model, chosen, arguments.assets, print, encoded=part == "encoded")
+            print(f"\nlatents {part}, {table}\n", flush=True)
 
 
 if __name__ == "__main__":

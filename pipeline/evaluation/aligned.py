@@ -6,6 +6,7 @@ of the same latents. The layers' VAE stays as it is, so nothing of a gain is owe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from pipeline.evaluation.tables import markdown_table
 from pipeline.training.data.view_rings import DepthNoise, ViewRing
 from pipeline.training.tasks.aligned import BEHIND, encoded_ring, masked_psnr, ring_guide, seen_by_front
 from scene.camera import OBJECT_RADIUS
+from scene.metrics import ssim
 
 Scores = Mapping[str, Float[np.ndarray, "n"]]
 """Of one row, by column: a number for each object, NaN where an object has none."""
@@ -162,6 +164,9 @@ def alignment_error(images: Float[Tensor, "v c s s"], guide: Guide) -> float:
     return float(np.mean(errors))
 
 
+_GAINS = ("gain", "gain where the front sees", "gain elsewhere")
+
+
 @torch.no_grad()
 def row_scores(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float | None) -> Scores:
     """Gains of aligned over plain decoding, for each object.
@@ -171,28 +176,41 @@ def row_scores(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float 
         rings: the objects.
         noise: factor on the noise of depth maps; None for no layers at all.
     """
-    names = ("foreground PSNR", "gain", "gain where the front sees", "gain elsewhere", "excess alignment error")
+    names = ("foreground PSNR", "SSIM", *_GAINS, "excess alignment error", "seconds")
     found = {name: np.full(len(rings), np.nan) for name in names}
     for k, ring in enumerate(rings):
         true = ring_guide(ring)
         guide = None if noise is None else ring_guide(ring, DepthNoise(), noise, 0, k) if noise else true
         target, latents = encoded_ring(decoder, ring)
-        plain, images = decoder.decode_images(latents, None), decoder.decode_images(latents, guide)
+        plain = decoder.decode_images(latents, None)
+        begun = time.perf_counter()
+        images = decoder.decode_images(latents, guide)
+        found["seconds"][k] = time.perf_counter() - begun
         whole, seen = target[:, 3] > 0, seen_by_front(ring)
-        parts = {"gain": whole, "gain where the front sees": whole & seen, "gain elsewhere": whole & ~seen}
         found["foreground PSNR"][k] = masked_psnr(images, target, whole)
-        for name, mask in parts.items():
+        found["SSIM"][k] = np.mean([ssim(*pair) for pair in zip(_shown(images), _shown(target), strict=True)])
+        for name, mask in zip(_GAINS, (whole, whole & seen, whole & ~seen), strict=True):
             if mask.any():
                 found[name][k] = masked_psnr(images, target, mask) - masked_psnr(plain, target, mask)
         found["excess alignment error"][k] = alignment_error(images, true) - alignment_error(target, true)
     return found
 
 
+def _shown(images: Float[Tensor, "v c s s"]) -> Float[np.ndarray, "v s s 3"]:
+    """Colours on white in [0, 1]."""
+    return ((images[:, :3].float().clamp(-1, 1) + 1) / 2).movedim(1, -1).cpu().numpy()
+
+
 def rows_table(rows: Mapping[str, Scores]) -> str:
     """Rows with 95 % intervals over objects, in Markdown."""
     columns = list(next(iter(rows.values())))
     cells = [
-        [name, *(mean_and_interval(v[np.isfinite(v)], ".4f" if "error" in key else ".2f") for key, v in row.items())]
+        [name, *(mean_and_interval(v[np.isfinite(v)], _form(key)) for key, v in row.items())]
         for name, row in rows.items()
     ]
     return markdown_table(["", *columns], cells)
+
+
+def _form(column: str) -> str:
+    """How a column's numbers are written."""
+    return ".2f" if any(word in column for word in ("PSNR", "gain", "seconds")) else ".4f"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 
 from pipeline.diffusion.align import aligned_pictures, surface_depths
@@ -22,7 +23,7 @@ from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses
 from pipeline.diffusion.settings import AlignSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.evaluation.aligned import Scores, alignment_error
+from pipeline.evaluation.aligned import Scores, alignment_error, rows_table
 from pipeline.evaluation.subjects import Subject
 from pipeline.jobs.settings import GENERATED_FIT, MeshSettings, ViewsSettings
 from pipeline.jobs.stages.aligned import draft_fit
@@ -35,7 +36,7 @@ from recon.mesh.metrics import compare_meshes
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.texture.bake import TexturedMesh, bake
-from scene.camera import DEFAULT_RADIUS, Camera, orbit_camera
+from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS, Camera, orbit_camera
 from scene.framing import DEFAULT_FILL
 from scene.mesh import ColouredMesh
 from scene.metrics import view_scores
@@ -44,7 +45,7 @@ from scene.view import View
 from scene.viewset import ViewSet
 
 _HELD_OUT = tuple((math.radians(a + 11), math.radians(e)) for e in (0, 30) for a in range(0, 360, 60))
-_SIDE = 256
+_ASSET = "held-out PSNR of the asset"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class AlignedAssetSettings:
         fit: of the surface.
         mesh: of the texture.
         photo: side of the photo in pixels.
+        held_out: side of the pictures in which assets are scored.
     """
 
     views: ViewsSettings = ViewsSettings()
@@ -64,6 +66,7 @@ class AlignedAssetSettings:
     fit: FitSettings = GENERATED_FIT
     mesh: MeshSettings = MeshSettings()
     photo: int = 512
+    held_out: int = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,20 +151,19 @@ class AlignedCase:
 
 
 def asset_scores(
-    model: ViewDiffusion, case: AlignedCase, settings: AlignedAssetSettings, *, own_truth: bool
+    model: ViewDiffusion, case: AlignedCase, draft: Surface, settings: AlignedAssetSettings, *, own_truth: bool
 ) -> dict[str, dict[str, float]]:
     """Scores of plain, aligned and true views, by row: pictures against the true ones, agreement, and the asset.
 
     Args:
         model: with an aligned decoder.
         case: the object.
+        draft: fitted to its plain views.
         settings: of the assets.
         own_truth: the views depict the object itself, so that its depth tells where they agree, and assets of true
             views are their bound; else the draft's depth tells it.
     """
     begun = time.perf_counter()
-    draft = case.fitted(case.plain, draft_fit(settings.fit))
-    fitted = time.perf_counter()
     rgba, camera = case.photo.rgba(), case.photo.camera
     aligned = aligned_pictures(model, case.latents, case.plain, case.cameras, rgba, camera, draft, settings.aligning)
     decoded = time.perf_counter()
@@ -177,11 +179,67 @@ def asset_scores(
         row["excess alignment error"] = (
             case.agreement(pictures, true_depths if name == "true views" else depths) - least
         )
-        row.update(_held_out_scores(case.asset(pictures, settings), case.mesh))
+        row.update(_held_out_scores(case.asset(pictures, settings), case.mesh, settings.held_out))
         row["seconds"] = decoded - begun if name == "aligned" else 0.0
-        row["of them the draft"] = fitted - begun if name == "aligned" else 0.0
         found[name] = row
     return found
+
+
+def assets_table(
+    model: ViewDiffusion,
+    chosen: Sequence[Subject],
+    settings: AlignedAssetSettings,
+    say: Callable[[str], None],
+    *,
+    encoded: bool,
+) -> str:
+    """Assets of all objects before and after aligning, in Markdown.
+
+    Args:
+        model: with an aligned decoder.
+        chosen: the objects.
+        settings: of the assets.
+        say: told of each object that is done.
+        encoded: latents are the encoder's; else the model draws them.
+    """
+    found, errors = [], []
+    for subject in chosen:
+        case = (AlignedCase.encoded if encoded else AlignedCase.generated)(model, subject, settings)
+        draft = case.fitted(case.plain, draft_fit(settings.fit))
+        found.append(asset_scores(model, case, draft, settings, own_truth=encoded))
+        told = (f"{name} {row['foreground PSNR']:.2f} and {row[_ASSET]:.2f} dB" for name, row in found[-1].items())
+        say(f"{subject.name}, views and asset: {', '.join(told)}")
+        drafted, true = np.stack(surface_depths(draft, case.cameras)), np.stack(case.true_depths)
+        errors.append(np.where((drafted > 0) & (true > 0), drafted - true, np.nan))
+    return f"{len(found)} objects\n\n{rows_table(gained(found))}\n\n{depth_errors_line(errors)}"
+
+
+def depth_errors_line(errors: Sequence[Float[np.ndarray, "v s s"]], grids: Sequence[int] = (3, 32)) -> str:
+    """How far drafts' depth is off, in units of the object's radius, and as amplitudes of structured noise.
+
+    Args:
+        errors: of each object's views; NaN where either shows nothing.
+        grids: sides of the grids whose means are bands of error; what they leave is the last band.
+    """
+    bands: list[list[np.ndarray]] = [[] for _ in (*grids, None)]
+    for views in errors:
+        left = torch.from_numpy(views / OBJECT_RADIUS)[:, None].float()
+        for band, side in zip(bands, grids, strict=False):
+            there = left.isfinite().float()
+            share = F.adaptive_avg_pool2d(there, side)
+            mean = F.adaptive_avg_pool2d(left.nan_to_num(), side) / share.clamp(min=1e-6)
+            coarse = F.interpolate(mean, left.shape[-2:], mode="nearest-exact")
+            band.append(coarse[there > 0].numpy())
+            left = left - coarse
+        bands[-1].append(left[left.isfinite()].numpy())
+    # Uniform noise of half range 1 on a grid has this deviation when it is brought to a larger size bilinearly.
+    spread = [np.concatenate(band).std() / factor for band, factor in zip(bands, (0.447, 0.382, 0.362), strict=True)]
+    every = np.abs(np.concatenate([views[np.isfinite(views)] for views in errors])) / OBJECT_RADIUS
+    sides, noise = ", ".join(map(str, grids)), ", ".join(f"{x:.3f}" for x in spread)
+    return (
+        f"depth of drafts: off by {np.median(every):.3f} of the object's radius in the median, {np.mean(every):.3f} in "
+        f"the mean; as noise on grids of {sides} and finer: {noise}"
+    )
 
 
 def gained(rows: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Scores]:
@@ -221,12 +279,12 @@ def _picture_scores(pictures: UInt8[np.ndarray, "v s s 4"], true: UInt8[np.ndarr
     return {name: float(np.mean([one[key] for one in scores])) for name, key in names.items()}
 
 
-def _held_out_scores(mesh: TexturedMesh, true: ColouredMesh) -> dict[str, float]:
+def _held_out_scores(mesh: TexturedMesh, true: ColouredMesh, side: int) -> dict[str, float]:
     """Of the textured mesh, seen from elsewhere."""
     mine, truth = MeshRenderer(mesh.coloured(), UNLIT), MeshRenderer(true)
     values = []
     for azimuth, elevation in _HELD_OUT:
-        camera = orbit_camera(azimuth, elevation, size=_SIDE)
+        camera = orbit_camera(azimuth, elevation, size=side)
         values.append(view_scores(mine.render(camera).rgba, truth.render(camera).rgba)["foreground_psnr"])
     chamfer = compare_meshes(mesh.vertices.astype(np.float64), mesh.faces, true.vertices, true.faces).chamfer
-    return {"held-out PSNR of the asset": float(np.mean(values)), "Chamfer": chamfer}
+    return {_ASSET: float(np.mean(values)), "Chamfer": chamfer}
