@@ -15,7 +15,7 @@ import torch
 import tyro
 from diffusers import AutoencoderKL
 
-from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places
+from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, Others, nano_places
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.epipolar_attention import Reach
 from pipeline.training.data.objects import ObjectPool
@@ -35,8 +35,8 @@ class Arguments:
     """Folder of the object pool; its val split is the held-out set."""
     weights: Path = Path("weights/nano")
     """Folder with the trained vae/."""
-    others: bool = True
-    """A layer that reads the other views, beside those that read the front."""
+    others: Others = "pixels"
+    """Which layer reads other views, beside the front."""
     reach: Reach = "truncated"
     """Which points layers read; other than truncated for comparisons."""
     loss: AlignedLoss = AlignedLoss()

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -69,21 +69,27 @@ class LayerPlace:
         return cls(block, fold, widths[::-1][block], max(0, int(math.log2(smaller))), reads)
 
 
-def nano_places(vae: AnyVae, *, others: bool = True, reach: Reach = "truncated") -> tuple[LayerPlace, ...]:
-    """The embedded decoder's layers: grids of a quarter and a half of the picture's side, and the pixels.
+Others = Literal["pixels", "coarse", "none"]
+"""Which of the embedded decoder's layers reads other views: that at the pixels, which copies from them; one on a grid
+of a quarter of the picture's side, for comparison; or none."""
+
+
+def nano_places(vae: AnyVae, *, others: Others = "pixels", reach: Reach = "truncated") -> tuple[LayerPlace, ...]:
+    """The embedded decoder's layers: a grid of half of the picture's side, and the pixels; both read the front.
 
     Args:
         vae: a VAE of folded pictures of 4x4 blocks.
-        others: with the layer that reads all other views; without it the front alone is read.
+        others: which layer reads other views, too.
         reach: which points are read, for comparisons: of whole rays four times as many; of all pixels by the coarser
             layers only, as at the picture's own size they are too many.
     """
     more = 4 if reach == "line" else 1
     coarse = EpipolarSettings(width=48, samples=8 * more, nearest=8, reach=reach)
     front = EpipolarSettings(width=32, samples=4 * more, nearest=0, reach=reach)
-    pixels = EpipolarSettings(width=24, samples=5 * more, nearest=0, reach=reach)
+    near = 2 if others == "pixels" else 0
+    pixels = EpipolarSettings(width=24, samples=5 * more, nearest=near, reach=reach)
     return (
-        *((LayerPlace.of(vae, 1, 1, coarse),) if others else ()),
+        *((LayerPlace.of(vae, 1, 1, coarse),) if others == "coarse" else ()),
         LayerPlace.of(vae, 1, 2, front),
         *((LayerPlace.of(vae, None, 4, pixels),) if reach != "dense" else ()),
     )
@@ -193,8 +199,9 @@ class AlignedLayers(ModelMixin, ConfigMixin):
     def fresh(
         cls, vae: AnyVae, places: Sequence[LayerPlace], front_widths: Sequence[int] = (16, 24, 32)
     ) -> AlignedLayers:
-        """Untrained layers for a VAE, with closed gates."""
+        """Untrained layers for a VAE, with closed gates; the front's encoder has no level that none reads."""
         held = [asdict(place) for place in places]
+        front_widths = front_widths[: 1 + max((place.level for place in places), default=0)]
         # By name: diffusers takes what is given by position for its defaults, and does not store it.
         return cls(places=held, picture=vae_channels(vae), front_widths=list(front_widths), decoder=decoder_digest(vae))
 

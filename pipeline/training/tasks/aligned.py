@@ -58,10 +58,12 @@ def ring_guide(
     Args:
         ring: the ring.
         noise: how depth is spoiled; not at all by default.
-        factor, grow, seed: see :meth:`DepthNoise.spoiled`.
+        factor, grow, seed: see :meth:`DepthNoise.spoiled`. The ring's draft is taken for its depth, if it has one.
     """
     depth, front_depth = torch.from_numpy(ring.depths), torch.from_numpy(ring.front_depth)[None]
     if noise is not None:
+        if ring.draft_depths is not None and ring.draft_front_depth is not None:
+            depth, front_depth = torch.from_numpy(ring.draft_depths), torch.from_numpy(ring.draft_front_depth)[None]
         depth = noise.spoiled(depth, factor, grow, seed)
         front_depth = noise.spoiled(front_depth, factor, grow, seed + 1)
     front = images_from_rgba(torch.from_numpy(ring.front)[None], 4)[0]

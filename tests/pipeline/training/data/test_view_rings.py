@@ -9,9 +9,22 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.diffusion.epipolar import Pixels, masked_lookup, projected, surface_points
+from pipeline.diffusion.modules.poses import Poses
 from pipeline.training.data.objects import ObjectPool
-from pipeline.training.data.view_rings import DepthNoise, RingSettings, RingStream, ViewRing, heldout_ring, resized_mask
-from scene.camera import OBJECT_RADIUS, orbit_of
+from pipeline.training.data.samples import heldout_mesh
+from pipeline.training.data.view_rings import (
+    DepthNoise,
+    RingSettings,
+    RingStream,
+    ViewRing,
+    drafted,
+    heldout_ring,
+    render_ring,
+    resized_mask,
+)
+from scene.camera import OBJECT_RADIUS, orbit_camera, orbit_of
+from scene.render import WORLD_LIGHT, MeshRenderer
 
 SMALL = RingSettings(size=32, views=(2, 4))
 
@@ -71,3 +84,41 @@ def test_masks_grow_by_their_neighbours_depth_and_shrink() -> None:
     assert torch.equal(resized_mask(depth, 0), depth)
     # An object that fills the frame does not shrink from the frame's edge.
     assert torch.equal(resized_mask(torch.ones(1, 4, 4), -1), torch.ones(1, 4, 4))
+
+
+def test_drafts_are_off_as_one_thing(pool_folder: Path) -> None:
+    """One draft for all views: where two views see a point of it, both see it at the same place."""
+    mesh = heldout_mesh(ObjectPool(pool_folder, "val"), 0)
+    settings = RingSettings(size=48, views=(3, 3), drafts=1.0)
+    off = []
+    for seed in range(8):
+        ring = render_ring(mesh, WORLD_LIGHT, settings, np.random.default_rng(seed))
+        assert ring.draft_depths is not None
+        assert ring.draft_front_depth is not None
+        both = (ring.depths > 0) & (ring.draft_depths > 0)
+        off.append(np.abs(ring.depths - ring.draft_depths)[both].mean() / OBJECT_RADIUS)
+        poses, depth = Poses.of(ring.cameras), torch.from_numpy(ring.draft_depths)
+        points = surface_points(poses[0], Pixels.of(depth[0]))
+        places, there, inside = projected(poses[1:], points)
+        surface, share = masked_lookup(depth[1:, None], (depth[1:] > 0).float(), places)
+        # Hidden by what lies before them, or at the place that the other view sees; hardly ever before that.
+        before = (inside & (share > 0.99) & (there < surface[..., 0] - 0.05)).float().sum()
+        assert before <= 0.05 * (inside & (share > 0.99)).float().sum()
+    # Hardly in one set, by far in another.
+    assert min(off) < 0.02
+    assert max(off) > 2 * min(off)
+
+
+def test_hollows_of_a_hull_are_filled(pool_folder: Path) -> None:
+    mesh = heldout_mesh(ObjectPool(pool_folder, "val"), 0)
+    hull = drafted(mesh, np.random.default_rng(0), hull=1.0)
+    assert np.array_equal(hull.vertices, mesh.vertices.astype(np.float32))
+    camera = orbit_camera(0.4, 0.3, 1.5, size=48)
+    own, filled = (MeshRenderer(one).render(camera).depth for one in (mesh, hull))
+    assert (filled[own > 0] > 0).mean() > 0.98
+    both = (own > 0) & (filled > 0)
+    assert (filled - own)[both].max() < 0.02
+
+
+def test_held_out_rings_have_no_drafts(pool_folder: Path) -> None:
+    assert heldout_ring(ObjectPool(pool_folder, "val"), 0, SMALL).draft_depths is None
