@@ -51,6 +51,8 @@ class Arguments:
     the encoder's latents, and of latents that the model draws."""
     assets: AlignedAssetSettings = AlignedAssetSettings()
     """How assets are made."""
+    sheet: Path | None = None
+    """Write a picture of views before and after, above true ones; of the last of the parts that make assets."""
     noise: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
     """Factors on the noise of depth maps."""
 
@@ -87,7 +89,9 @@ def main(arguments: Arguments) -> None:
     for part in ("encoded", "generated"):
         if part in arguments.parts:
             model.aligned = AlignedDecoder.load(arguments.layers[0], model.vae).layers
-            table = assets_table(model, chosen, arguments.assets, print, encoded=part == "encoded")
+            table = assets_table(
+                model, chosen, arguments.assets, print, encoded=part == "encoded", sheet=arguments.sheet
+            )
             print(f"\nlatents {part}, {table}\n", flush=True)
 
 

@@ -7,14 +7,15 @@ a draft surface, fitted to the plainly decoded views as jobs fit it.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from pipeline.diffusion.align import aligned_pictures, surface_depths
 from pipeline.diffusion.epipolar_attention import Guide
@@ -24,6 +25,7 @@ from pipeline.diffusion.modules.poses import Poses
 from pipeline.diffusion.settings import AlignSettings
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
 from pipeline.evaluation.aligned import Scores, alignment_error, rows_table
+from pipeline.evaluation.sheets import Tile, tile, write_sheet
 from pipeline.evaluation.subjects import Subject
 from pipeline.jobs.settings import GENERATED_FIT, MeshSettings, ViewsSettings
 from pipeline.jobs.stages.aligned import draft_fit
@@ -32,7 +34,7 @@ from pipeline.jobs.stages.surface import fit_drawn
 from pipeline.jobs.stages.views import ring_orbits, view_confidence
 from pipeline.training.data.samples import source_view, to_bytes
 from recon.mesh.marching_cubes import asset_mesh
-from recon.mesh.metrics import compare_meshes
+from recon.mesh.metrics import chamfer
 from recon.settings import FitSettings
 from recon.surface import Surface
 from recon.texture.bake import TexturedMesh, bake
@@ -130,6 +132,18 @@ class AlignedCase:
         vertices, faces = asset_mesh(surface, limits.max_faces, settings.mesh.smoothing)
         return bake(vertices, faces, self._capture(pictures), surface, limits.texture)
 
+    def aligned(
+        self, model: ViewDiffusion, draft: Surface, settings: AlignedAssetSettings
+    ) -> UInt8[np.ndarray, "v s s 4"]:
+        """The views, decoded together along a draft."""
+        rgba, camera = self.photo.rgba(), self.photo.camera
+        return aligned_pictures(model, self.latents, self.plain, self.cameras, rgba, camera, draft, settings.aligning)
+
+    def tiles(self, pictures: UInt8[np.ndarray, "v s s 4"], count: int = 6) -> list[Tile]:
+        """The photo, and some of the pictures."""
+        kept = [pictures[k] for k in np.linspace(0, len(pictures), count, endpoint=False).astype(int)]
+        return [tile(Image.fromarray(one), pictures.shape[1]) for one in (self.photo.rgba(), *kept)]
+
     def agreement(self, pictures: UInt8[np.ndarray, "v s s 4"], depths: Sequence[np.ndarray]) -> float:
         """The alignment error of pictures; see :func:`pipeline.evaluation.aligned.alignment_error`."""
         guide = Guide(Poses.of(self.cameras), torch.from_numpy(np.stack(depths).astype(np.float32)))
@@ -151,36 +165,25 @@ class AlignedCase:
 
 
 def asset_scores(
-    model: ViewDiffusion, case: AlignedCase, draft: Surface, settings: AlignedAssetSettings, *, own_truth: bool
+    case: AlignedCase,
+    rows: Mapping[str, UInt8[np.ndarray, "v s s 4"]],
+    depths: Sequence[Float[np.ndarray, "s s"]],
+    settings: AlignedAssetSettings,
 ) -> dict[str, dict[str, float]]:
-    """Scores of plain, aligned and true views, by row: pictures against the true ones, agreement, and the asset.
+    """Scores of views, by row: pictures against the true ones, agreement, and the asset.
 
     Args:
-        model: with an aligned decoder.
         case: the object.
-        draft: fitted to its plain views.
+        rows: pictures in the views' place.
+        depths: of what they depict, in the views.
         settings: of the assets.
-        own_truth: the views depict the object itself, so that its depth tells where they agree, and assets of true
-            views are their bound; else the draft's depth tells it.
     """
-    begun = time.perf_counter()
-    rgba, camera = case.photo.rgba(), case.photo.camera
-    aligned = aligned_pictures(model, case.latents, case.plain, case.cameras, rgba, camera, draft, settings.aligning)
-    decoded = time.perf_counter()
-    true_depths = case.true_depths
-    depths = true_depths if own_truth else surface_depths(draft, case.cameras)
-    least = case.agreement(case.true, true_depths)
+    least = case.agreement(case.true, case.true_depths)
     found: dict[str, dict[str, float]] = {}
-    rows = {"plain": case.plain, "aligned": aligned}
-    if own_truth:
-        rows["true views"] = case.true
     for name, pictures in rows.items():
         row = _picture_scores(pictures, case.true)
-        row["excess alignment error"] = (
-            case.agreement(pictures, true_depths if name == "true views" else depths) - least
-        )
+        row["excess alignment error"] = case.agreement(pictures, depths) - least
         row.update(_held_out_scores(case.asset(pictures, settings), case.mesh, settings.held_out))
-        row["seconds"] = decoded - begun if name == "aligned" else 0.0
         found[name] = row
     return found
 
@@ -192,6 +195,7 @@ def assets_table(
     say: Callable[[str], None],
     *,
     encoded: bool,
+    sheet: Path | None = None,
 ) -> str:
     """Assets of all objects before and after aligning, in Markdown.
 
@@ -200,17 +204,25 @@ def assets_table(
         chosen: the objects.
         settings: of the assets.
         say: told of each object that is done.
-        encoded: latents are the encoder's; else the model draws them.
+        encoded: latents are the encoder's, whose views depict the object itself, and assets of true views are their
+            bound; else the model draws them, and the draft's depth tells where views agree.
+        sheet: picture of the photos and some views, before, after, and true ones.
     """
-    found, errors = [], []
+    found, errors, shown = [], [], []
     for subject in chosen:
         case = (AlignedCase.encoded if encoded else AlignedCase.generated)(model, subject, settings)
         draft = case.fitted(case.plain, draft_fit(settings.fit))
-        found.append(asset_scores(model, case, draft, settings, own_truth=encoded))
+        rows = {"plain": case.plain, "aligned": case.aligned(model, draft, settings)}
+        drafted, true = np.stack(surface_depths(draft, case.cameras)), np.stack(case.true_depths)
+        shown += [case.tiles(pictures) for pictures in (*rows.values(), case.true)]
+        if encoded:
+            rows["true views"] = case.true
+        found.append(asset_scores(case, rows, list(true if encoded else drafted), settings))
         told = (f"{name} {row['foreground PSNR']:.2f} and {row[_ASSET]:.2f} dB" for name, row in found[-1].items())
         say(f"{subject.name}, views and asset: {', '.join(told)}")
-        drafted, true = np.stack(surface_depths(draft, case.cameras)), np.stack(case.true_depths)
         errors.append(np.where((drafted > 0) & (true > 0), drafted - true, np.nan))
+    if sheet is not None:
+        write_sheet(shown, sheet)
     return f"{len(found)} objects\n\n{rows_table(gained(found))}\n\n{depth_errors_line(errors)}"
 
 
@@ -286,5 +298,5 @@ def _held_out_scores(mesh: TexturedMesh, true: ColouredMesh, side: int) -> dict[
     for azimuth, elevation in _HELD_OUT:
         camera = orbit_camera(azimuth, elevation, size=side)
         values.append(view_scores(mine.render(camera).rgba, truth.render(camera).rgba)["foreground_psnr"])
-    chamfer = compare_meshes(mesh.vertices.astype(np.float64), mesh.faces, true.vertices, true.faces).chamfer
-    return {_ASSET: float(np.mean(values)), "Chamfer": chamfer}
+    distance = chamfer(mesh.vertices.astype(np.float64), mesh.faces, true.vertices, true.faces)
+    return {_ASSET: float(np.mean(values)), "Chamfer": distance}

@@ -118,8 +118,7 @@ def compare_meshes(
 ) -> MeshScores:
     """Scores of a mesh against the true one under the module's protocol."""
     mine, true = unit_box(vertices), unit_box(true_vertices)
-    there = distance_to_mesh(sample_surface(mine, faces, samples, seed)[0], true, true_faces)
-    back = distance_to_mesh(sample_surface(true, true_faces, samples, seed + 7)[0], mine, faces)
+    there, back = _both_ways(mine, faces, true, true_faces, samples, seed)
     solids = [_solid(v, f) for v, f in ((mine, faces), (true, true_faces))]
     either = (solids[0] | solids[1]).sum()
     return MeshScores(
@@ -129,6 +128,29 @@ def compare_meshes(
         float((solids[0] & solids[1]).sum() / max(1, either)),
         _thinned_chamfer(mine, faces, true, true_faces),
     )
+
+
+def chamfer(
+    vertices: Vertices,
+    faces: Faces,
+    true_vertices: OtherVertices,
+    true_faces: OtherFaces,
+    *,
+    samples: int = 20_000,
+    seed: int = 0,
+) -> float:
+    """The Chamfer distance of :func:`compare_meshes` alone, in a fifth of its time."""
+    mine, true = unit_box(vertices), unit_box(true_vertices)
+    there, back = _both_ways(mine, faces, true, true_faces, samples, seed)
+    return float((there.mean() + back.mean()) / 2)
+
+
+def _both_ways(
+    mine: Vertices, faces: Faces, true: OtherVertices, true_faces: OtherFaces, samples: int, seed: int
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Distances of points of each mesh to the other one."""
+    there = distance_to_mesh(sample_surface(mine, faces, samples, seed)[0], true, true_faces)
+    return there, distance_to_mesh(sample_surface(true, true_faces, samples, seed + 7)[0], mine, faces)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pipeline.training.procedural import Part, box
 from recon.mesh.metrics import (
     MeshScores,
+    chamfer,
     compare_meshes,
     distance_to_mesh,
     point_triangle_distance,
@@ -124,6 +125,7 @@ def sphere_in_cube() -> tuple[float, float, float]:
 
 def test_a_sphere_and_the_cube_around_it_have_their_analytic_scores(ball: Callable[..., Part]) -> None:
     scores = compare_meshes(*ball(0.5, subdivisions=5), *box((0.5, 0.5, 0.5)), samples=8000)
+    assert chamfer(*ball(0.5, subdivisions=5), *box((0.5, 0.5, 0.5)), samples=8000) == scores.chamfer
     chamfer, f_1, f_5 = sphere_in_cube()
     assert scores.chamfer == pytest.approx(chamfer, rel=0.02)
     assert scores.f_score_1 == pytest.approx(f_1, abs=0.01)
