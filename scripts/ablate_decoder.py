@@ -67,7 +67,7 @@ def main(arguments: Arguments) -> None:
         for subject in subjects(arguments.objects, arguments.meshes, arguments.count)
         if not arguments.textured or coloured(subject.mesh)
     ]
-    if arguments.parts != ("bound",) and not arguments.layers:
+    if {*arguments.parts} - {"bound"} and not arguments.layers:
         raise InputError("there are no layers to measure", fix="Give --layers.")
     if {"bound", "rows"} & set(arguments.parts):
         rings = [evaluation_ring(one.mesh, one.index, RingSettings(), arguments.views) for one in chosen]
@@ -83,11 +83,11 @@ def main(arguments: Arguments) -> None:
             decoder = AlignedDecoder.load(layers, vae)
             rows = rows or {"plain": row_scores(decoder, rings, None)}
             for noise in arguments.noise:
-                rows[f"{layers.parent.name}, noise {noise:g}"] = row_scores(decoder, rings, noise)
+                rows[f"{layers}, noise {noise:g}"] = row_scores(decoder, rings, noise)
         print(rows_table(rows) + "\n", flush=True)
-    model = ViewDiffusion.from_pretrained(weights)
     for part in ("encoded", "generated"):
         if part in arguments.parts:
+            model = ViewDiffusion.from_pretrained(weights)
             model.aligned = AlignedDecoder.load(arguments.layers[0], model.vae).layers
             table = assets_table(
                 model, chosen, arguments.assets, print, encoded=part == "encoded", sheet=arguments.sheet

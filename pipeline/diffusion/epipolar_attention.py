@@ -280,8 +280,10 @@ class EpipolarAttention(nn.Module):
             seen.append(inside[0])
             if source.colours is not None:
                 colours.append(lookup_of_masked(source.shown, places)[0][0])
-                bare = 1 - covered.float()
-                doubts.append(torch.stack([residual.square(), offsets.flatten().square(), bare], -1))
+                # In units that do not grow with the reach: what is on the surface is so on a whole ray, too.
+                off = (residual * (half_width / (s.half_width * OBJECT_RADIUS))).clamp(-2, 2).square()
+                away = offsets.flatten().square() if s.reach == "truncated" else torch.zeros_like(off)
+                doubts.append(torch.stack([off, away, 1 - covered.float()], -1))
         tokens = torch.stack(values, 1) + self.geometry[2](self.geometry[1](torch.stack(facts, 1)))
 
         def rows(x: list[Tensor]) -> Tensor:

@@ -125,7 +125,7 @@ def sphere_in_cube() -> tuple[float, float, float]:
 
 def test_a_sphere_and_the_cube_around_it_have_their_analytic_scores(ball: Callable[..., Part]) -> None:
     scores = compare_meshes(*ball(0.5, subdivisions=5), *box((0.5, 0.5, 0.5)), samples=8000)
-    assert chamfer(*ball(0.5, subdivisions=5), *box((0.5, 0.5, 0.5)), samples=8000) == scores.chamfer
+    assert chamfer(*ball(0.5, subdivisions=5), *box((0.5, 0.5, 0.5))) == pytest.approx(scores.chamfer, rel=0.02)
     distance, f_1, f_5 = sphere_in_cube()
     assert scores.chamfer == pytest.approx(distance, rel=0.02)
     assert scores.f_score_1 == pytest.approx(f_1, abs=0.01)
