@@ -131,7 +131,7 @@ def compare_meshes(
 
 
 def chamfer(vertices: Vertices, faces: Faces, true_vertices: OtherVertices, true_faces: OtherFaces) -> float:
-    """The Chamfer distance of :func:`compare_meshes` alone, without the solids and clouds that take most of its time."""
+    """The Chamfer distance of :func:`compare_meshes` alone, without the solids and clouds that take most time."""
     there, back = _both_ways(unit_box(vertices), faces, unit_box(true_vertices), true_faces)
     return float((there.mean() + back.mean()) / 2)
 
