@@ -3,6 +3,7 @@ r"""What decoding views together is worth: the bound of what is there, and train
 The bound:    python scripts/ablate_decoder.py --objects DATA/meshes_train --parts bound
 Trained rows: python scripts/ablate_decoder.py --meshes DATA/meshes_eval/ycb --layers RUN/aligned/model --parts rows
 Assets:       the same with --parts encoded generated
+Full size:    python scripts/ablate_decoder.py --meshes DATA/meshes_eval/ycb --textured --count 1 --parts video
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Literal, cast
 import numpy as np
 from diffusers import AutoencoderKL
 
-from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places
+from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places, published_places
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
-from pipeline.evaluation.aligned import Scores, bound_table, row_scores, rows_table
+from pipeline.evaluation.aligned import Scores, bound_table, decoding_times, row_scores, rows_table, video_decoder
 from pipeline.evaluation.aligned_assets import AlignedAssetSettings, assets_table
 from pipeline.evaluation.script import run_script
 from pipeline.evaluation.subjects import coloured, subjects
@@ -25,7 +26,7 @@ from pipeline.training.data.view_rings import RingSettings, evaluation_ring
 from scene.errors import InputError
 from scene.resources import default_weights
 
-Part = Literal["bound", "rows", "encoded", "generated"]
+Part = Literal["bound", "rows", "encoded", "generated", "video"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Arguments:
     """Trained layers, for all parts but the bound; assets are made with the first."""
     parts: tuple[Part, ...] = ("bound",)
     """What is measured: what sources hold; trained layers with true and spoiled depth; first-pass depth, and assets, of
-    the encoder's latents, and of latents that the model draws."""
+    the encoder's latents, and of latents that the model draws; seconds of a decoder of Stable Video Diffusion's size,
+    of random weights, at 256 pixels, for the first object."""
     assets: AlignedAssetSettings = AlignedAssetSettings()
     """How assets are made."""
     sheet: Path | None = None
@@ -67,7 +69,7 @@ def main(arguments: Arguments) -> None:
         for subject in subjects(arguments.objects, arguments.meshes, arguments.count)
         if not arguments.textured or coloured(subject.mesh)
     ]
-    if {*arguments.parts} - {"bound"} and not arguments.layers:
+    if {*arguments.parts} - {"bound", "video"} and not arguments.layers:
         raise InputError("there are no layers to measure", fix="Give --layers.")
     if {"bound", "rows"} & set(arguments.parts):
         rings = [evaluation_ring(one.mesh, one.index, RingSettings(), arguments.views) for one in chosen]
@@ -85,6 +87,11 @@ def main(arguments: Arguments) -> None:
             for noise in arguments.noise:
                 rows[f"{layers}, noise {noise:g}"] = row_scores(decoder, rings, noise)
         print(rows_table(rows) + "\n", flush=True)
+    if "video" in arguments.parts:
+        ring = evaluation_ring(chosen[0].mesh, chosen[0].index, RingSettings(size=256), arguments.views)
+        video = video_decoder()
+        print(f"{(ring.depths > 0).mean():.0%} of the pixels are foreground\n")
+        print(decoding_times(video, published_places(video), ring, 2) + "\n", flush=True)
     for part in ("encoded", "generated"):
         if part in arguments.parts:
             model = ViewDiffusion.from_pretrained(weights)

@@ -205,50 +205,56 @@ class EpipolarAttention(nn.Module):
         pixels: Pixels,
         base: Float[Tensor, "n 3"] | None,
     ) -> Float[Tensor, "n d"]:
-        """Results of some pixels of one view."""
-        tokens, seen, shown = self._tokens(sources, pose, pixels)
-        normed = self.token_norm(tokens)
+        """Results of some pixels of one view.
 
-        def heads(x: Float[Tensor, "*n e"]) -> Float[Tensor, "*n h d"]:
-            return x.unflatten(-1, (self.settings.heads, -1))
-
+        Keys and values of tokens are not made, as that is most of the work: a query times a key is the query, taken
+        through the key's matrix backwards, times the token; and a mean of values is the value of the mean token.
+        """
+        read = self._read(sources, pose, pixels)
+        heads, d = self.settings.heads, self.settings.width // self.settings.heads
+        queries = self.query(self.query_norm(own)).unflatten(-1, (heads, d))
+        keys, norm = self.key.weight.unflatten(0, (heads, d)), self.token_norm
+        backwards = torch.einsum("nhd,hde->nhe", queries, keys)
+        constant = torch.einsum("nhd,hd->nh", queries, self.key.bias.unflatten(0, (heads, d)))
         # The null token is first; a pixel's row then always has a token to attend to.
-        null_key, null_value = (x.expand(len(tokens), 1, -1) for x in (self.null_key, self.null_value))
-        keys, values = self.key(normed), self.value(tokens)
-        keys = heads(torch.cat([null_key.to(keys.dtype), keys], 1))
-        values = heads(torch.cat([null_value.to(values.dtype), values], 1))
-        queries = heads(self.query(self.query_norm(own)))
-        mask = F.pad(seen, (1, 0), value=True)
-        scores = torch.einsum("nhd,nthd->nht" if len(tokens) > 1 else "nhd,mthd->nht", queries, keys)
-        scores = scores.float() / math.sqrt(keys.shape[-1])
-        if self.prior is not None and shown is not None:
-            scores = scores - F.pad(torch.einsum("ntk,hk->nht", shown.doubts, self.prior), (1, 0))
-        weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1).to(values.dtype)
-        attended = torch.einsum("nht,nthd->nhd" if len(tokens) > 1 else "nht,mthd->nhd", weights, values).flatten(1)
-        parts = [own, attended.to(own.dtype)]
+        scores = [torch.einsum("nhd,hd->nh", queries, self.null_key.unflatten(0, (heads, d)))[..., None]]
+        for one in read:
+            normed = F.layer_norm(one.tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            form = "nhe,nte->nht" if len(normed) > 1 else "nhe,mte->nht"
+            scores.append(torch.einsum(form, backwards, normed) + constant[..., None])
+        logits = torch.cat(scores, -1).float() / math.sqrt(d)
+        if self.prior is not None and read and all(one.doubts is not None for one in read):
+            doubts = torch.cat([cast(Tensor, one.doubts) for one in read], 1)
+            logits = logits - F.pad(torch.einsum("ntk,hk->nht", doubts, self.prior), (1, 0))
+        seen = torch.cat([one.seen.expand(len(own), -1) for one in read], 1) if read else own.new_zeros(len(own), 0) > 0
+        weights = logits.masked_fill(~F.pad(seen, (1, 0), value=True)[:, None], -torch.inf).softmax(-1).to(own.dtype)
+        null, *shares = weights.split([1, *(one.tokens.shape[1] for one in read)], -1)
+        mean = torch.zeros_like(backwards)
+        copied = own.new_zeros(len(own), heads, COLOURS)
+        for one, share in zip(read, shares, strict=True):
+            mean = mean + torch.einsum("nht,nte->nhe" if len(one.tokens) > 1 else "nht,mte->nhe", share, one.tokens)
+            if self.copies and one.colours is not None and base is not None:
+                # The mean of differences to one colour.
+                copied = copied + torch.einsum("nht,ntc->nhc", share, one.colours.to(own.dtype))
+                copied = copied - share.sum(-1, keepdim=True) * base[:, None].to(own.dtype)
+        values = self.value.weight.unflatten(0, (heads, d))
+        attended = torch.einsum("nhe,hde->nhd", mean, values) + null * self.null_value.unflatten(0, (heads, d))
+        attended = (attended + (1 - null) * self.value.bias.unflatten(0, (heads, d))).flatten(1)
+        parts = [own, attended]
         if not self.copies:
             return self.mix(torch.cat(parts, -1))
-        copied = own.new_zeros(len(own), COLOURS * self.settings.heads)
-        if shown is not None and base is not None:
-            differences = shown.colours - base[:, None]
-            copied = torch.einsum("nht,ntc->nhc", weights[..., 1:].to(differences.dtype), differences).flatten(1)
-        return torch.cat([self.mix(torch.cat([*parts, copied.to(own.dtype)], -1)), copied.to(own.dtype)], -1)
+        return torch.cat([self.mix(torch.cat([*parts, copied.flatten(1)], -1)), copied.flatten(1)], -1)
 
-    def _tokens(
-        self, sources: Sequence[_Source], pose: Poses, pixels: Pixels
-    ) -> tuple[Float[Tensor, "#n t e"], Bool[Tensor, "#n t"], _Shown | None]:
-        """What pixels may read, whether views show it, and what they show."""
+    def _read(self, sources: Sequence[_Source], pose: Poses, pixels: Pixels) -> list[_Tokens]:
+        """What pixels may read, of each source."""
         if self.settings.reach == "dense":
-            return *self._all_pixels(sources), None
+            return [self._all_pixels(source) for source in sources]
         if self.settings.reach == "none":
-            nothing = pixels.depth.new_zeros(len(pixels), 0, self.settings.width, dtype=self.null_key.dtype)
-            return nothing, nothing[..., 0] > 0, None
+            return []
         return self._along_rays(sources, pose, pixels)
 
-    def _along_rays(
-        self, sources: Sequence[_Source], pose: Poses, pixels: Pixels
-    ) -> tuple[Float[Tensor, "n t e"], Bool[Tensor, "n t"], _Shown | None]:
-        """Tokens of points of pixels' rays, whether their views show them, and what they show."""
+    def _along_rays(self, sources: Sequence[_Source], pose: Poses, pixels: Pixels) -> list[_Tokens]:
+        """Points of pixels' rays, as each source shows them."""
         s, count, device = self.settings, len(pixels), pixels.depth.device
         offsets = stratified_offsets(count, s.samples, device, jitter=self.training)
         half_width, about = s.half_width * OBJECT_RADIUS, pixels
@@ -265,44 +271,37 @@ class EpipolarAttention(nn.Module):
         places_on_ray = offsets if self.training else offsets[:1]
         common = F.linear(_harmonics(places_on_ray).to(first.weight.dtype), by_offset, first.bias)
         common = (common + F.linear(own_ray.to(first.weight.dtype), by_own)[:, None]).flatten(0, 1)
-        values, facts, seen, colours, doubts = [], [], [], [], []
+        away = offsets.flatten().square() if s.reach == "truncated" else torch.zeros_like(offsets).flatten()
+        read = []
         for source in sources:
             places, there, inside = projected(source.pose, points)
-            values.append(lookup(source.values, places)[0])
             surface, share = lookup_of_masked(source.surface, places)
             covered = (share[0] > 0) & inside[0]
             # Beyond the surface that the other view sees: hidden there. Linear layers cannot tell a residual near 0.
             residual = torch.where(covered, ((there[0] - surface[0, :, 0]) / half_width).clamp(-2, 2), 0.0)
-            visible = torch.stack([residual, (-4 * residual.square()).exp(), (2 * residual).tanh()], -1)
-            flags = torch.stack([share[0], covered.float(), torch.full_like(residual, float(source.front))], -1)
+            known = [residual, (-4 * residual.square()).exp(), (2 * residual).tanh(), share[0], covered.float()]
+            facts = torch.stack([*known, torch.full_like(residual, float(source.front))], -1)
             ray = ray_pluecker(source.pose.c2w[0, :3, 3], points, DEFAULT_RADIUS)
-            facts.append(common + F.linear(torch.cat([visible, flags, ray], -1).to(common.dtype), by_rest))
-            seen.append(inside[0])
+            hidden = torch.addmm(common, torch.cat([facts, ray], -1).to(common.dtype), by_rest.T)
+            tokens = lookup(source.values, places)[0] + self.geometry[2](self.geometry[1](hidden))
+            colours = doubts = None
             if source.colours is not None:
-                colours.append(lookup_of_masked(source.shown, places)[0][0])
+                colours = lookup_of_masked(source.shown, places)[0][0].unflatten(0, (count, s.samples))
                 # In units that do not grow with the reach: what is on the surface is so on a whole ray, too.
                 off = (residual * (half_width / (s.half_width * OBJECT_RADIUS))).clamp(-2, 2).square()
-                away = offsets.flatten().square() if s.reach == "truncated" else torch.zeros_like(off)
-                doubts.append(torch.stack([off, away, 1 - covered.float()], -1))
-        tokens = torch.stack(values, 1) + self.geometry[2](self.geometry[1](torch.stack(facts, 1)))
+                doubts = torch.stack([off, away, 1 - covered.float()], -1).unflatten(0, (count, s.samples))
+            seen = inside[0].unflatten(0, (count, s.samples))
+            read.append(_Tokens(tokens.unflatten(0, (count, s.samples)), seen, colours, doubts))
+        return read
 
-        def rows(x: list[Tensor]) -> Tensor:
-            return torch.stack(x, 1).unflatten(0, (count, s.samples)).flatten(1, 2)
-
-        shown = _Shown(rows(colours), rows(doubts)) if len(colours) == len(sources) else None
-        return tokens.unflatten(0, (count, s.samples)).flatten(1, 2), rows(seen), shown
-
-    def _all_pixels(self, sources: Sequence[_Source]) -> tuple[Float[Tensor, "1 t e"], Bool[Tensor, "1 t"]]:
-        """A token for every pixel of the other views, the same for all pixels that ask."""
-        tokens = []
-        for source in sources:
-            centre, directions = source.pose.rays(source.values.shape[-1])
-            facts = directions.new_zeros(directions[0, ..., 0].numel(), _FACTS)
-            facts[:, -6:] = ray_pluecker(centre[0], centre[0] + directions[0].flatten(0, 1), DEFAULT_RADIUS)
-            facts[:, -7] = float(source.front)
-            tokens.append(source.values[0].flatten(1).mT + self.geometry(facts.to(self.null_key.dtype)))
-        joined = torch.cat(tokens)[None]
-        return joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device)
+    def _all_pixels(self, source: _Source) -> _Tokens:
+        """A token for every pixel of another view, the same for all pixels that ask."""
+        centre, directions = source.pose.rays(source.values.shape[-1])
+        facts = directions.new_zeros(directions[0, ..., 0].numel(), _FACTS)
+        facts[:, -6:] = ray_pluecker(centre[0], centre[0] + directions[0].flatten(0, 1), DEFAULT_RADIUS)
+        facts[:, -7] = float(source.front)
+        tokens = source.values[0].flatten(1).mT + self.geometry(facts.to(self.null_key.dtype))
+        return _Tokens(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool, device=tokens.device), None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,11 +328,15 @@ class _Source:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shown:
-    """Colours of tokens, and what speaks against them (see :attr:`EpipolarAttention.prior`)."""
+class _Tokens:
+    """What one source shows of pixels' points: tokens, whether it shows them, colours, and what speaks against them
+    (see :attr:`EpipolarAttention.prior`). One row stands for all pixels where these read the same.
+    """
 
-    colours: Float[Tensor, "n t 3"]
-    doubts: Float[Tensor, "n t 3"]
+    tokens: Float[Tensor, "#n t e"]
+    seen: Bool[Tensor, "#n t"]
+    colours: Float[Tensor, "n t 3"] | None
+    doubts: Float[Tensor, "n t 3"] | None
 
 
 def _harmonics(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n e"]:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKLTemporalDecoder
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pipeline.diffusion.aligned_decoder import AlignedDecoder
+from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, LayerPlace
 from pipeline.diffusion.epipolar import Pixels, masked_lookup, shown, surface_points
 from pipeline.diffusion.epipolar_attention import Guide
+from pipeline.diffusion.modules.latents import AnyVae, vae_fold
 from pipeline.diffusion.modules.poses import Poses
 from pipeline.evaluation.statistics import mean_and_interval
 from pipeline.evaluation.tables import markdown_table
@@ -199,6 +201,41 @@ def row_scores(decoder: AlignedDecoder, rings: Sequence[ViewRing], noise: float 
 def _shown(images: Float[Tensor, "v c s s"]) -> Float[np.ndarray, "v s s 3"]:
     """Colours on white in [0, 1]."""
     return ((images[:, :3].float().clamp(-1, 1) + 1) / 2).movedim(1, -1).cpu().numpy()
+
+
+def video_decoder(widths: Sequence[int] = (128, 256, 512, 512)) -> AutoencoderKLTemporalDecoder:
+    """A decoder of Stable Video Diffusion's layout and, by default, of its size, with random weights."""
+    vae = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * len(widths), block_out_channels=tuple(widths), layers_per_block=2
+    )
+    return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def decoding_times(vae: AnyVae, places: Sequence[LayerPlace], ring: ViewRing, repeats: int = 3) -> str:
+    """Seconds that untrained layers add to decoding a ring, in Markdown: they cost what trained ones do.
+
+    Args:
+        vae: whose decoder is timed; weights do not matter.
+        places: of the layers.
+        ring: whose cameras, depth and front are used; latents are random, of a side that gives its pictures.
+        repeats: the fastest counts.
+    """
+    decoder = AlignedDecoder(vae, AlignedLayers.fresh(vae, places, (16, 24, 32, 48)))
+    decoder.layers.eval()
+    scale = 2 ** (len(vae.config["block_out_channels"]) - 1) * vae_fold(vae)
+    side = ring.depths.shape[-1] // scale
+    latents = torch.randn(len(ring.depths), vae.config["latent_channels"], side, side)
+    guides = {"plain": None, "aligned": ring_guide(ring)}
+    spent = dict.fromkeys(guides, float("inf"))
+    # In turns, so that a busy moment of the machine is not one decoder's alone.
+    for _ in range(repeats):
+        for name, guide in guides.items():
+            begun = time.perf_counter()
+            decoder.decode_images(latents, guide)
+            spent[name] = min(spent[name], time.perf_counter() - begun)
+    rows = [[name, f"{seconds:.2f}", f"{seconds / spent['plain']:.2f}"] for name, seconds in spent.items()]
+    return markdown_table(["decoder", "seconds", "of plain"], rows)
 
 
 def rows_table(rows: Mapping[str, Scores]) -> str:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.epipolar_attention import EpipolarAttention, EpipolarSettings, Guide, Reach
+from pipeline.diffusion.epipolar import Pixels
+from pipeline.diffusion.epipolar_attention import EpipolarAttention, EpipolarSettings, Guide, Reach, _Tokens
 from pipeline.diffusion.modules.poses import Poses
 from scene.camera import OBJECT_RADIUS
 
@@ -68,6 +69,40 @@ def test_the_order_of_views_does_not_matter(layer: EpipolarAttention) -> None:
     other = replace(guide, poses=guide.poses[order], depth=guide.depth[order])
     found = layer(maps[order], other, front_maps(guide))
     assert torch.allclose(found, layer(maps, guide, front_maps(guide))[order], atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reach", ["truncated", "dense"])
+def test_attention_is_that_of_keys_and_values(layer: EpipolarAttention, reach: Reach) -> None:
+    """Keys and values are never made; made here for every token, they give the same."""
+    # The front stands so near that it cuts the object off.
+    near, maps = Poses.of_orbits(torch.tensor([[0.0, 0.3, 0.8]])), features(3)
+    guide = replace(ring(3), front_pose=near, front_depth=sphere_depth(near, 2 * SIDE))
+    layer.settings = replace(SMALL, reach=reach)
+    torch.nn.init.normal_(layer.null_key)
+    torch.nn.init.normal_(layer.null_value)
+    found = layer(maps, guide, front_maps(guide))[1]
+    caught: list[list[_Tokens]] = []
+    plain = layer._read
+    layer._read = lambda *given: caught.append(plain(*given)) or caught[-1]  # type: ignore[assignment,func-returns-value]
+    layer(maps, guide, front_maps(guide))
+    pixels = Pixels.of(guide.depth[1])
+    rows = layer.own(maps)[1].flatten(1).T[pixels.index]
+    tokens = torch.cat([one.tokens.expand(len(rows), -1, -1) for one in caught[1]], 1)
+    seen = torch.cat([one.seen.expand(len(rows), -1) for one in caught[1]], 1)
+    assert seen.all() == (reach == "dense")
+
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (SMALL.heads, -1)).transpose(1, 2)
+
+    null_key, null_value = (x.expand(len(rows), 1, -1) for x in (layer.null_key, layer.null_value))
+    keys = heads(torch.cat([null_key, layer.key(layer.token_norm(tokens))], 1))
+    values = heads(torch.cat([null_value, layer.value(tokens)], 1))
+    queries = heads(layer.query(layer.query_norm(rows))[:, None])
+    mask = torch.nn.functional.pad(seen, (1, 0), value=True)[:, None, None]
+    attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, mask)
+    known = layer.mix(torch.cat([rows, attended.transpose(1, 2).flatten(1)], 1))
+    assert torch.allclose(found.flatten(1).T[pixels.index], known, atol=1e-5)
 
 
 @torch.no_grad()

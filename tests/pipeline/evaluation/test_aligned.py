@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places
+from pipeline.diffusion.aligned_decoder import AlignedDecoder, AlignedLayers, nano_places, published_places
 from pipeline.evaluation.aligned import (
     BOUND_ROWS,
     MixedPixels,
     alignment_error,
+    decoding_times,
     mix_psnr,
     mixed_pixels,
     row_scores,
     rows_table,
+    video_decoder,
 )
 from pipeline.training.data.objects import ObjectPool
 from pipeline.training.data.view_rings import RingSettings, ViewRing, heldout_ring
@@ -79,3 +81,10 @@ def test_plain_rows_gain_nothing(decoder: AlignedDecoder, ring: ViewRing) -> Non
     assert row["gain"].tolist() == row["gain elsewhere"].tolist() == [0]
     assert row_scores(decoder, [ring], 1.0)["gain"].tolist() == [0]  # closed gates
     assert rows_table({"plain": row}).splitlines()[2].startswith("| plain | ")
+
+
+def test_times_of_a_video_decoder(ring: ViewRing) -> None:
+    vae = video_decoder((32, 32, 32, 32))
+    plain, aligned = decoding_times(vae, published_places(vae), ring, 1).splitlines()[-2:]
+    assert plain.split("|")[3].strip() == "1.00"
+    assert float(aligned.split("|")[2]) > 0
