@@ -360,5 +360,12 @@ def _reading(path: Path, read: Callable[[], Any]) -> Any:
     except CheckpointError:
         raise
     except Exception as error:
+        # torch's own advice in these cases is to let the file do as it likes.
+        if "call reduce" in str(error) or "Unsupported global" in str(error):
+            raise CheckpointError(
+                "would run code when it is read, and is refused", where=path, fix="Take its weights as safetensors."
+            ) from error
+        if "Weights only load failed" in str(error):
+            raise CheckpointError("cannot be read (it holds more than tensors)", where=path, fix=AGAIN) from error
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise CheckpointError(f"cannot be read ({said})", where=path, fix=AGAIN) from error

@@ -1,0 +1,1 @@
+"""ViewFusion: a few pictures of an object, of unknown cameras, become any view of it."""
