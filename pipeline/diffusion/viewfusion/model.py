@@ -15,12 +15,12 @@ from typing import cast
 
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part, save_part
-from pipeline.diffusion.modules.latents import LatentCodec
+from pipeline.diffusion.modules.latents import LatentCodec, images_from_rgba, rgba_from_images, vae_factor
 from pipeline.diffusion.viewfusion.published import is_published_file, published_unet
 from pipeline.diffusion.viewfusion.unet import FusionUNet
 from scene.errors import CheckpointError, InputError
@@ -137,6 +137,24 @@ class ViewFusionModel:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.unet.device
+
+    @property
+    def image_size(self) -> int:
+        """Side of its pictures in pixels."""
+        factor = 1 if self.vae is None else vae_factor(self.vae)
+        return int(self.unet.config["sample_size"]) * factor
+
+    @torch.no_grad()
+    def pictures_of(self, rgba: UInt8[Tensor, "n s s 4"]) -> Float[Tensor, "n c h w"]:
+        """Straight-alpha pictures of :attr:`image_size` as the network takes them."""
+        if self.codec is None:
+            return images_from_rgba(rgba.to(self.device), 3) * 0.5 + 0.5
+        return self.codec.normalise(self.codec.encode_raw(rgba.to(self.device)))
+
+    @torch.no_grad()
+    def shown(self, views: Float[Tensor, "n c h w"]) -> Float[Tensor, "n s s 4"]:
+        """What the network draws, as straight-alpha pictures in [0, 1]; of pixels, what is not white is the object."""
+        return rgba_from_images(views * 2 - 1) if self.codec is None else self.codec.decode(views)
 
     def predict(
         self,
