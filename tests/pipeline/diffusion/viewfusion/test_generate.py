@@ -57,7 +57,7 @@ def test_a_ring_around_the_first_photo(latents: ViewFusionModel) -> None:
     first = ring.views.views[0]
     assert first.name == "photo"
     assert first.origin != "generated"
-    assert np.array_equal(first.rgba, photos[0])
+    assert np.array_equal(first.rgba(), photos[0])
     for view in ring.views.views[1:]:
         k = int(view.name.removeprefix("view_"))
         x, y, z = view.camera.c2w[:3, 3]
