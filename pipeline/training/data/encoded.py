@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,8 +19,9 @@ from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.modules.poses import Poses
 from pipeline.diffusion.sample import coarse_renders, coarse_volume
 from pipeline.diffusion.view_models.zero123 import ViewDiffusion
+from pipeline.training.data.chunks import ChunkStore
 from pipeline.training.data.store import SampleBatch, SampleStore
-from pipeline.training.trainer import autocast, replaced_at_once
+from pipeline.training.trainer import autocast
 from scene.errors import InputError
 
 
@@ -85,37 +85,24 @@ class EncodedStore:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
-        stamp = folder / "encoded.json"
-        if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) != key:
-            raise InputError(
-                "holds latents made by another VAE or coarse volume, or drawn otherwise",
-                where=folder,
-                fix="Name another folder, or delete this one.",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(json.dumps(key), encoding="utf-8")
-        self._chunks: list[dict[str, np.ndarray]] = []
-        self._ends = np.zeros(0, np.int64)
-        self.reread()
+        names = [field.name for field in fields(EncodedBatch)]
+        differs = "holds latents made by another VAE or coarse volume, or drawn otherwise"
+        self._held = ChunkStore(folder, "encoded.json", key, names, differs)
+        self.folder = folder
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._held)
 
     def reread(self) -> None:
         """Take in what has been added, by this process or by another."""
-        while (path := self.folder / f"{len(self._chunks):05d}").is_dir():
-            names = [field.name for field in fields(EncodedBatch)]
-            self._chunks.append({name: np.load(path / f"{name}.npy", mmap_mode="r") for name in names})
-        self._ends = np.cumsum([len(chunk["source"]) for chunk in self._chunks])
+        self._held.reread()
 
     def add(self, batches: Sequence[EncodedBatch]) -> None:
-        """Append samples as one chunk, written aside and renamed."""
-        with replaced_at_once(self.folder / f"{len(self._chunks):05d}") as folder:
-            for field in fields(EncodedBatch):
-                rows = [getattr(batch, field.name).half().cpu().numpy() for batch in batches]
-                np.save(folder / f"{field.name}.npy", np.concatenate(rows))
-        self.reread()
+        """Append samples as one chunk."""
+        names = [field.name for field in fields(EncodedBatch)]
+        self._held.append(
+            {n: np.concatenate([getattr(batch, n).half().cpu().numpy() for batch in batches]) for n in names}
+        )
 
     def extend(self, model: ViewDiffusion, store: SampleStore, jitter: float, seed: int, views: int | None) -> None:
         """Encode the samples of a store that are not held yet, chunk by chunk, with a progress bar.
@@ -137,15 +124,8 @@ class EncodedStore:
 
     def of(self, index: np.ndarray, device: torch.device) -> EncodedBatch:
         """The samples of these numbers."""
-        chunk = np.searchsorted(self._ends, index, side="right")
-        starts = np.concatenate([[0], self._ends])
-        rows = [{k: v[i - starts[c]] for k, v in self._chunks[c].items()} for c, i in zip(chunk, index, strict=True)]
-        return EncodedBatch(
-            **{
-                field.name: torch.from_numpy(np.stack([row[field.name] for row in rows])).to(device).float()
-                for field in fields(EncodedBatch)
-            }
-        )
+        rows = self._held.rows(index)
+        return EncodedBatch(**{name: torch.from_numpy(row).to(device).float() for name, row in rows.items()})
 
 
 def encoded(
