@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from pipeline.diffusion.align import align_views
     from pipeline.diffusion.generate import GeneratedViews, generate_views
     from pipeline.diffusion.preparation.prepare import PreparedPhoto, prepare_photo
-    from pipeline.diffusion.settings import AlignSettings, PrepareSettings, SamplingSettings
+    from pipeline.diffusion.settings import AlignSettings, FusionSampling, PrepareSettings, SamplingSettings
     from pipeline.diffusion.view_models.load import load_view_model
     from pipeline.diffusion.view_models.zero123 import ViewDiffusion
     from pipeline.diffusion.view_models.zero123plus import SixViewDiffusion
+    from pipeline.diffusion.viewfusion.generate import FusedRing, fuse_views
+    from pipeline.diffusion.viewfusion.model import ViewFusionModel
     from pipeline.editing.boxes import BoxTarget
     from pipeline.editing.depth_target import DepthTarget
     from pipeline.editing.load import load_editor
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     from pipeline.editing.settings import ConsolidateSettings
     from pipeline.editing.target import SkeletonTarget
     from pipeline.jobs.edit import edit
+    from pipeline.jobs.fuse import fuse
     from pipeline.jobs.image2mesh import image2mesh, make_views
     from pipeline.jobs.item_result import ItemResult
     from pipeline.jobs.posing.pose import pose
     from pipeline.jobs.reconstruct import reconstruct
     from pipeline.jobs.settings import (
         EditSettings,
+        FuseSettings,
+        FusionSettings,
         Image2MeshSettings,
         MeshSettings,
         ReconstructSettings,
@@ -61,8 +66,10 @@ _HOMES = {
     "pipeline.diffusion.align": ("align_views",),
     "pipeline.diffusion.generate": ("GeneratedViews", "generate_views"),
     "pipeline.diffusion.preparation.prepare": ("PreparedPhoto", "prepare_photo"),
-    "pipeline.diffusion.settings": ("AlignSettings", "PrepareSettings", "SamplingSettings"),
+    "pipeline.diffusion.settings": ("AlignSettings", "FusionSampling", "PrepareSettings", "SamplingSettings"),
     "pipeline.diffusion.view_models.zero123plus": ("SixViewDiffusion",),
+    "pipeline.diffusion.viewfusion.generate": ("FusedRing", "fuse_views"),
+    "pipeline.diffusion.viewfusion.model": ("ViewFusionModel",),
     "pipeline.editing.boxes": ("BoxTarget",),
     "pipeline.editing.depth_target": ("DepthTarget",),
     "pipeline.editing.load": ("load_editor",),
@@ -72,11 +79,14 @@ _HOMES = {
     "pipeline.editing.target": ("SkeletonTarget",),
     "pipeline.jobs.item_result": ("ItemResult",),
     "pipeline.jobs.edit": ("edit",),
+    "pipeline.jobs.fuse": ("fuse",),
     "pipeline.jobs.image2mesh": ("image2mesh", "make_views"),
     "pipeline.jobs.posing.pose": ("pose",),
     "pipeline.jobs.reconstruct": ("reconstruct",),
     "pipeline.jobs.settings": (
         "EditSettings",
+        "FuseSettings",
+        "FusionSettings",
         "Image2MeshSettings",
         "MeshSettings",
         "ReconstructSettings",

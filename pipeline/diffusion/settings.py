@@ -62,6 +62,26 @@ class PrepareSettings:
 
 
 @dataclass(frozen=True)
+class FusionSampling:
+    """How ViewFusion draws views."""
+
+    steps: int = 50
+    """From noise to view, spread over the levels of the training; as many as there are levels is the published way."""
+    eta: float = 0.0
+    """0 for deterministic steps, 1 for ancestral ones."""
+    seed: int = 0
+    """Of the noise."""
+    rows: int = 64
+    """Pictures that go through the network at once."""
+    keep_weights: int = 3
+    """In how many of the steps it is noted what each photo counts."""
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, Range] = {"steps": (1, 100_000), "eta": (0, 1), "seed": (-(2**62), 2**62)}
+        require_ranges(self, {**ranges, "rows": (1, 100_000), "keep_weights": (0, 1000)})
+
+
+@dataclass(frozen=True)
 class AlignSettings:
     """How views are decoded once more, along a draft of the surface."""
 

@@ -20,6 +20,7 @@ from pipeline.jobs.publishing import (
     Source,
     claim_results,
     delivered_manifest,
+    remove_empty,
     sweep,
     unpublish,
     unpublishing,
@@ -179,7 +180,7 @@ class _PhotoJob:
                 if is_there(photo) and not isinstance(error, FolderBusyError | ForeignResultError):
                     with contextlib.suppress(OutputError):  # what failed is more worth telling
                         unpublish(folder)
-                _remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])
+                remove_empty([*([] if was_there else [folder]), *([] if out_was_there else [out])])
                 results.append(ItemResult(name, folder, error=failure))
                 self.reporter.failed(str(failure))
             else:
@@ -272,13 +273,6 @@ def _tell(done: Callable[[ItemResult], None], result: ItemResult) -> None:
         done(result)
     except Exception:  # noqa: BLE001 - logged with its traceback; whoever listens must not cost the photos that follow
         _LOG.exception("the function that is told of results failed")
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders that a failed photo left, if nothing is in them."""
-    for folder in folders:
-        with contextlib.suppress(OSError):  # not empty, or never made
-            folder.rmdir()
 
 
 def _as_ours(error: Exception, photo: Path) -> ViewloomError:

@@ -33,7 +33,8 @@ class Manifest:
     Args:
         settings: of the job, as plain values.
         photo: name and digest, of a photo's item.
-        weights: digest and kind of the view model, of a photo's item.
+        photos: names and digests, of an item that is made of several.
+        weights: digest and kind of the model that drew views.
         capture, capture_sha256: name and digest, of a capture's item.
         warnings: what the user should know.
         asset: name and digest of the GLB, and the asset's report, once there is one.
@@ -50,6 +51,7 @@ class Manifest:
     asset: dict[str, Any] | None = None
     symmetry: dict[str, Any] | None = None
     edit: dict[str, Any] | None = None
+    photos: list[dict[str, str]] | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     @property

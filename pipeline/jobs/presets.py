@@ -14,14 +14,19 @@ from typing import Any, Generic, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.jobs.renamed import renamed_keys
-from pipeline.jobs.settings import EditSettings, Image2MeshSettings, ReconstructSettings
+from pipeline.jobs.settings import EditSettings, FuseSettings, Image2MeshSettings, ReconstructSettings
 from scene.documents import read_yaml, shown
 from scene.errors import InputError, SettingsError
 from scene.resources import shipped
 
 T = TypeVar("T")
 _FINITE = ConfigDict(allow_inf_nan=False)
-_SECTIONS: dict[type, str] = {Image2MeshSettings: "photos", ReconstructSettings: "captures", EditSettings: "captures"}
+_SECTIONS: dict[type, str] = {
+    Image2MeshSettings: "photos",
+    ReconstructSettings: "captures",
+    EditSettings: "captures",
+    FuseSettings: "fused",
+}
 """The section of a preset that holds for one job only: what suits a capture's fit does not suit a photo's."""
 
 

@@ -118,6 +118,13 @@ def unpublish(folder: Path) -> None:
         raise unwritable(error, folder, "an earlier result cannot be removed") from error
 
 
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that a failed job left, if nothing is in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            folder.rmdir()
+
+
 def unpublish_edit(folder: Path) -> None:
     """Remove the edited asset that an earlier run delivered; the original, and what is told of it, stays.
 

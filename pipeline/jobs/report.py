@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.jobs.runner import Runner
 from pipeline.jobs.stages.edit import ORIGINALS, EditedViews
+from pipeline.jobs.stages.fused import WEIGHTS_FILE
 from recon.texture.evidence import COLOURS, KINDS
 from scene.files import write_text
 from scene.viewset import ViewSet
@@ -75,9 +76,13 @@ def write_report(runner: Runner, name: str, asset: Path | None) -> Path:
     sections = []
     if "prepare" in stages:
         sections.append(_Section("Photo and cut-out", _cutout(stages["prepare"])))
+    inputs = [name for name in stages if name.startswith("photo-")]
+    if inputs:
+        sections.append(_Section("Photos", [_Picture(_thumb(stages[name] / "framed.png"), name) for name in inputs]))
     views = ViewSet.load(stages["views"])
     shown = [_Picture(_encode(Image.fromarray(v.reduced(256)), side=128), v.name) for v in list(views)[:_MOST_VIEWS]]
     sections.append(_Section(f"{len(views)} views", shown))
+    sections += _weights(stages["views"], views)
     if "aligned" in stages:
         aligned = _pairs(views, ViewSet.load(stages["aligned"]))
         sections.append(_Section("Each view by itself, and aligned", aligned))
@@ -127,6 +132,30 @@ def _cutout(folder: Path) -> list[_Picture]:
         whole = _encode(cutout if came_cut_out else cutout.convert("RGB"), 256)
     rest = {"cut-out": "framed.png", "mask": "mask.png"}
     return [_Picture(whole, "photo"), *(_Picture(_thumb(folder / file), name) for name, file in rest.items())]
+
+
+def _weights(folder: Path, views: ViewSet) -> list[_Section]:
+    """What each photo counts in some views, and how rings of other seeds differ, where photos were fused."""
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    drawn = {view.name: _encode(Image.fromarray(view.reduced(256)), side=128) for view in views}
+    sections = [
+        _Section(
+            f"What each photo counts in {one['view']}",
+            [
+                _Picture(drawn[one["view"]], one["view"]),
+                *(
+                    _Picture(_thumb(folder / file), f"photo-{k:02d}: {share:.0%}")
+                    for k, (file, share) in enumerate(zip(one["files"], one["shares"], strict=True))
+                ),
+            ],
+        )
+        for one in content["weights"]
+    ]
+    spread = [_Picture(_thumb(folder / f"spread_{name}.png"), name) for name in content["spread"]]
+    return [*sections, *([_Section("Where rings of other seeds differ", spread)] if spread else [])]
 
 
 def _shares(evidence: dict[str, float]) -> list[_Share]:

@@ -9,6 +9,8 @@ from pipeline.diffusion.preparation.prepare import PreparedPhoto
 
 _ALIKE = 0.72
 """Overlap of colour histograms from which two objects look the same."""
+_UNLIKE = 0.05
+"""Overlap below which they have nothing in common."""
 _ENOUGH = 3
 _BINS = 8
 _HINT = (
@@ -35,6 +37,11 @@ class SameObject:
             return None
         self._told = True
         return _HINT.format(self._row)
+
+
+def unlike(one: PreparedPhoto, other: PreparedPhoto) -> bool:
+    """Whether two cut-outs have hardly a colour in common."""
+    return float(np.minimum(_histogram(one), _histogram(other)).sum()) < _UNLIKE
 
 
 def _histogram(prepared: PreparedPhoto) -> Float[np.ndarray, "n"]:

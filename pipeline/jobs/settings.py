@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.diffusion.settings import AlignSettings, Memory, PoseEntry, Precision, PrepareSettings, SamplingSettings
+from pipeline.diffusion.settings import (
+    AlignSettings,
+    FusionSampling,
+    Memory,
+    PoseEntry,
+    Precision,
+    PrepareSettings,
+    SamplingSettings,
+)
 from pipeline.editing.settings import ConsolidateSettings
 from recon.profiles import PROFILES, Profile, ProfileName
 from recon.settings import FitSettings, GlbSettings
@@ -337,6 +345,43 @@ class Image2MeshSettings:
     """Precision of the view model; halves need half the memory."""
     memory: Memory = "normal"
     """low: views one by one, decoded in tiles; normal: four together; high: all. Nano models always run all."""
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """The model that fuses photos into views, and what it draws."""
+
+    weights: Path | None = None
+    """A folder that scripts/train_fusion.py wrote, or a file of ViewFusion's published code."""
+    views: int = 24
+    """Of the ring, evenly spread over a turn."""
+    elevation_deg: float | None = None
+    """Elevation of the first photo's camera, and of the ring; predicted by default."""
+    seeds: int = 1
+    """Rings that are drawn, to see how sure the model is; the first is kept."""
+    sampling: FusionSampling = FusionSampling()
+    """How they are drawn."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, {"views": (1, _MOST_VIEWS), "elevation_deg": (-90, 90), "seeds": (1, 64)})
+
+
+@dataclass(frozen=True)
+class FuseSettings:
+    """Settings of `viewloom fuse`."""
+
+    prepare: PrepareSettings = PrepareSettings()
+    """The cut-outs."""
+    fusion: FusionSettings = FusionSettings()
+    """The model and its views."""
+    fit: FitSettings = FitSettings()
+    """The surface fit."""
+    mesh: MeshSettings = MeshSettings(profile="photo")
+    """The mesh and its texture."""
+    glb: GlbSettings = GlbSettings()
+    """The exported asset."""
+    device: str = "auto"
+    """Where the model runs: auto, cpu, cuda or mps. Surfaces are fitted there too if it is named."""
 
 
 def settings_as_dict(settings: Any) -> dict[str, Any]:

@@ -80,6 +80,7 @@ FIRST = {
 REST = {
     "image2mesh": ["--views.sampling.steps", "--views.weights", "--prepare.fill", "--fit.sdf-lr", "--mesh.texture"],
     "views": ["--views.sampling.steps", "--views.weights", "--prepare.fill"],
+    "fuse": ["--fusion.sampling.steps", "--fit.image-side", "--prepare.fill"],
     "reconstruct": ["--fit.image-side", "--capture.masks", "--glb.longest-side", "--mesh.profile"],
     "edit": [
         "--fit.image-side",
@@ -152,11 +153,12 @@ main({words})
     [
         (["image2mesh", "a.png", "-o", "out", "--preset", "draft"], "image2mesh"),
         (["views", "a.png", "-o", "out"], "views"),
+        (["fuse", "a.png", "b.png", "-o", "out", "--weights", "w"], "fuse"),
+        (["reconstruct", "a", "-o", "out", "--preset=draft"], "reconstruct"),
         (["skeleton", "a", "--joints", "b"], "skeleton"),
         (["edit", "a", "--boxes", "b.json"], "edit"),
         (["pose", "a", "-o", "out"], "pose"),
         (["check", "a"], "check"),
-        (["reconstruct", "a", "-o", "out", "--preset=draft"], "reconstruct"),
         (["export", "a.glb", "-o", "a.obj"], "export"),
         (["rig", "a.glb", "--skeleton", "s.json"], "rig"),
         (["doctor"], "doctor"),

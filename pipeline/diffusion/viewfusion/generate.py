@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from pipeline.diffusion.settings import FusionSampling
 from pipeline.diffusion.viewfusion.model import ViewFusionModel
-from pipeline.diffusion.viewfusion.sample import FusionSampling, sample_fused
+from pipeline.diffusion.viewfusion.sample import sample_fused
 from scene.camera import DEFAULT_RADIUS, ZERO123_FOV, orbit_camera
 from scene.errors import InputError, ViewloomError
 from scene.view import View
@@ -38,7 +39,7 @@ class FusedRing:
     empty: tuple[str, ...] = ()
 
 
-def fuse_photos(
+def fuse_views(
     model: ViewFusionModel,
     photos: Sequence[UInt8[np.ndarray, "_ _ 4"]],
     count: int = 24,

@@ -15,26 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.diffusion.denoising.loop import RowNoise, view_seeds
+from pipeline.diffusion.settings import FusionSampling
 from pipeline.diffusion.viewfusion.model import Streams, ViewFusionModel
-
-
-@dataclass(frozen=True)
-class FusionSampling:
-    """How views are drawn.
-
-    Args:
-        steps: from noise to view, spread over the levels; as many as there are levels is the published sampling.
-        eta: 0 for deterministic steps, 1 for ancestral ones.
-        seed: of the noise.
-        rows: streams that go through the network at once.
-        keep_weights: of how many steps, spread over all, the weights are kept.
-    """
-
-    steps: int = 50
-    eta: float = 0.0
-    seed: int = 0
-    rows: int = 64
-    keep_weights: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.diffusion.checkpoints.digests import latent_digest
+from pipeline.diffusion.settings import FusionSampling
 from pipeline.diffusion.viewfusion.model import Streams, ViewFusionModel
-from pipeline.diffusion.viewfusion.sample import FusionSampling, sample_fused
+from pipeline.diffusion.viewfusion.sample import sample_fused
 from pipeline.diffusion.viewfusion.unet import Angle, Fusing, FusionUNet
 from pipeline.training.tasks.latent_state import latent_state, require_latents
 from pipeline.training.tasks.views import channel_weights

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.diffusion.viewfusion.generate import fuse_photos
+from pipeline.diffusion.settings import FusionSampling
+from pipeline.diffusion.viewfusion.generate import fuse_views
 from pipeline.diffusion.viewfusion.model import ViewFusionModel
-from pipeline.diffusion.viewfusion.sample import FusionSampling
 from pipeline.diffusion.viewfusion.unet import FusionUNet
 from pipeline.training.tasks.fusion import FusionNetwork, fresh_fusion
 from pipeline.training.tasks.vae import nano_vae
@@ -51,7 +51,7 @@ def test_pictures_go_in_and_come_out(pixels: ViewFusionModel, latents: ViewFusio
 def test_a_ring_around_the_first_photo(latents: ViewFusionModel) -> None:
     told: list[tuple[int, int]] = []
     photos = [photo(128, k) for k in range(3)]
-    ring = fuse_photos(latents, photos, 4, QUICK, elevation_deg=30.0, on_step=lambda *step: told.append(step))
+    ring = fuse_views(latents, photos, 4, QUICK, elevation_deg=30.0, on_step=lambda *step: told.append(step))
     assert told == [(1, 2), (2, 2)]
     assert len(ring.views.views) + len(ring.empty) == 5
     first = ring.views.views[0]
@@ -68,7 +68,7 @@ def test_a_ring_around_the_first_photo(latents: ViewFusionModel) -> None:
 
 
 def test_without_a_reference_no_photo_has_a_camera(pixels: ViewFusionModel) -> None:
-    ring = fuse_photos(pixels, [photo(16)], 2, QUICK)
+    ring = fuse_views(pixels, [photo(16)], 2, QUICK)
     assert {view.origin for view in ring.views.views} == {"generated"}
 
 
@@ -76,7 +76,7 @@ def test_one_network_may_draw_nothing(pixels: ViewFusionModel, monkeypatch: pyte
     shown = pixels.shown
     monkeypatch.setattr(pixels, "shown", lambda views: shown(views) * torch.tensor([1, 1, 1, 0.0]))
     with pytest.raises(ViewloomError, match="empty views only"):
-        fuse_photos(pixels, [photo(16)], 2, QUICK)
+        fuse_views(pixels, [photo(16)], 2, QUICK)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_one_network_may_draw_nothing(pixels: ViewFusionModel, monkeypatch: pyte
 )
 def test_bad_input(pixels: ViewFusionModel, photos: list[np.ndarray], count: int, elevation: float, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        fuse_photos(pixels, photos, count, QUICK, elevation_deg=elevation)
+        fuse_views(pixels, photos, count, QUICK, elevation_deg=elevation)

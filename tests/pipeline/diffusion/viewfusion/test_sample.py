@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.diffusion.settings import FusionSampling
 from pipeline.diffusion.viewfusion.model import Streams, ViewFusionModel, linear_gammas
-from pipeline.diffusion.viewfusion.sample import FusionSampling, sample_fused, spread
+from pipeline.diffusion.viewfusion.sample import sample_fused, spread
 from pipeline.diffusion.viewfusion.unet import FusionUNet
 
 
@@ -89,7 +90,7 @@ def test_weights_and_progress_are_told(model: Known) -> None:
     assert told == [(k, 8) for k in range(1, 9)]
     assert found.weights.shape == (4, 3, 2, 4, 4)
     assert found.levels.diff().min() > 0
-    none = sample_fused(model, PICTURES, torch.zeros(3), FusionSampling(steps=2))
+    none = sample_fused(model, PICTURES, torch.zeros(3), FusionSampling(steps=2, keep_weights=0))
     assert none.weights.shape == (0, 3, 2, 4, 4)
 
 
