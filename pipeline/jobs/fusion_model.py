@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.checkpoints.weight_files import PICKLES
 from pipeline.diffusion.generate import DEFAULT_ELEVATION_DEG
@@ -36,7 +37,7 @@ class JobFusionModel:
     """A checkpoint that a job fuses photos with.
 
     Args:
-        weights: folder or file.
+        weights: folder, file, or hub id.
         device: where it runs.
 
     Raises:
@@ -54,10 +55,8 @@ class JobFusionModel:
                 "no weights for fusing photos come with viewloom yet",
                 fix="Name some with --weights: a folder of scripts/train_fusion.py, or a file of ViewFusion's code.",
             )
-        self.path = self.weights
+        self.path = local_checkpoint(self.weights)
         with reading(self.path):
-            if not self.path.exists():
-                raise CheckpointError("there are no such weights", where=self.path)
             folder = self.path.is_dir()
             self.digest = digest_of_folder(self.path, _ENDINGS) if folder else digest_of_file(self.path)
 

@@ -352,7 +352,8 @@ class FusionSettings:
     """The model that fuses photos into views, and what it draws."""
 
     weights: Path | None = None
-    """A folder that scripts/train_fusion.py wrote, or a file of ViewFusion's published code."""
+    """A folder that scripts/train_fusion.py wrote, or a file of ViewFusion's published code, or its repository on the
+    Hugging Face hub."""
     views: int = 24
     """Of the ring, evenly spread over a turn."""
     elevation_deg: float | None = None

@@ -64,6 +64,18 @@ FIRST = {
         *("--format", "--json", "viewloom-out"),
     ],
     "views": ["PHOTO", "-o", "--out", "--mask", "--elevation", "--device", "--memory"],
+    "fuse": [
+        "PHOTO",
+        "-o",
+        "--out",
+        "--weights",
+        "--mesh",
+        "--azimuths",
+        "--seeds",
+        "--elevation",
+        "--format",
+        "--json",
+    ],
     "reconstruct": ["PATH", "-o", "--out", "--preset", "--masks", "--bounds", "--device", "--format", "--json"],
     "skeleton": ["PATH", "--joints", "--model", "-o", "--out", "--overwrite"],
     "edit": [

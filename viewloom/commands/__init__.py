@@ -31,7 +31,7 @@ class CommandInfo:
 COMMANDS = {
     "image2mesh": CommandInfo("Image2Mesh", "Turn photos into textured GLB files."),
     "views": CommandInfo("Views", "Turn photos into posed views: captures that nerfstudio opens."),
-    "fuse": CommandInfo("Fuse", "Turn a few photos of one object, without cameras, into posed views and a mesh."),
+    "fuse": CommandInfo("Fuse", "Turn a few photos of one object, without cameras, into posed views."),
     "reconstruct": CommandInfo("Reconstruct", "Turn a capture of any format into a textured GLB."),
     "skeleton": CommandInfo("Skeleton", "Find the joints of a captured person, with which edit and rig begin."),
     "edit": CommandInfo("Edit", "Pose or reshape the object of a capture, by a skeleton, boxes or a mesh."),

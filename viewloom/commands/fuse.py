@@ -26,7 +26,7 @@ from viewloom.commands.parsing import (
 
 @dataclass(frozen=True)
 class Fuse:
-    """Turn a few photos of one object, without cameras, into posed views and a mesh.
+    """Turn a few photos of one object, without cameras, into posed views.
 
     The views are a ring around the first photo, a capture in OUT/NAME/views, where NAME is the first photo's.
     """

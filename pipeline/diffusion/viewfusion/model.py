@@ -19,9 +19,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from pipeline.diffusion.checkpoints.digests import latent_digest
+from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.parts import load_part, save_part
 from pipeline.diffusion.modules.latents import LatentCodec, images_from_rgba, rgba_from_images, vae_factor
-from pipeline.diffusion.viewfusion.published import is_published_file, published_unet
+from pipeline.diffusion.viewfusion.published import published_file, published_unet
 from pipeline.diffusion.viewfusion.unet import FusionUNet
 from scene.errors import CheckpointError, InputError
 
@@ -113,18 +114,20 @@ class ViewFusionModel:
         self.gammas = linear_gammas(c["steps"], c["first"], c["last"])
 
     @classmethod
-    def from_pretrained(cls, path: Path, vae: Path | None = None) -> ViewFusionModel:
+    def from_pretrained(cls, source: Path | str, vae: Path | None = None) -> ViewFusionModel:
         """A folder of ours, or a file of the published code.
 
         Args:
-            path: the folder with the network's config and weights, or the file.
+            source: the folder with the network's config and weights, the file, or ``owner/name`` of the file's
+                repository on the hub; the network is used for the last only.
             vae: folder of the VAE, for a network that draws latents.
 
         Raises:
             CheckpointError: it is missing, damaged, of another kind, or of another VAE.
         """
-        if is_published_file(path):
-            return cls(published_unet(path))
+        path = local_checkpoint(source)
+        if (file := published_file(path)) is not None:
+            return cls(published_unet(file))
         unet = cast(FusionUNet, load_part(FusionUNet, path))
         needs = bool(unet.config["vae"]) and vae is not None
         return cls(unet, cast(AutoencoderKL, load_part(AutoencoderKL, cast(Path, vae))) if needs else None)

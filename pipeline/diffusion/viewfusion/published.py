@@ -40,9 +40,12 @@ _RENAMED = (
 )
 
 
-def is_published_file(path: Path) -> bool:
-    """Whether a path is that of a pickle of weights."""
-    return path.is_file() and path.suffix in PICKLES
+def published_file(path: Path) -> Path | None:
+    """The pickle of weights that a path is, or that is the only one in a folder without a config; None otherwise."""
+    if path.is_file():
+        return path if path.suffix in PICKLES else None
+    held = [one for one in path.glob("*") if one.suffix in PICKLES]
+    return held[0] if len(held) == 1 and not (path / "config.json").exists() else None
 
 
 def published_unet(path: Path) -> FusionUNet:

@@ -146,7 +146,7 @@ def test_bad_input(weights: Path, photos: list[Path], tmp_path: Path) -> None:
         fuse(many, out, small(weights))
     with pytest.raises(CheckpointError, match="no weights for fusing"):
         fuse(photos, out, small(None))
-    with pytest.raises(CheckpointError, match="no such weights"):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
         fuse(photos, out, small(tmp_path / "nothing"))
     assert not out.exists()
     fuse(photos[:1], out, small(weights))

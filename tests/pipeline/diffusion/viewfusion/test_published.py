@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from torch import Tensor
@@ -72,6 +73,23 @@ def test_a_file_gives_the_network_that_wrote_it(write: Callable[[object], Path],
     asked = (Streams.of(pictures, 1), noisy, torch.tensor([0.5]), torch.tensor([1.0]))
     with torch.no_grad():
         assert torch.equal(model.predict(*asked)[0], ViewFusionModel(unet).predict(*asked)[0])
+
+
+def test_a_repository_of_the_hub_holds_the_file(
+    write: Callable[[object], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is fetched is the only single file, beside the card."""
+    folder = write(content(network())).parent
+    asked: list[object] = []
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "list_repo_files", lambda *_: ["README.md", "best_model_all.pt", "config.yaml", "x.py"]
+    )
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, **how: asked.append((name, how)) or str(folder)
+    )
+    model = ViewFusionModel.from_pretrained("bronemos/view-fusion")
+    assert asked == [("bronemos/view-fusion", {"allow_patterns": ["README.md", "best_model_all.pt"]})]
+    assert model.unet.config["width"] == 32
 
 
 def test_a_folder_round_trip(tmp_path: Path) -> None:
