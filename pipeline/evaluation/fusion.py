@@ -192,15 +192,17 @@ class _Bound:
         codec: of the latents.
         space: what is moved: latents, or colours of pixels that then go through the VAE.
         told: of the views that see a place, take the one that is most like the truth, not the nearest.
+        shown: gives :func:`warped` of a target.
     """
 
     codec: LatentCodec
     space: Literal["latents", "picture"]
     told: bool
+    shown: Callable[[FusionTarget], Warped]
 
     @torch.no_grad()
     def __call__(self, target: FusionTarget, groups: Sequence[Int[np.ndarray, "n"]]) -> Float[np.ndarray, "b s s 4"]:
-        of = warped(target.ring, target.target)
+        of = self.shown(target)
         ranks = torch.full((len(target.ring.views), 1), torch.inf)
         ranks[target.by_angle(target.order), 0] = torch.arange(len(target.order), dtype=torch.float32)
         if self.space == "latents":
@@ -263,11 +265,16 @@ def bound_rows(codec: LatentCodec, most: int) -> dict[str, Row]:
     def oracle(draw: _Bound) -> Row:
         return lambda target, inputs: draw(target, [inputs])[0]
 
+    @functools.lru_cache(maxsize=1)
+    def of_target(target: FusionTarget) -> Warped:
+        return warped(target.ring, target.target)
+
     rows: dict[str, Row] = {"best single input as it is": best(as_they_are)}
     for space in ("latents", "picture"):
-        rows[f"best single input, warped {space}"] = best(_Bound(codec, space, told=False))
-        rows[f"oracle, warped {space}"] = oracle(_Bound(codec, space, told=False))
-        rows[f"oracle, warped {space}, told the truth"] = oracle(_Bound(codec, space, told=True))
+        plain, told = (_Bound(codec, space, told, of_target) for told in (False, True))
+        rows[f"best single input, warped {space}"] = best(plain)
+        rows[f"oracle, warped {space}"] = oracle(plain)
+        rows[f"oracle, warped {space}, told the truth"] = oracle(told)
     return rows
 
 
