@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL
 from pipeline.diffusion.checkpoints.digests import latent_digest
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.viewfusion.model import ViewFusionModel
-from pipeline.training.data.fusion_rings import open_fusion_store, held_out_rings
+from pipeline.training.data.fusion_rings import held_out_rings, open_fusion_store
 from pipeline.training.tasks.fusion import FusionLoss, FusionNetwork, FusionTask, Rings, fresh_fusion
 from pipeline.training.trainer import TrainSettings, begin, train
 from scene.backends import pick_device
