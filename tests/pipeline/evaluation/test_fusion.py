@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 
 from pipeline.diffusion.modules.latents import LatentCodec
 from pipeline.evaluation.fusion import (
@@ -25,6 +24,7 @@ from pipeline.evaluation.fusion import (
     warped,
 )
 from pipeline.training.data.fusion_rings import FusionRingSettings, HeldOutRing, held_out_rings
+from tests.vaes import half_side_vae
 
 SMALL = FusionRingSettings(size=32, views=8, faces=3000, samples=1).exact()
 
@@ -33,19 +33,7 @@ SMALL = FusionRingSettings(size=32, views=8, faces=3000, samples=1).exact()
 def codec() -> LatentCodec:
     """A tiny VAE that makes latents of half the pictures' side."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=2.0,
-    )
-    return LatentCodec(vae.eval())
+    return LatentCodec(half_side_vae())
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 
 from pipeline.diffusion.modules.coarse_volume import CAMERA_SCALE, CoarseVolumeModel
 from pipeline.diffusion.modules.conditioning import Conditioning, PhotoEncoder, PoseProjection
@@ -26,6 +26,7 @@ from pipeline.training.data.samples import SampleSettings, SampleStream
 from pipeline.training.data.store import SampleBatch, SampleStore
 from pipeline.training.tasks.views import NANO_SCHEDULER
 from scene.errors import InputError
+from tests.vaes import half_side_vae
 
 CPU = torch.device("cpu")
 
@@ -47,18 +48,7 @@ def model() -> ViewDiffusion:
         attention_head_dim=2,
         norm_num_groups=4,
     )
-    vae = AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=2.0,
-    ).eval()
+    vae = half_side_vae()
     coarse = CoarseVolumeModel(image_size=32, resolution=8, channels=(16, 16, 16), fine_channels=8).eval()
     encoder, projection = PhotoEncoder(width=16, image_size=32), PoseProjection(width=16)
     return ViewDiffusion(unet, vae, encoder, projection, conditioning, NANO_SCHEDULER, coarse)

@@ -29,6 +29,7 @@ from pipeline.training.data.objects import ObjectPool
 from pipeline.training.procedural import generate, rotation
 from scene.camera import DEFAULT_RADIUS, orbit_of
 from scene.errors import InputError
+from tests.vaes import half_side_vae
 
 SMALL = FusionRingSettings(size=32, views=6, faces=3000, samples=1)
 
@@ -37,18 +38,7 @@ SMALL = FusionRingSettings(size=32, views=6, faces=3000, samples=1)
 def vae() -> AutoencoderKL:
     """A tiny VAE that makes latents of half the pictures' side."""
     torch.manual_seed(0)
-    return AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=2.0,
-    ).eval()
+    return half_side_vae()
 
 
 @pytest.fixture(scope="module")

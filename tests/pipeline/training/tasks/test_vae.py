@@ -36,6 +36,7 @@ from pipeline.training.tasks.vae import (
     reconstruction_scores,
 )
 from scene.resources import default_weights
+from tests.vaes import half_side_vae
 
 CPU = torch.device("cpu")
 
@@ -43,18 +44,7 @@ CPU = torch.device("cpu")
 def small_vae() -> AutoencoderKL:
     """Latents of half the picture's side."""
     torch.manual_seed(0)
-    return AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=1.0,
-    )
+    return half_side_vae(scaling_factor=1.0).train()
 
 
 def losses(task: VaeTask, steps: int, rate: float = 5e-3) -> list[float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 
 from pipeline.diffusion.modules.attention import self_attention_layers
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
@@ -36,6 +36,7 @@ from pipeline.training.tasks.views import (
     with_fitted_map,
 )
 from scene.errors import InputError
+from tests.vaes import half_side_vae
 
 CPU = torch.device("cpu")
 PLAIN, FULL = Conditioning(), Conditioning(source_row=True, coarse=True, pluecker=True, joint=(8, 4))
@@ -57,18 +58,7 @@ def small_model(conditioning: Conditioning) -> ViewDiffusion:
         attention_head_dim=2,
         norm_num_groups=4,
     )
-    vae = AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=2.0,
-    ).eval()
+    vae = half_side_vae()
     coarse = CoarseVolumeModel(image_size=32, resolution=8, channels=(16, 16, 16), fine_channels=8).eval()
     return ViewDiffusion(
         unet,
