@@ -37,10 +37,10 @@ from pipeline.diffusion.epipolar import (
 from pipeline.diffusion.modules.poses import Poses
 from scene.camera import DEFAULT_RADIUS, OBJECT_RADIUS
 
-Reach = Literal["truncated", "line", "dense", "none"]
+Reach = Literal["truncated", "line", "dense", "beside", "none"]
 """Which points of other views a pixel reads: those about its depth, those of its whole ray within the object's bounding
-sphere, all pixels of the other views, or none, so that a layer works on its own features (the last three are for
-comparison)."""
+sphere, all pixels of the other views, the front's at its own place in the picture, as if maps were concatenated, or
+none, so that a layer works on its own features (all but the first are for comparison)."""
 COLOURS = 3
 """Channels that are copied."""
 _OCTAVES = 6
@@ -251,6 +251,8 @@ class EpipolarAttention(nn.Module):
             return [self._all_pixels(source) for source in sources]
         if self.settings.reach == "none":
             return []
+        if self.settings.reach == "beside":
+            return [self._beside(source, pixels) for source in sources if source.front]
         return self._along_rays(sources, pose, pixels)
 
     def _along_rays(self, sources: Sequence[_Source], pose: Poses, pixels: Pixels) -> list[_Tokens]:
@@ -293,6 +295,19 @@ class EpipolarAttention(nn.Module):
             seen = inside[0].unflatten(0, (count, s.samples))
             read.append(_Tokens(tokens.unflatten(0, (count, s.samples)), seen, colours, doubts))
         return read
+
+    def _beside(self, source: _Source, pixels: Pixels) -> _Tokens:
+        """What a source shows at the pixels' own places, whatever lies there."""
+        shown, share = lookup_of_masked(
+            source.shown if source.colours is not None else source.surface, pixels.places[None]
+        )
+        facts = pixels.places.new_zeros(1, _FACTS)
+        facts[:, -7] = float(source.front)
+        tokens = lookup(source.values, pixels.places[None])[0] + self.geometry(facts.to(self.null_key.dtype))
+        doubts = torch.stack([torch.zeros_like(share[0]), torch.zeros_like(share[0]), 1 - share[0]], -1)
+        colours = shown[0][:, None] if source.colours is not None else None
+        seen = torch.ones(len(pixels), 1, dtype=torch.bool, device=tokens.device)
+        return _Tokens(tokens[:, None], seen, colours, doubts[:, None])
 
     def _all_pixels(self, source: _Source) -> _Tokens:
         """A token for every pixel of another view, the same for all pixels that ask."""

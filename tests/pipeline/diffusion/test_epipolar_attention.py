@@ -218,3 +218,22 @@ def test_it_learns_to_read_the_front() -> None:
         optimiser.step()
         errors.append(float(loss.detach()))
     assert errors[-1] < 0.05 * float(target.var())
+
+
+@torch.no_grad()
+def test_beside_is_the_front_at_the_same_place(layer: EpipolarAttention) -> None:
+    """As if the front's maps were concatenated: depth and cameras do not matter, and other places do not."""
+    layer.settings = replace(SMALL, reach="beside")
+    guide, maps = ring(3), features(3)
+    front = front_maps(guide)
+    found = layer(maps, guide, front)
+    shown = guide.depth > 0
+    deeper = replace(guide, depth=guide.depth * 1.2, poses=guide.poses[torch.tensor([1, 2, 0])])
+    assert torch.allclose(layer(maps, deeper, front), found, atol=1e-5)
+    changed = front.clone()
+    changed[..., : SIDE // 2] += 1
+    differs = (layer(maps, guide, changed) - found).abs().sum(1) > 1e-4
+    half = torch.arange(SIDE) < SIDE // 4
+    assert differs[shown & half].all()
+    # A place at the border of the two reads both.
+    assert not differs[shown & (torch.arange(SIDE) > SIDE // 4)].any()
