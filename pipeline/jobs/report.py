@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline.jobs.runner import Runner
+from pipeline.jobs.stages.capture_folder import WEIGHTS_FILE
 from pipeline.jobs.stages.edit import ORIGINALS, EditedViews
-from pipeline.jobs.stages.fused import WEIGHTS_FILE
 from recon.texture.evidence import COLOURS, KINDS
 from scene.files import write_text
 from scene.viewset import ViewSet

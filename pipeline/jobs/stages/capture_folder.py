@@ -19,6 +19,8 @@ COARSE_FILE = "coarse.npz"
 LATENTS_FILE = "latents.npz"
 BESIDE_VIEWS = (COARSE_FILE, LATENTS_FILE)
 """What generated views leave beside their pictures; part of the capture, wherever it is taken."""
+WEIGHTS_FILE = "weights.json"
+"""Of fused photos: which pictures beside it show what each photo counts in a view."""
 CoarseGrid: TypeAlias = tuple[Float[np.ndarray, "r r r"], Float[np.ndarray, "r r r 3"]]
 """Occupancy and colours of a coarse volume."""
 _LARGEST = 256

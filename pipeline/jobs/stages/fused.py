@@ -18,13 +18,11 @@ from pipeline.diffusion.viewfusion.generate import FusedRing, fuse_views
 from pipeline.jobs.fusion_model import JobFusionModel
 from pipeline.jobs.runner import StageRun
 from pipeline.jobs.settings import FusionSettings, settings_as_dict
-from pipeline.jobs.stages.capture_folder import CaptureFolder
+from pipeline.jobs.stages.capture_folder import WEIGHTS_FILE, CaptureFolder
 from pipeline.jobs.stages.prepare import PrepareStage
 from scene.backends import pick_device
 from scene.viewset import ViewSet
 
-WEIGHTS_FILE = "weights.json"
-"""Which pictures of weights lie beside it."""
 _SHOWN = 6
 """Views whose weights are shown."""
 _MAP_SIDE = 128

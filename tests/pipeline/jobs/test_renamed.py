@@ -13,7 +13,7 @@ import yaml
 import viewloom
 from pipeline.jobs.presets import keys_of_other_jobs, settings_from_yaml
 from pipeline.jobs.renamed import LAST_VERSION, RENAMED, renamed_flags, renamed_keys
-from pipeline.jobs.settings import EditSettings, Image2MeshSettings, ReconstructSettings
+from pipeline.jobs.settings import EditSettings, FuseSettings, Image2MeshSettings, ReconstructSettings
 from viewloom.commands.parsing import parse
 
 
@@ -92,9 +92,11 @@ def test_old_names_are_dropped_after_their_last_version() -> None:
 def test_presets_pass_over_what_only_other_jobs_have() -> None:
     edits = {"consolidate", "deform", "editor", "fit_bones", "method", "view_side"}
     photos = {"prepare", "views", "dtype", "memory", "align", "aligning"}
-    assert keys_of_other_jobs(ReconstructSettings()) == photos | edits
-    assert keys_of_other_jobs(EditSettings()) == photos
-    assert keys_of_other_jobs(Image2MeshSettings()) == {"capture"} | edits
-    jobs = (Image2MeshSettings, ReconstructSettings, EditSettings)
+    fused = {"fusion"}
+    assert keys_of_other_jobs(ReconstructSettings()) == photos | edits | fused
+    assert keys_of_other_jobs(EditSettings()) == photos | fused
+    assert keys_of_other_jobs(Image2MeshSettings()) == {"capture"} | edits | fused
+    assert keys_of_other_jobs(FuseSettings()) == {"capture"} | edits | photos - {"prepare"}
+    jobs = (Image2MeshSettings, ReconstructSettings, EditSettings, FuseSettings)
     everything = {f.name for job in jobs for f in dataclasses.fields(job)}
     assert everything >= {"capture", "views", "fit", "mesh", "glb"}
