@@ -15,7 +15,6 @@ from jaxtyping import UInt8
 from pipeline.diffusion.checkpoints.hub import local_checkpoint
 from pipeline.diffusion.checkpoints.parts import load_part
 from pipeline.diffusion.checkpoints.weight_files import PICKLES
-from pipeline.diffusion.generate import DEFAULT_ELEVATION_DEG
 from pipeline.diffusion.modules.coarse_volume import CoarseVolumeModel
 from pipeline.diffusion.modules.latents import images_from_rgba
 from pipeline.diffusion.viewfusion.model import ViewFusionModel
@@ -77,11 +76,7 @@ class JobFusionModel:
 
     def elevation_of(self, photo: UInt8[np.ndarray, "s s 4"]) -> float:
         """Elevation in degrees that the embedded coarse volume sees in a framed cut-out of 128 pixels."""
-        try:
-            folder = default_weights() / "coarse"
-        except CheckpointError:
-            return DEFAULT_ELEVATION_DEG
-        coarse = cast(CoarseVolumeModel, load_part(CoarseVolumeModel, folder))
+        coarse = cast(CoarseVolumeModel, load_part(CoarseVolumeModel, default_weights() / "coarse"))
         with torch.no_grad():
             source = coarse(images_from_rgba(torch.from_numpy(photo)[None], 4))[2]
         return math.degrees(float(source[0, 0]))

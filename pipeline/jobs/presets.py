@@ -47,8 +47,8 @@ def load_preset(name: str, default: T) -> Preset[T]:
     """The default settings with what a preset changes.
 
     Args:
-        name: of a preset that comes with the project, or a YAML file. Settings under ``photos`` or ``captures`` hold
-            for jobs of that kind only, over those outside; keys that only other jobs have are passed over.
+        name: of a preset that comes with the project, or a YAML file. Settings under ``photos``, ``captures`` or
+            ``fused`` hold for jobs of that kind only, over those outside; keys of other jobs alone are passed over.
         default: settings that it changes.
 
     Raises:

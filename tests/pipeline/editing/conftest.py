@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 
 from pipeline.editing.model import EditDiffusion
 from pipeline.editing.task import EditTask
 from scene.camera import Camera, orbit_camera
+from tests.vaes import half_side_vae
 
 SCHEDULER: dict[str, object] = {
     "_class_name": "DDIMScheduler",
@@ -55,17 +56,7 @@ def build_editor(
     """
     torch.manual_seed(seed)
     unet = build_unet() if unet is None else unet
-    vae = AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=16,
-    ).eval()
+    vae = half_side_vae(sample_size=16, scaling_factor=0.18215)
     # Its way from pictures to latents halves them as often as the VAE does: once.
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16)).eval()
     with torch.no_grad():

@@ -8,6 +8,7 @@ from torch import nn
 
 from pipeline.editing.model import EditDiffusion
 from tests.pipeline.editing.conftest import build_editor, build_unet
+from tests.vaes import half_side_vae
 
 SIDE = 32
 """Of its pictures."""
@@ -19,18 +20,7 @@ def seeing_vae() -> AutoencoderKL:
 
     Each channel x goes through the hidden layers as (x, -x), which has the mean 0, and silu(x) - silu(-x) = x.
     """
-    vae = AutoencoderKL(
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=SIDE,
-        scaling_factor=1.0,
-    ).eval()
+    vae = half_side_vae(SIDE, scaling_factor=1.0)
     for name, module in vae.named_modules():
         if (isinstance(module, nn.Conv2d) and name.endswith("conv2")) or name.endswith("to_out.0"):
             module.weight.zero_()
